@@ -1,0 +1,1 @@
+"""shmbridge: posteriors to Sprint (RASR) and loss and error signal back, through shared memory."""
