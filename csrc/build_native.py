@@ -1,0 +1,31 @@
+"""Builds shmbridge._native, the C part, in cffi's API mode. Named in setup.py."""
+
+import os
+from pathlib import Path
+
+from cffi import FFI
+
+# cffi runs this file with exec, so that __file__ is not set: setup.py's folder is the current one.
+CSRC = Path("csrc")
+SOURCES = ["memory.c", "doorbell.c", "ring.c", "copy.c"]
+
+ffibuilder = FFI()
+ffibuilder.cdef((CSRC / "declarations.h").read_text())
+ffibuilder.set_source(
+    "shmbridge._native",
+    '#include "shmbridge.h"',
+    sources=[str(CSRC / name) for name in SOURCES],
+    depends=[str(CSRC / "shmbridge.h")],
+    include_dirs=[str(CSRC)],
+    libraries=["pthread", "rt"],
+    extra_compile_args=[
+        "-std=c11",
+        "-O3",
+        "-fvisibility=hidden",
+        *os.environ.get("SHMBRIDGE_CFLAGS", "").split(),
+    ],
+    extra_link_args=os.environ.get("SHMBRIDGE_LDFLAGS", "").split(),
+)
+
+if __name__ == "__main__":
+    ffibuilder.compile(verbose=True)

@@ -1,0 +1,103 @@
+/* What Python sees of shmbridge.h, without what only a preprocessor or a reader needs; the compiler holds the
+ * two against each other when the module is built. */
+enum shmb_constants {
+    SHMB_ABI = ...,
+    SHMB_ALIGNMENT = ...,
+    SHMB_HEADER_SIZE = ...,
+    SHMB_NAME_MAX = ...,
+    SHMB_PAGE = ...,
+};
+
+enum shmb_result {
+    SHMB_OK = 0,
+    SHMB_EMPTY,
+    SHMB_FULL,
+    SHMB_HELD,
+    SHMB_TOO_LARGE,
+    SHMB_CORRUPT,
+    SHMB_DISOWNED,
+    SHMB_BAD_SPAN,
+    SHMB_NO_MEMORY,
+    SHMB_INTERRUPTED,
+    SHMB_TIMED_OUT,
+};
+
+enum shmb_role { SHMB_PRODUCER = 1, SHMB_CONSUMER = 2 };
+
+enum shmb_kind {
+    SHMB_PADDING = 1,
+    SHMB_POSTERIORS = 2,
+    SHMB_ERROR_SIGNAL = 3,
+    SHMB_AUTOMATON_REQUEST = 4,
+    SHMB_AUTOMATON = 5,
+};
+
+enum shmb_status {
+    SHMB_ANSWERED = 0,
+    SHMB_SKIPPED = 1,
+    SHMB_FAILED = 2,
+};
+
+enum shmb_dtype { SHMB_FLOAT32 = 1, SHMB_UINT32 = 2, SHMB_UINT8 = 3, SHMB_FLOAT64 = 4 };
+
+typedef struct {
+    uint64_t position;
+    uint64_t sequence;
+    double loss;
+    uint64_t states;
+    uint32_t kind;
+    uint32_t status;
+    uint32_t dtype;
+    uint32_t name_length;
+    uint32_t rows;
+    uint32_t columns;
+    char *name;
+    void *matrix;
+} shmb_record;
+
+typedef struct shmb_memory shmb_memory;
+typedef struct shmb_doorbell shmb_doorbell;
+typedef struct shmb_ring_end shmb_ring_end;
+
+shmb_memory *shmb_memory_map(int descriptor, uint64_t size);
+void shmb_memory_free(shmb_memory *memory);
+
+
+shmb_doorbell *shmb_doorbell_open(shmb_memory *memory, uint64_t offset, int create);
+void shmb_doorbell_free(shmb_doorbell *doorbell);
+
+void shmb_doorbell_ring(shmb_doorbell *doorbell);
+
+void shmb_doorbell_poke(shmb_doorbell *doorbell);
+
+int shmb_doorbell_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns,
+                       int64_t timeout_ns);
+
+shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint64_t data_offset,
+                              uint64_t capacity, int role, shmb_doorbell *peer_doorbell);
+void shmb_ring_free(shmb_ring_end *end);
+
+void shmb_ring_disown(shmb_ring_end *end);
+
+const char *shmb_ring_problem(shmb_ring_end *end, uint64_t *value, uint64_t *limit);
+
+uint64_t shmb_record_size(uint32_t dtype, uint64_t rows, uint64_t columns, uint64_t name_length);
+
+int shmb_ring_claim(shmb_ring_end *end, shmb_record *record, const char *name);
+int shmb_ring_commit(shmb_ring_end *end, uint64_t position, uint32_t status, double loss, uint64_t states);
+int shmb_ring_abort(shmb_ring_end *end, uint64_t position);
+
+void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix);
+
+int shmb_ring_receive(shmb_ring_end *end, shmb_record *record);
+void shmb_ring_release(shmb_ring_end *end, uint64_t position, void *matrix);
+
+int shmb_ring_has_room_for_next(shmb_ring_end *end, uint64_t size);
+
+uint64_t shmb_ring_used(shmb_ring_end *end);
+
+
+int64_t shmb_copy_checked(float *target, const void *source, uint32_t dtype, uint64_t rows, uint64_t columns,
+                          int64_t row_stride, int64_t column_stride);
+
+int64_t shmb_find_nan(const float *values, uint64_t count);

@@ -1,0 +1,505 @@
+/* One end of a ring: single producer, single consumer, positions in C11 atomics. */
+#include "shmbridge.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What lies in shared memory. Each line is written by one process only; 128 bytes apart, because
+ * processors fetch cache lines in pairs. */
+typedef struct {
+    _Alignas(128) _Atomic uint64_t tail;
+    _Alignas(128) _Atomic uint64_t head;
+} shared_lines;
+
+typedef struct {
+    uint64_t position;
+    uint64_t size;
+    uint64_t sequence;
+    double loss;
+    uint64_t states;
+    uint32_t kind;
+    uint32_t status;
+    uint32_t dtype;
+    uint32_t name_length;
+    uint32_t rows;
+    uint32_t columns;
+} record_header;
+
+_Static_assert(sizeof(record_header) == SHMB_HEADER_SIZE, "the header is one cache line");
+
+/* A stretch of the ring that this end has claimed or received and not finished with. */
+typedef struct {
+    uint64_t start;
+    uint64_t size;
+    uint32_t finished; /* producer: committed or aborted; consumer: released */
+    uint32_t anchored; /* producer: an array still views it */
+} span;
+
+/* The spans in use, oldest first: a queue in an array whose length is a power of two. */
+typedef struct {
+    span *items;
+    size_t first;
+    size_t count;
+    size_t length;
+} span_queue;
+
+struct shmb_ring_end {
+    pthread_mutex_t mutex;
+    shmb_memory *memory;
+    shared_lines *lines;
+    unsigned char *data;
+    uint64_t capacity;
+    int role;
+    shmb_doorbell *peer_doorbell;
+    atomic_int disowned;
+    _Atomic uint64_t next; /* where the next record is claimed or received; atomic for shmb_ring_has_news */
+    _Atomic uint64_t peer; /* the peer's position when we last looked */
+    uint64_t published;    /* our own position, as the peer sees it */
+    span_queue spans;
+    const char *problem;
+    uint64_t problem_value;
+    uint64_t problem_limit;
+};
+
+/* --- spans */
+
+static span *span_at(span_queue *queue, size_t index) {
+    return &queue->items[(queue->first + index) & (queue->length - 1)];
+}
+
+static int reserve_spans(span_queue *queue, size_t more) {
+    if (queue->count + more <= queue->length)
+        return 1;
+    size_t length = queue->length * 2;
+    span *items = malloc(length * sizeof *items);
+    if (items == NULL)
+        return 0;
+    for (size_t i = 0; i < queue->count; i++)
+        items[i] = *span_at(queue, i);
+    free(queue->items);
+    queue->items = items;
+    queue->first = 0;
+    queue->length = length;
+    return 1;
+}
+
+static void push_span(span_queue *queue, span item) {
+    queue->count++;
+    *span_at(queue, queue->count - 1) = item;
+}
+
+static void pop_span(span_queue *queue) {
+    queue->first = (queue->first + 1) & (queue->length - 1);
+    queue->count--;
+}
+
+/* The index of the first span that starts at the position or after it. */
+static size_t index_from(span_queue *queue, uint64_t position) {
+    size_t low = 0, high = queue->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (span_at(queue, middle)->start < position)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static span *find_span(span_queue *queue, uint64_t start) {
+    size_t index = index_from(queue, start);
+    if (index == queue->count || span_at(queue, index)->start != start)
+        return NULL;
+    return span_at(queue, index);
+}
+
+/* --- common to both roles */
+
+static uint64_t get(_Atomic uint64_t *value) {
+    return atomic_load_explicit(value, memory_order_relaxed);
+}
+
+static void set(_Atomic uint64_t *value, uint64_t to) {
+    atomic_store_explicit(value, to, memory_order_relaxed);
+}
+
+static int corrupt(shmb_ring_end *end, const char *problem, uint64_t value, uint64_t limit) {
+    end->problem = problem;
+    end->problem_value = value;
+    end->problem_limit = limit;
+    return SHMB_CORRUPT;
+}
+
+static uint64_t round_up(uint64_t size) {
+    return (size + SHMB_ALIGNMENT - 1) / SHMB_ALIGNMENT * SHMB_ALIGNMENT;
+}
+
+static uint64_t item_size(uint32_t dtype) {
+    switch (dtype) {
+    case SHMB_FLOAT32:
+    case SHMB_UINT32: return 4;
+    case SHMB_UINT8: return 1;
+    default: return 0;
+    }
+}
+
+uint64_t shmb_record_size(uint32_t dtype, uint64_t rows, uint64_t columns, uint64_t name_length) {
+    uint64_t matrix = 0;
+    if (item_size(dtype) == 0 || rows > UINT32_MAX || columns > UINT32_MAX || name_length > SHMB_NAME_MAX)
+        return 0;
+    /* rows * columns < 2^64, but times 4 and rounded up it may pass it */
+    matrix = rows * columns;
+    if (matrix > (UINT64_MAX >> 4))
+        return 0;
+    return SHMB_HEADER_SIZE + round_up(name_length) + round_up(matrix * item_size(dtype));
+}
+
+/* The position up to which all spans are finished. What was published is: the search starts behind it. */
+static uint64_t finished_position(shmb_ring_end *end) {
+    for (size_t i = index_from(&end->spans, end->published); i < end->spans.count; i++) {
+        span *item = span_at(&end->spans, i);
+        if (!item->finished)
+            return item->start;
+    }
+    return get(&end->next);
+}
+
+static void publish(shmb_ring_end *end, uint64_t position) {
+    if (position == end->published)
+        return;
+    end->published = position;
+    atomic_store_explicit(end->role == SHMB_PRODUCER ? &end->lines->tail : &end->lines->head, position,
+                          memory_order_release);
+    if (end->peer_doorbell != NULL)
+        shmb_doorbell_ring(end->peer_doorbell);
+}
+
+static void fill_pointers(shmb_ring_end *end, shmb_record *record) {
+    unsigned char *at = end->data + record->position % end->capacity;
+    record->name = (char *)at + SHMB_HEADER_SIZE;
+    record->matrix = at + SHMB_HEADER_SIZE + round_up(record->name_length);
+}
+
+static int enter(shmb_ring_end *end) {
+    if (atomic_load_explicit(&end->disowned, memory_order_relaxed))
+        return 0; /* the mutex may be held by a thread that the fork did not take along */
+    pthread_mutex_lock(&end->mutex);
+    return 1;
+}
+
+static int leave(shmb_ring_end *end, int result) {
+    pthread_mutex_unlock(&end->mutex);
+    return result;
+}
+
+shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint64_t data_offset,
+                              uint64_t capacity, int role, shmb_doorbell *peer_doorbell) {
+    shared_lines *lines = shmb_memory_at(memory, control_offset, sizeof *lines);
+    unsigned char *data = shmb_memory_at(memory, data_offset, capacity);
+    if (lines == NULL || data == NULL || capacity == 0 || capacity % SHMB_ALIGNMENT != 0 ||
+        data_offset % SHMB_ALIGNMENT != 0 || control_offset % _Alignof(shared_lines) != 0 ||
+        (role != SHMB_PRODUCER && role != SHMB_CONSUMER))
+        return NULL;
+    shmb_ring_end *end = calloc(1, sizeof *end);
+    if (end == NULL)
+        return NULL;
+    end->spans.length = 16;
+    end->spans.items = malloc(end->spans.length * sizeof *end->spans.items);
+    if (end->spans.items == NULL) {
+        free(end);
+        return NULL;
+    }
+    pthread_mutex_init(&end->mutex, NULL);
+    shmb_memory_retain(memory);
+    end->memory = memory;
+    end->lines = lines;
+    end->data = data;
+    end->capacity = capacity;
+    end->role = role;
+    end->peer_doorbell = peer_doorbell;
+    if (peer_doorbell != NULL)
+        shmb_doorbell_retain(peer_doorbell);
+    end->problem = "nothing is wrong";
+    return end;
+}
+
+void shmb_ring_free(shmb_ring_end *end) {
+    if (end == NULL)
+        return;
+    pthread_mutex_destroy(&end->mutex);
+    shmb_doorbell_free(end->peer_doorbell);
+    shmb_memory_free(end->memory);
+    free(end->spans.items);
+    free(end);
+}
+
+void shmb_ring_disown(shmb_ring_end *end) {
+    atomic_store(&end->disowned, 1);
+}
+
+const char *shmb_ring_problem(shmb_ring_end *end, uint64_t *value, uint64_t *limit) {
+    *value = end->problem_value;
+    *limit = end->problem_limit;
+    return end->problem;
+}
+
+int shmb_ring_has_news(shmb_ring_end *end) {
+    if (end->role == SHMB_CONSUMER)
+        return atomic_load_explicit(&end->lines->tail, memory_order_acquire) != get(&end->next);
+    return atomic_load_explicit(&end->lines->head, memory_order_acquire) != get(&end->peer);
+}
+
+uint64_t shmb_ring_used(shmb_ring_end *end) {
+    if (!enter(end))
+        return 0;
+    uint64_t used = end->spans.count ? get(&end->next) - span_at(&end->spans, 0)->start : 0;
+    leave(end, SHMB_OK);
+    return used;
+}
+
+/* --- producer */
+
+static int look_at_head(shmb_ring_end *end) {
+    uint64_t head = atomic_load_explicit(&end->lines->head, memory_order_acquire);
+    if (head < get(&end->peer) || head > end->published || head % SHMB_ALIGNMENT != 0)
+        return corrupt(end, "the consumer's head lies outside of what was published", head, end->published);
+    set(&end->peer, head);
+    /* Space comes back in order, and not while an array of ours still views it. */
+    while (end->spans.count > 0) {
+        span *oldest = span_at(&end->spans, 0);
+        if (!oldest->finished || oldest->anchored || oldest->start + oldest->size > head)
+            break;
+        pop_span(&end->spans);
+    }
+    return SHMB_OK;
+}
+
+static void write_padding(shmb_ring_end *end, uint64_t start, uint64_t size) {
+    record_header header = {.position = start, .size = size, .kind = SHMB_PADDING};
+    memcpy(end->data + start % end->capacity, &header, sizeof header);
+}
+
+static void pad_to_end(shmb_ring_end *end, uint64_t next, uint64_t size) {
+    write_padding(end, next, size);
+    push_span(&end->spans, (span){.start = next, .size = size, .finished = 1});
+    set(&end->next, next + size);
+}
+
+/* No room: whether the consumer can make some, or only we can. */
+static int no_room(shmb_ring_end *end) {
+    return get(&end->peer) == end->published ? SHMB_HELD : SHMB_FULL;
+}
+
+static int claim(shmb_ring_end *end, shmb_record *record, const char *name) {
+    uint64_t size = shmb_record_size(record->dtype, record->rows, record->columns, record->name_length);
+    if (size == 0 || size > end->capacity)
+        return SHMB_TOO_LARGE;
+    int looked = look_at_head(end);
+    if (looked != SHMB_OK)
+        return looked;
+    if (!reserve_spans(&end->spans, 2))
+        return SHMB_NO_MEMORY;
+
+    uint64_t next = get(&end->next);
+    uint64_t used = end->spans.count ? next - span_at(&end->spans, 0)->start : 0;
+    uint64_t offset = next % end->capacity;
+    uint64_t to_end = end->capacity - offset;
+    /* An empty ring starts again at its beginning where that needs no waiting: small work stays in cache. */
+    int restart = used == 0 && offset != 0 && size <= offset;
+    if (restart || size > to_end) {
+        if (used + to_end > end->capacity)
+            return no_room(end);
+        if (used + to_end + size > end->capacity) {
+            /* The record fits at the beginning once the consumer has passed the padding: send that ahead. */
+            pad_to_end(end, next, to_end);
+            publish(end, finished_position(end));
+            return SHMB_FULL;
+        }
+        pad_to_end(end, next, to_end);
+        next += to_end;
+    } else if (used + size > end->capacity) {
+        return no_room(end);
+    }
+
+    record_header header = {
+        .position = next,
+        .size = size,
+        .sequence = record->sequence,
+        .kind = record->kind,
+        .dtype = record->dtype,
+        .name_length = record->name_length,
+        .rows = record->rows,
+        .columns = record->columns,
+    };
+    record->position = next;
+    fill_pointers(end, record);
+    memcpy(end->data + next % end->capacity, &header, sizeof header);
+    if (record->name_length > 0)
+        memcpy(record->name, name, record->name_length);
+    push_span(&end->spans, (span){.start = next, .size = size, .anchored = 1});
+    set(&end->next, next + size);
+    return SHMB_OK;
+}
+
+int shmb_ring_claim(shmb_ring_end *end, shmb_record *record, const char *name) {
+    if (!enter(end))
+        return SHMB_DISOWNED;
+    return leave(end, claim(end, record, name));
+}
+
+static span *open_claim(shmb_ring_end *end, uint64_t position) {
+    span *item = find_span(&end->spans, position);
+    return item == NULL || item->finished ? NULL : item;
+}
+
+int shmb_ring_commit(shmb_ring_end *end, uint64_t position, uint32_t status, double loss, uint64_t states) {
+    if (!enter(end))
+        return SHMB_DISOWNED;
+    span *item = open_claim(end, position);
+    if (item == NULL)
+        return leave(end, SHMB_BAD_SPAN);
+    record_header *header = (record_header *)(void *)(end->data + position % end->capacity);
+    header->status = status;
+    header->loss = loss;
+    header->states = states;
+    item->finished = 1;
+    publish(end, finished_position(end));
+    return leave(end, SHMB_OK);
+}
+
+static int abort_claim(shmb_ring_end *end, uint64_t position) {
+    span *item = open_claim(end, position);
+    if (item == NULL)
+        return SHMB_BAD_SPAN;
+    write_padding(end, item->start, item->size);
+    item->finished = 1;
+    publish(end, finished_position(end));
+    return SHMB_OK;
+}
+
+int shmb_ring_abort(shmb_ring_end *end, uint64_t position) {
+    if (!enter(end))
+        return SHMB_DISOWNED;
+    return leave(end, abort_claim(end, position));
+}
+
+void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix) {
+    (void)matrix;
+    if (!enter(end))
+        return;
+    span *item = find_span(&end->spans, position);
+    if (item != NULL && end->role == SHMB_PRODUCER) {
+        item->anchored = 0;
+        abort_claim(end, position);
+    }
+    leave(end, SHMB_OK);
+}
+
+/* --- consumer */
+
+static int look_at_tail(shmb_ring_end *end) {
+    uint64_t tail = atomic_load_explicit(&end->lines->tail, memory_order_acquire);
+    if (tail < get(&end->peer) || tail - end->published > end->capacity || tail % SHMB_ALIGNMENT != 0)
+        return corrupt(end, "the producer's tail lies outside of the ring", tail,
+                       end->published + end->capacity);
+    set(&end->peer, tail);
+    return SHMB_OK;
+}
+
+static int check_header(shmb_ring_end *end, const record_header *header, uint64_t next) {
+    uint64_t available = get(&end->peer) - next;
+    uint64_t to_end = end->capacity - next % end->capacity;
+    uint64_t most = available < to_end ? available : to_end;
+    if (header->position != next)
+        return corrupt(end, "a record does not name its own position", header->position, next);
+    if (header->size < SHMB_HEADER_SIZE || header->size > most || header->size % SHMB_ALIGNMENT != 0)
+        return corrupt(end, "a record's size does not fit into what was published", header->size, most);
+    if (header->kind == SHMB_PADDING)
+        return SHMB_OK;
+    if (header->kind > SHMB_AUTOMATON || header->kind == 0)
+        return corrupt(end, "a record is of an unknown kind", header->kind, SHMB_AUTOMATON);
+    if (header->status > SHMB_FAILED)
+        return corrupt(end, "a record has an unknown status", header->status, SHMB_FAILED);
+    if (item_size(header->dtype) == 0)
+        return corrupt(end, "a record has an unknown dtype", header->dtype, SHMB_UINT8);
+    if (header->name_length > SHMB_NAME_MAX)
+        return corrupt(end, "a record's segment name is too long", header->name_length, SHMB_NAME_MAX);
+    uint64_t size = shmb_record_size(header->dtype, header->rows, header->columns, header->name_length);
+    if (header->size != size)
+        return corrupt(end, "a record's size is not that of its name and matrix", header->size, size);
+    return SHMB_OK;
+}
+
+static void release_in_order(shmb_ring_end *end) {
+    while (end->spans.count > 0 && span_at(&end->spans, 0)->finished)
+        pop_span(&end->spans);
+    publish(end, end->spans.count ? span_at(&end->spans, 0)->start : get(&end->next));
+}
+
+static int receive(shmb_ring_end *end, shmb_record *record) {
+    int looked = look_at_tail(end);
+    if (looked != SHMB_OK)
+        return looked;
+    for (;;) {
+        uint64_t next = get(&end->next);
+        if (next == get(&end->peer))
+            return SHMB_EMPTY;
+        if (!reserve_spans(&end->spans, 1))
+            return SHMB_NO_MEMORY;
+        /* Copied once, so that what is checked is what is used. Positions are multiples of 64, so that a
+         * published byte means a whole header. */
+        record_header header;
+        memcpy(&header, end->data + next % end->capacity, sizeof header);
+        int checked = check_header(end, &header, next);
+        if (checked != SHMB_OK)
+            return checked;
+        push_span(&end->spans, (span){.start = next, .size = header.size, .finished = header.kind == SHMB_PADDING});
+        set(&end->next, next + header.size);
+        if (header.kind == SHMB_PADDING) {
+            release_in_order(end);
+            continue;
+        }
+        record->position = next;
+        record->sequence = header.sequence;
+        record->loss = header.loss;
+        record->states = header.states;
+        record->kind = header.kind;
+        record->status = header.status;
+        record->dtype = header.dtype;
+        record->name_length = header.name_length;
+        record->rows = header.rows;
+        record->columns = header.columns;
+        fill_pointers(end, record);
+        return SHMB_OK;
+    }
+}
+
+int shmb_ring_receive(shmb_ring_end *end, shmb_record *record) {
+    if (!enter(end))
+        return SHMB_DISOWNED;
+    return leave(end, receive(end, record));
+}
+
+void shmb_ring_release(shmb_ring_end *end, uint64_t position, void *matrix) {
+    (void)matrix;
+    if (!enter(end))
+        return;
+    span *item = find_span(&end->spans, position);
+    if (item != NULL && end->role == SHMB_CONSUMER) {
+        item->finished = 1;
+        release_in_order(end);
+    }
+    leave(end, SHMB_OK);
+}
+
+int shmb_ring_has_room_for_next(shmb_ring_end *end, uint64_t size) {
+    if (!enter(end))
+        return 0;
+    uint64_t next = get(&end->next);
+    uint64_t used = end->spans.count ? next - span_at(&end->spans, 0)->start : 0;
+    uint64_t to_end = end->capacity - next % end->capacity;
+    uint64_t needed = size <= to_end ? size : used == 0 ? 0 : to_end + size;
+    return leave(end, used + needed <= end->capacity);
+}

@@ -1,0 +1,186 @@
+"""The child's connection to its parent: pipes, channel, and the thread that watches for the parent's end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import select
+import threading
+from collections.abc import Mapping
+from typing import Optional
+
+import numpy as np
+
+from .. import config as config_strings
+from .. import protocol
+from .._native import lib
+from ..channel import Channel
+from ..doorbell import Doorbell
+from ..errors import PeerGoneError, ProtocolError
+from ..memory import PAGE, Geometry, Memory
+from ..ring import Claim
+from .output import report, warn
+
+_READ_SIZE = 65536
+
+
+class ParentLink:
+    """Opens the bridge as the config string says, and knows whether it still stands.
+
+    Thread-safety: `claim` and `wait` belong to the thread in which Sprint calls; the rest may be called
+    from any.
+
+    Args:
+        c2p_fd: the pipe on which control messages go to the parent.
+        p2c_fd: the pipe on which they come.
+        config: the config string's settings: shm_fd and bell_fd (the shared memory), and parent_pidfd,
+            where the kernel has such.
+        sprint_version: the callback version of this Sprint, if it told one.
+
+    Raises:
+        OptionError: a setting is missing or no descriptor.
+        PeerGoneError: the parent closed the pipe before its hello.
+        ProtocolError: the parent speaks another version.
+
+    Attributes:
+        ended: the parent asked to exit, or is gone. There is nothing more to do.
+    """
+
+    def __init__(
+        self, c2p_fd: int, p2c_fd: int, config: Mapping[str, str], sprint_version: Optional[int]
+    ) -> None:
+        needed_by = "the connection to the parent (shmbridge.SprintSubprocessInstance sets it)"
+        shm_fd = config_strings.get_int(config, "shm_fd", needed_by)
+        bell_fd = config_strings.get_int(config, "bell_fd", needed_by)
+        has_pidfd = "parent_pidfd" in config
+        self._parent_pidfd = config_strings.get_int(config, "parent_pidfd", needed_by) if has_pidfd else None
+        self._c2p_fd = c2p_fd
+        self._p2c_fd = p2c_fd
+        self._decoder = protocol.Decoder()
+        self.ended = False
+
+        hello = self._read_hello()
+        geometry = Geometry(hello["posteriors_size"], hello["error_signals_size"])
+        memory = Memory(shm_fd, geometry.total_size)
+        bell_memory = Memory(bell_fd, PAGE)
+        os.close(shm_fd)
+        os.close(bell_fd)
+        self.channel = Channel.of_child(
+            memory, geometry, own=Doorbell(memory, create=False), peer=Doorbell(bell_memory, create=False)
+        )
+        self.send(
+            "hello",
+            protocol=protocol.PROTOCOL_VERSION,
+            abi=lib.SHMB_ABI,
+            pid=os.getpid(),
+            python=platform.python_version(),
+            numpy=np.__version__,
+            sprint_version=sprint_version,
+        )
+        self._stop_read, self._stop_write = os.pipe()
+        self._watcher: Optional[threading.Thread] = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._c2p_fd < 0
+
+    def start_watching(self) -> None:
+        """Start the thread that watches pipe and parent, unless it runs or has ended already.
+
+        Sprint's main thread never gets to the pipe: it computes, or sleeps at the doorbell.
+        """
+        if self._watcher is None:
+            self._watcher = threading.Thread(target=self._watch, name="shmbridge control", daemon=True)
+            self._watcher.start()
+
+    def send(self, kind: str, **fields: object) -> None:
+        """Send a control message. A parent that is gone is no error here: `ended` will say so."""
+        with contextlib.suppress(OSError):
+            protocol.send(self._c2p_fd, kind, **fields)
+
+    def wait(self) -> None:
+        """Sleep until there may be a record, or news of the parent, or a poke."""
+        self.channel.wait()
+
+    def claim(
+        self, kind: int, rows: int, columns: int, *, sequence: int, dtype: Optional[int] = None
+    ) -> Optional[Claim]:
+        """Claim a record for the parent, waiting for room. None: the parent is gone.
+
+        Raises:
+            SegmentTooLargeError: it can never fit.
+        """
+        while not self.ended:
+            claim = self.channel.sender.claim(kind, rows, columns, sequence=sequence, dtype=dtype)
+            if claim is not None:
+                return claim
+            self.channel.wait(for_room=True)
+        return None
+
+    def close(self) -> None:
+        """End the connection: the parent sees the pipe close. May be called again."""
+        if self.closed:
+            return
+        self.ended = True
+        os.close(self._stop_write)
+        if self._watcher not in (None, threading.current_thread()):
+            self._watcher.join()
+        for descriptor in (self._c2p_fd, self._p2c_fd, self._parent_pidfd, self._stop_read):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._c2p_fd = -1
+
+    def _read_hello(self) -> protocol.Message:
+        while True:
+            data = os.read(self._p2c_fd, _READ_SIZE)
+            if not data:
+                raise PeerGoneError("the parent closed the control pipe before it said hello")
+            messages = self._decoder.feed(data)
+            if not messages:
+                continue
+            hello = messages[0]
+            if hello["kind"] != "hello" or len(messages) > 1:
+                raise ProtocolError(f"the parent's first message is {hello['kind']!r}, not one hello")
+            protocol.check_versions(hello)
+            for size in ("posteriors_size", "error_signals_size"):
+                if not isinstance(hello.get(size), int):
+                    raise ProtocolError(f"the parent's hello has no {size}")
+            return hello
+
+    def _watch(self) -> None:
+        """Until the end: block on the pipe and on the parent's life, and wake the main thread."""
+        poll = select.poll()
+        poll.register(self._p2c_fd, select.POLLIN)
+        poll.register(self._stop_read, select.POLLIN)
+        if self._parent_pidfd is not None:
+            # The pipe alone would not tell: a fork of the parent may hold its other end open.
+            poll.register(self._parent_pidfd, select.POLLIN)
+        try:
+            while not self.ended:
+                ready = {descriptor for descriptor, _ in poll.poll()}
+                if self._stop_read in ready:
+                    return
+                if self._parent_pidfd in ready:
+                    warn("the parent process ended; ending")
+                    return
+                if self._p2c_fd in ready and not self._read_messages():
+                    return
+        except (OSError, ProtocolError) as error:
+            warn(f"lost the control pipe: {error}; ending")
+        finally:
+            self.ended = True
+            self.channel.doorbell.poke()
+
+    def _read_messages(self) -> bool:
+        data = os.read(self._p2c_fd, _READ_SIZE)
+        if not data:
+            warn("the parent closed the control pipe; ending")
+            return False
+        for message in self._decoder.feed(data):
+            if message["kind"] == "exit":
+                report("the parent asks to exit")
+                return False
+            raise ProtocolError(f"the parent sent {message['kind']!r}, which is not for it to send")
+        return True

@@ -1,0 +1,77 @@
+"""Config strings, `key:value,key:value`: how the parent's settings reach the child through Sprint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .errors import OptionError
+
+_TRUE = {"true", "yes", "on", "1"}
+_FALSE = {"false", "no", "off", "0", "none", ""}
+
+
+def parse(text: str) -> dict[str, str]:
+    """Parse a config string. A value may contain ':'; empty items are passed over.
+
+    Raises:
+        OptionError: an item has no key, no ':', or a key that was there before with another value.
+    """
+    config: dict[str, str] = {}
+    for item in text.split(","):
+        if not item.strip():
+            continue
+        key, colon, value = item.partition(":")
+        key = key.strip()
+        if not colon or not key:
+            raise OptionError(f"the config string {text!r} has an item {item!r} that is not key:value")
+        if config.setdefault(key, value) != value:
+            raise OptionError(f"the config string {text!r} has {key!r} twice, with different values")
+    return config
+
+
+def compose(config: Mapping[str, object]) -> str:
+    """The config string of these settings, in their order.
+
+    Raises:
+        OptionError: a key or value cannot be written: it contains ',', a line break, or a key ':'.
+    """
+    items = []
+    for key, value in config.items():
+        text = str(value)
+        if not key or any(c in key for c in ":,\n") or any(c in text for c in ",\n"):
+            raise OptionError(
+                f"{key!r}: {text!r} cannot be written into a config string: "
+                "a key takes no ':', and neither takes ',' or a line break"
+            )
+        items.append(f"{key}:{text}")
+    return ",".join(items)
+
+
+def get_int(config: Mapping[str, str], key: str, needed_by: str) -> int:
+    """The integer at the key.
+
+    Raises:
+        OptionError: there is none; `needed_by` says in the message what needs it.
+    """
+    if key not in config:
+        raise OptionError(
+            f"the config string has no {key!r}, which {needed_by} needs; it has {sorted(config)}"
+        )
+    try:
+        return int(config[key])
+    except ValueError:
+        raise OptionError(f"{key!r} in the config string is {config[key]!r}, not an integer") from None
+
+
+def get_bool(config: Mapping[str, str], key: str) -> bool:
+    """The truth value at the key; False where it is missing.
+
+    Raises:
+        OptionError: the value is neither a yes nor a no.
+    """
+    value = config.get(key, "").strip().lower()
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise OptionError(f"{key!r} in the config string is {config[key]!r}; it takes True or False")

@@ -1,0 +1,68 @@
+"""The semaphore that says "look again": where a process sleeps until its peers have news."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from ._native import ffi, lib
+from .errors import ProtocolError
+from .memory import DOORBELL_OFFSET, Memory
+
+# A sleeping process takes 25 to 50 us to wake, whatever wakes it. Spinning for as long as that before
+# sleeping costs at most twice the best choice; on a single core it only keeps the peer from running.
+DEFAULT_SPIN_NS = 50_000 if len(os.sched_getaffinity(0)) > 1 else 0
+
+
+class Doorbell:
+    """A doorbell in shared memory.
+
+    Thread-safety: any thread of any process may ring and poke; one thread at a time may wait.
+
+    Args:
+        memory: the mapping, at whose beginning the doorbell lies.
+        create: whether to write it anew (its owner does, before anybody else maps it).
+    """
+
+    def __init__(self, memory: Memory, *, create: bool) -> None:
+        pointer = lib.shmb_doorbell_open(memory.pointer, DOORBELL_OFFSET, int(create))
+        if pointer == ffi.NULL:
+            raise MemoryError("no memory for a doorbell")
+        self.pointer: Any = ffi.gc(pointer, lib.shmb_doorbell_free)
+
+    def poke(self) -> None:
+        """Wake the waiter, or let its next wait return at once: there is news outside of the rings."""
+        lib.shmb_doorbell_poke(self.pointer)
+
+    def wait(self, ends: WaitList, timeout: Optional[float] = None, spin_ns: int = DEFAULT_SPIN_NS) -> bool:
+        """Sleep until one of the ring ends may have news, or somebody pokes.
+
+        The GIL is released meanwhile; signals are handled (KeyboardInterrupt leaves from here).
+
+        Args:
+            ends: the ring ends to look at.
+            timeout: seconds; None waits for ever.
+            spin_ns: nanoseconds to look again and again before sleeping.
+
+        Returns:
+            False if the time ran out. True is no promise of news: look, and wait again.
+
+        Raises:
+            ProtocolError: the peer has overwritten the semaphore.
+        """
+        timeout_ns = -1 if timeout is None else max(0, int(timeout * 1e9))
+        result = lib.shmb_doorbell_wait(self.pointer, ends.pointer, ends.length, spin_ns, timeout_ns)
+        if result == lib.SHMB_CORRUPT:
+            raise ProtocolError("the doorbell in shared memory is no valid semaphore any more")
+        # After SHMB_INTERRUPTED the caller looks again; Python runs the signal's handler on the way.
+        return bool(result != lib.SHMB_TIMED_OUT)
+
+
+class WaitList:
+    """The ring ends that a wait looks at, as C wants them."""
+
+    def __init__(self, ends: Sequence[Any]) -> None:
+        self._ends = list(ends)  # keeps them alive: the C array holds bare pointers
+        self.pointer: Any = ffi.new("shmb_ring_end *[]", self._ends)
+        self.length = len(self._ends)

@@ -1,0 +1,91 @@
+"""Allophone state automata of a batch: asked for one by one, put together into one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+import numpy as np
+
+from .._native import lib
+from ..errors import ProtocolError, ShmbridgeError
+from ..ring import Array, Record
+from .batch import Batch, Job
+from .instance import Instance
+
+
+class AutomatonJob(Job):
+    """One segment's automaton.
+
+    Attributes:
+        num_states: states; the first is the initial, the last the final one.
+        edges: (3, E) uint32: from, to, emission.
+        weights: (E,) float32.
+    """
+
+    answer_kind = lib.SHMB_AUTOMATON
+
+    def __init__(self, batch: Batch, name: str) -> None:
+        self.name = name
+        self.num_states = 0
+        self.edges: Array = np.empty((3, 0), np.uint32)
+        self.weights: Array = np.empty(0, np.float32)
+        self._batch = batch
+        batch.open_jobs += 1
+
+    def start(self, instance: Instance) -> bool:
+        """Ask the child for it. False: there is no room in its ring now."""
+        claim = instance.try_claim(lib.SHMB_AUTOMATON_REQUEST, 0, 0, self.name.encode())
+        if claim is None:
+            return False
+        instance.send(claim, self)
+        return True
+
+    def deliver(self, record: Record) -> None:
+        """Copy the automaton out of the ring."""
+        if self._batch.abandoned:
+            return
+        self._batch.open_jobs -= 1
+        problem = _problem(record)
+        if problem is not None:
+            self._batch.errors.append(ProtocolError(f"the automaton of {self.name!r}: {problem}"))
+            return
+        matrix = np.array(record.matrix)
+        self.num_states = record.states
+        self.edges = matrix[:3]
+        self.weights = matrix[3].view(np.float32)
+        self._batch.statistics.automata += 1
+
+    def fail(self, error: ShmbridgeError) -> None:
+        """There is no automaton."""
+        self._batch.failed(error)
+
+
+def _problem(record: Record) -> Optional[str]:
+    matrix = record.matrix
+    if matrix is None or matrix.dtype != np.uint32 or matrix.shape[0] != 4:
+        return "not four rows of uint32"
+    if not 0 < record.states < 1 << 32 or (matrix[:2].size and int(matrix[:2].max()) >= record.states):
+        return f"an edge leads out of its {record.states} states"
+    return None
+
+
+def combine(jobs: Sequence[AutomatonJob]) -> tuple[Array, Array, Array]:
+    """One automaton of them all, each sequence's states behind those of the one before.
+
+    Returns:
+        edges (4, E) uint32: from, to, emission, sequence; weights (E,) float32;
+        start_end_states (2, batch) uint32.
+    """
+    ends = np.cumsum([job.num_states for job in jobs], dtype=np.uint32)
+    starts = ends - np.array([job.num_states for job in jobs], np.uint32)
+    parts = []
+    for index, (job, start) in enumerate(zip(jobs, starts)):
+        part = np.empty((4, job.edges.shape[1]), np.uint32)
+        part[:2] = job.edges[:2] + start
+        part[2] = job.edges[2]
+        part[3] = index
+        parts.append(part)
+    edges = np.concatenate([np.empty((4, 0), np.uint32), *parts], axis=1)
+    weights = np.concatenate([np.empty(0, np.float32), *(job.weights for job in jobs)])
+    return edges, weights, np.stack([starts, ends - np.uint32(1)]).astype(np.uint32)

@@ -1,0 +1,200 @@
+"""A batch of segments: what is checked before anything is sent, and where the answers go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from .._native import lib
+from ..errors import BatchError, ShmbridgeError
+from ..ring import Array, Record
+from .copying import copy_checked, is_float
+from .instance import Instance, Pending
+from .statistics import Statistics
+
+
+class Job(Pending):
+    """One thing to be sent to whichever child is free, and its answer."""
+
+    answered = False
+
+    def start(self, instance: Instance) -> bool:
+        """Send it to this child. False: there is no room in its ring now.
+
+        Raises:
+            UsageError: it cannot be sent at all.
+        """
+        raise NotImplementedError
+
+
+class Batch:
+    """What the jobs of one call have in common.
+
+    Attributes:
+        open_jobs: how many are not answered.
+        errors: what went wrong, in the order in which it did.
+        abandoned: the call has been left; answers that still come are dropped.
+    """
+
+    def __init__(self, statistics: Statistics) -> None:
+        self.open_jobs = 0
+        self.errors: list[ShmbridgeError] = []
+        self.abandoned = False
+        self.statistics = statistics
+
+    def failed(self, error: ShmbridgeError) -> None:
+        """A job has failed."""
+        self.open_jobs -= 1
+        self.errors.append(error)
+        self.statistics.failed += 1
+
+    def raise_first(self) -> None:
+        """Raise the first error, if any."""
+        if self.errors:
+            raise self.errors[0]
+
+
+class SegmentJob(Job):
+    """One segment of a batch: posteriors into the ring, loss and error signal out of it.
+
+    Args:
+        batch: the call's.
+        index: of the segment in the batch.
+        name: the full segment name.
+        posteriors: (time,label), only the segment's own frames.
+        loss: (batch,) float32; [index] is written.
+        error_signal: (time,label) with the whole batch's time; beyond the segment it is zeroed.
+    """
+
+    def __init__(
+        self, batch: Batch, index: int, name: str, posteriors: Array, loss: Array, error_signal: Array
+    ) -> None:
+        self.name = name
+        self.rows, self.columns = posteriors.shape
+        self._batch = batch
+        self._index = index
+        self._posteriors = posteriors
+        self._loss = loss
+        self._error_signal = error_signal
+        batch.open_jobs += 1
+
+    def start(self, instance: Instance) -> bool:
+        """Copy the posteriors into the child's ring. False: there is no room now.
+
+        Raises:
+            BatchError: there is a NaN.
+        """
+        claim = instance.try_claim(lib.SHMB_POSTERIORS, self.rows, self.columns, self.name.encode())
+        if claim is None or claim.matrix is None:
+            return False
+        nan = copy_checked(claim.matrix, self._posteriors)
+        if nan is not None:
+            claim.abort()
+            raise nan_error(self.name, nan, self._index)
+        instance.send(claim, self)
+        self._batch.statistics.posteriors_bytes += 4 * self.rows * self.columns
+        self._error_signal[self.rows :] = 0  # while Sprint computes
+        return True
+
+    def deliver(self, record: Record) -> None:
+        """Copy loss and error signal to the batch's arrays."""
+        if self._batch.abandoned:
+            return
+        self._batch.open_jobs -= 1
+        self._batch.statistics.count(record)
+        if record.status == lib.SHMB_SKIPPED or record.matrix is None:
+            self._loss[self._index] = np.inf
+            self._error_signal[: self.rows] = 0
+        else:
+            self._loss[self._index] = record.loss
+            self._error_signal[: self.rows] = record.matrix
+
+    def fail(self, error: ShmbridgeError) -> None:
+        """The segment has no answer: its loss is NaN."""
+        self._loss[self._index] = np.nan
+        self._batch.failed(error)
+
+
+def nan_error(name: str, nan: tuple[int, int], index: Optional[int] = None) -> BatchError:
+    """The error that says where the NaN is."""
+    where = "" if index is None else f" (index {index} of the batch)"
+    return BatchError(
+        f"the posteriors of segment {name!r}{where} are NaN at time {nan[0]}, label {nan[1]}: "
+        "Sprint would abort at that"
+    )
+
+
+def check_tags(tags: Iterable[Any]) -> list[str]:
+    """The segment names as str.
+
+    Raises:
+        BatchError: one is empty, no str or UTF-8 bytes, or there twice.
+    """
+    names = []
+    for index, tag in enumerate(tags):
+        try:
+            name = tag.decode("utf-8") if isinstance(tag, bytes) else tag
+            if not isinstance(name, str) or not name:
+                raise BatchError(f"tags[{index}] is {tag!r}; it has to be a full segment name")
+            name.encode("utf-8")
+        except UnicodeError as error:
+            raise BatchError(f"tags[{index}] is {tag!r}, which is not UTF-8: {error}") from None
+        names.append(str(name))
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BatchError(f"the segment {twice!r} is in the batch more than once")
+    return names
+
+
+def check_shape(name: str, frames: int, labels: int, expected_labels: Optional[int]) -> None:
+    """Raise BatchError where Sprint would abort at posteriors of this shape."""
+    if frames < 1 or labels < 1:
+        raise BatchError(
+            f"segment {name!r} has {frames} frames x {labels} labels; both have to be 1 at least"
+        )
+    if expected_labels is not None and labels != expected_labels:
+        raise BatchError(f"the posteriors have {labels} labels, Sprint's model has {expected_labels}")
+
+
+def check_batch(
+    log_posteriors: Any, seq_lengths: Any, tags: Sequence[Any], out: Optional[Array], labels: Optional[int]
+) -> tuple[Array, list[int], list[str], Array]:
+    """Check the arguments of get_batch_loss_and_error_signal, before anything is sent.
+
+    Returns:
+        posteriors (time,batch,label), lengths, names, and the array for the error signal.
+
+    Raises:
+        BatchError: as the message says.
+    """
+    posteriors = np.asarray(log_posteriors)
+    if posteriors.ndim != 3:
+        raise BatchError(f"log_posteriors has the shape {posteriors.shape}; it has to be (time,batch,label)")
+    if not is_float(posteriors.dtype):
+        raise BatchError(f"log_posteriors has the dtype {posteriors.dtype}; it has to be a float")
+    lengths = np.asarray(seq_lengths)
+    if lengths.dtype.kind not in "iu":
+        raise BatchError(f"seq_lengths has the dtype {lengths.dtype}; it has to be an integer")
+    frames, n_batch, n_labels = posteriors.shape
+    names = check_tags(tags)
+    if lengths.shape != (n_batch,) or len(names) != n_batch:
+        raise BatchError(
+            f"log_posteriors has a batch of {n_batch}, seq_lengths the shape {lengths.shape}, "
+            f"and there are {len(names)} tags: all three have to agree"
+        )
+    for index, (name, length) in enumerate(zip(names, lengths.tolist())):
+        check_shape(name, length, n_labels, labels)
+        if length > frames:
+            raise BatchError(
+                f"seq_lengths[{index}] is {length} (segment {name!r}), log_posteriors has {frames} frames"
+            )
+    if out is None:
+        out = np.empty(posteriors.shape, np.float32)
+    elif not isinstance(out, np.ndarray) or out.shape != posteriors.shape or out.dtype != np.float32:
+        given = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise BatchError(f"out is {given}; it has to be a float32 array of the shape {posteriors.shape}")
+    elif not out.flags.writeable:
+        raise BatchError("out is read-only")
+    return posteriors, lengths.tolist(), names, out

@@ -1,0 +1,65 @@
+"""Posteriors of any float dtype and stride into the ring, in one pass that also looks for NaN."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+
+from .._native import ffi, lib
+from ..ring import Array
+
+# Rows of dtypes that C does not know are converted in blocks of about this many bytes, which stay in cache.
+_BLOCK_BYTES = 1 << 18
+
+_C_DTYPES = {np.dtype(np.float32): lib.SHMB_FLOAT32, np.dtype(np.float64): lib.SHMB_FLOAT64}
+
+
+def is_float(dtype: np.dtype[np.generic]) -> bool:
+    """Whether posteriors may be of this dtype (bfloat16 is ml_dtypes')."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def copy_checked(target: Array, source: Array) -> Optional[tuple[int, int]]:
+    """Copy (time,label) posteriors into a C-ordered float32 (time,label) array.
+
+    Args:
+        target: as claimed from a ring.
+        source: of the same shape, any float dtype, any strides.
+
+    Returns:
+        (time, label) of the first NaN, with which the copy ended; None where there is none.
+    """
+    dtype = _C_DTYPES.get(source.dtype)
+    if dtype is not None and source.flags.aligned:
+        return _copy_block(target, source, dtype)
+    rows = max(1, _BLOCK_BYTES // (4 * source.shape[1]))
+    for start in range(0, source.shape[0], rows):
+        block = source[start : start + rows].astype(np.float32)
+        nan = _copy_block(target[start : start + rows], block, lib.SHMB_FLOAT32)
+        if nan is not None:
+            return start + nan[0], nan[1]
+    return None
+
+
+def find_nan(array: Array) -> Optional[tuple[int, int]]:
+    """(time, label) of the first NaN in a C-ordered float32 array, or None."""
+    index = lib.shmb_find_nan(ffi.cast("float *", _address(array)), array.size)
+    return None if index < 0 else divmod(index, array.shape[1])
+
+
+def _copy_block(target: Array, source: Array, dtype: int) -> Optional[tuple[int, int]]:
+    rows, columns = source.shape
+    index = lib.shmb_copy_checked(
+        ffi.cast("float *", _address(target)),
+        ffi.cast("void *", _address(source)),
+        dtype,
+        rows,
+        columns,
+        *source.strides,
+    )
+    return None if index < 0 else divmod(index, columns)
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])

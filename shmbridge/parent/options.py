@@ -1,0 +1,124 @@
+"""The options of instances and pools, under our names and under those in RETURNN users' configs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any, Optional, Union
+
+from .. import config as config_strings
+from ..errors import OptionError
+from ..memory import Geometry
+
+DEFAULT_RING_SIZE = 128 << 20
+
+# RETURNN's name -> ours
+ALIASES = {
+    "sprintExecPath": "sprint_exec_path",
+    "sprintConfigStr": "sprint_config",
+    "sprintControlConfig": "sprint_control_config",
+    "minPythonControlVersion": "min_python_control_version",
+    "usePythonSegmentOrder": "use_python_segment_order",
+    "numInstances": "num_instances",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How children are started and talked to.
+
+    Attributes:
+        sprint_exec_path: Sprint's executable (nn-trainer, refsprint), or a command with leading arguments.
+        sprint_config: more options for Sprint: a string, split as a shell splits words (no shell ever
+            sees it), or a list of str.
+        sprint_control_config: more settings for the config string, such as {"verbose": True}.
+        min_python_control_version: the oldest Sprint callback version that will do.
+        use_python_segment_order: whether the parent orders the segments; False only for Sprints that run
+            python-control-loop-type=python-control-loop.
+        num_instances: children of a pool.
+        ring_size: bytes of each of the two rings of an instance; the largest segment has to fit.
+        labels: the label dimension of the posteriors, if known beforehand: others are refused at once.
+        start_timeout: seconds until a starting child has to say hello.
+        exit_timeout: seconds until a child that was asked to exit is killed.
+        env: the environment of the children; None: that of this process.
+    """
+
+    sprint_exec_path: Union[str, Sequence[str]]
+    sprint_config: Union[str, Sequence[str]] = ()
+    sprint_control_config: Optional[Mapping[str, object]] = None
+    min_python_control_version: int = 2
+    use_python_segment_order: bool = True
+    num_instances: int = 1
+    ring_size: int = DEFAULT_RING_SIZE
+    labels: Optional[int] = None
+    start_timeout: float = 600.0
+    exit_timeout: float = 10.0
+    env: Optional[Mapping[str, str]] = None
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Options:
+        """Check the options of a user, under either naming.
+
+        Raises:
+            OptionError: an option is unknown, given twice, missing or of a wrong type or range.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        options: dict[str, Any] = {}
+        for name, value in given.items():
+            ours = ALIASES.get(name, name)
+            if ours not in known:
+                raise OptionError(f"unknown option {name!r}; there are {', '.join(sorted(known))}")
+            if ours in options:
+                raise OptionError(f"the option {ours!r} is given twice, once under another name")
+            options[ours] = value
+        if "sprint_exec_path" not in options:
+            raise OptionError("the option sprint_exec_path (Sprint's executable) is missing")
+        parsed = cls(**options)
+        parsed._check()
+        return parsed
+
+    def _check(self) -> None:
+        for name, least in (("num_instances", 1), ("ring_size", 1), ("min_python_control_version", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise OptionError(f"the option {name} is {value!r}; it takes an integer of at least {least}")
+        if self.labels is not None and (not isinstance(self.labels, int) or self.labels < 1):
+            raise OptionError(f"the option labels is {self.labels!r}; it takes a positive integer")
+        for name in ("start_timeout", "exit_timeout"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not value > 0:
+                raise OptionError(f"the option {name} is {value!r}; it takes seconds, more than 0")
+        Geometry.for_ring_size(self.ring_size)
+        config_strings.compose(self.sprint_control_config or {})
+        self.command()
+
+    @property
+    def leading_arguments(self) -> int:
+        """How many arguments belong to the command itself (`python -m …`), before any option for Sprint."""
+        path = self.sprint_exec_path
+        return 0 if isinstance(path, (str, os.PathLike)) else len(path) - 1
+
+    def command(self) -> list[str]:
+        """The executable and the arguments that the user gave.
+
+        Raises:
+            OptionError: there is no such executable, or the words cannot be split.
+        """
+        path = self.sprint_exec_path
+        head = [os.fspath(path)] if isinstance(path, (str, os.PathLike)) else [os.fspath(p) for p in path]
+        if not head or not head[0]:
+            raise OptionError("the option sprint_exec_path is empty")
+        found = shutil.which(head[0])
+        if found is None:
+            if os.path.exists(head[0]):
+                raise OptionError(f"sprint_exec_path: {head[0]!r} is not an executable file")
+            raise OptionError(f"sprint_exec_path: there is no {head[0]!r}")
+        config = self.sprint_config
+        try:
+            words = shlex.split(config) if isinstance(config, str) else [os.fspath(word) for word in config]
+        except (ValueError, TypeError) as error:
+            raise OptionError(f"sprint_config {config!r} cannot be split into words: {error}") from None
+        return [found, *head[1:], *words]

@@ -1,0 +1,319 @@
+"""A Sprint process: how it is started, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Optional
+
+from .. import config as config_strings
+from .. import protocol
+from ..errors import OptionError, PeerGoneError, ProtocolError, ResourceError
+from .options import Options
+from .watcher import Watcher
+
+_sprint_log = logging.getLogger("shmbridge.sprint")
+
+_KEPT_LINES = 30  # of output, for the error that reports a death
+_MAX_LINE = 4096  # bytes; what has no line end is cut there
+_READ_SIZE = 65536
+# Where sprint_entry.py lies, both in a checkout and installed.
+_MODULE_PATH = Path(__file__).resolve().parents[2]
+_MODULE_NAME = "sprint_entry"
+
+
+class SprintProcess:
+    """Spawns Sprint with its ends of pipes and shared memory, and watches it.
+
+    Thread-safety: everything may be called from any thread; what the watcher's thread writes is only
+    ever replaced or appended to.
+
+    Args:
+        options: the user's.
+        watcher: watches output, control pipe and death from here on.
+        shm_fd: the instance's shared memory, for the child to inherit. It stays the caller's.
+
+    Raises:
+        OptionError: the executable cannot be executed.
+        ResourceError: no process, memory or descriptor is left.
+
+    Attributes:
+        pid: of the child.
+        messages: control messages that have come and not been taken.
+        broken: what was wrong with the control messages, or None.
+    """
+
+    def __init__(self, options: Options, watcher: Watcher, shm_fd: int) -> None:
+        self.messages: deque[protocol.Message] = deque()
+        self.broken: Optional[ProtocolError] = None
+        self._decoder = protocol.Decoder()
+        self._output: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._partial_line = b""
+        self._exited = threading.Event()
+        self._exiting = False
+        with _Descriptors() as descriptors:
+            p2c_read, self._p2c_fd = descriptors.pipe()
+            self._c2p_fd, c2p_write = descriptors.pipe()
+            self._output_fd, output_write = descriptors.pipe()
+            config: dict[str, object] = {
+                "c2p_fd": c2p_write,
+                "p2c_fd": p2c_read,
+                "shm_fd": shm_fd,
+                "bell_fd": watcher.doorbell_fd,
+            }
+            parent_pidfd = _pidfd(os.getpid())
+            if parent_pidfd is not None:
+                descriptors.add(parent_pidfd)
+                config["parent_pidfd"] = parent_pidfd
+            inherited = [int(str(descriptor)) for descriptor in config.values()]
+            config["minPythonControlVersion"] = options.min_python_control_version
+            config.update(options.sprint_control_config or {})
+            command = _command(options, config_strings.compose(config))
+            self._executable = command[0]
+            self._popen = _spawn(command, options, inherited, output_write)
+            descriptors.keep(self._p2c_fd, self._c2p_fd, self._output_fd)
+        self.pid = self._popen.pid
+        self._open = {self._output_fd, self._c2p_fd}  # the watcher closes them at their end
+        for descriptor in (self._c2p_fd, self._output_fd):
+            os.set_blocking(descriptor, False)
+        watcher.watch(self._output_fd, self._on_output)
+        watcher.watch(self._c2p_fd, self._on_message)
+        exit_fd = _pidfd(self.pid)
+        watcher.watch(exit_fd if exit_fd is not None else self._thread_that_reaps(), self._on_exit)
+
+    # --- what the owner does
+
+    @property
+    def exited(self) -> bool:
+        """Whether the process has ended and its last output and messages have been read."""
+        return self._exited.is_set()
+
+    def send(self, kind: str, **fields: object) -> None:
+        """Send a control message; a process that is gone is told by `exited`, not here."""
+        try:
+            protocol.send(self._p2c_fd, kind, **fields)
+        except OSError:
+            pass
+
+    def kill(self) -> None:
+        """End the process, and all that it started, at once."""
+        if not self.exited and self._popen.returncode is None:
+            try:
+                os.killpg(self.pid, signal.SIGKILL)  # it leads a group of its own
+            except ProcessLookupError:
+                pass
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for the process to end, at most so many seconds. Returns whether it has."""
+        return self._exited.wait(timeout)
+
+    def close(self, timeout: float) -> None:
+        """Ask the process to exit; kill it if it has not after so many seconds."""
+        self.send("exit")
+        os.close(self._p2c_fd)
+        if not self.wait(timeout):
+            self.kill()
+            self._exited.wait()
+
+    def leave_to_parent(self) -> None:
+        """After a fork, in the child of the fork: do not keep the pipe to Sprint open."""
+        os.close(self._p2c_fd)
+
+    def death(self, segments: Sequence[str] = ()) -> PeerGoneError:
+        """The error that says how the process ended, or that its pipes did."""
+        code = self._popen.returncode
+        exit_code = signal_name = None
+        if code is None:
+            how = "is gone"
+        elif code < 0:
+            signal_name = _signal_name(-code)
+            how = f"was ended by {signal_name}"
+        else:
+            exit_code = code
+            how = f"exited with code {code}"
+        for message in list(self.messages):
+            if message["kind"] == "exception":
+                how += f" after its Python raised {message['exception_type']}: {message['message']}"
+        return PeerGoneError(
+            f"Sprint (pid {self.pid}, {self._executable!r}) {how}",
+            exit_code=exit_code,
+            signal_name=signal_name,
+            segments=segments,
+            last_output=tuple(self._output),
+        )
+
+    # --- what the watcher's thread does
+
+    def _on_output(self) -> bool:
+        return self._pump(self._output_fd, self._take_output)
+
+    def _on_message(self) -> bool:
+        return self._pump(self._c2p_fd, self._take_messages)
+
+    def _pump(self, descriptor: int, take: Callable[[bytes], None]) -> bool:
+        """Read once and hand it on. False at the end, where the watcher closes the descriptor."""
+        data = _read(descriptor)
+        if data is None:
+            return True
+        if not data:
+            self._open.discard(descriptor)
+        take(data)
+        return bool(data)
+
+    def _take_output(self, data: bytes) -> None:
+        """Hand on whole lines; no data: the end."""
+        lines = (self._partial_line + data).split(b"\n")
+        self._partial_line = lines.pop()
+        if len(self._partial_line) > _MAX_LINE or (not data and self._partial_line):
+            lines.append(self._partial_line)
+            self._partial_line = b""
+        for line in lines:
+            text = line[:_MAX_LINE].decode("utf-8", "replace").rstrip("\r")
+            self._output.append(text)
+            _sprint_log.info("[%d] %s", self.pid, text)
+
+    def _take_messages(self, data: bytes) -> None:
+        """Decode control messages; no data: the end."""
+        if self.broken is not None:
+            return
+        try:
+            self.messages.extend(self._decoder.feed(data))
+        except ProtocolError as error:
+            self.broken = error
+        if not data and not self._exiting:
+            # Nobody will answer any more. What still runs there holds memory that nobody will read.
+            self.kill()
+
+    def _on_exit(self) -> bool:
+        self._exiting = True
+        self._popen.wait()
+        # Read what was written before the end. Not until the pipes' end: a grandchild may hold them open.
+        for descriptor, take in (
+            (self._output_fd, self._take_output),
+            (self._c2p_fd, self._take_messages),
+        ):
+            while descriptor in self._open:
+                data = _read(descriptor)
+                if not data:
+                    break
+                take(data)
+        self._take_output(b"")
+        self._exited.set()
+        return False
+
+    def _thread_that_reaps(self) -> int:
+        """Where the kernel has no pidfd: a descriptor that is at its end when the process has ended."""
+        read_end, write_end = os.pipe()
+
+        def reap() -> None:
+            self._popen.wait()
+            os.close(write_end)
+
+        threading.Thread(target=reap, name="shmbridge reaper", daemon=True).start()
+        return read_end
+
+
+class _Descriptors:
+    """Closes the descriptors that were opened with it, but for those that are kept, whatever happens."""
+
+    def __init__(self) -> None:
+        self._open: set[int] = set()
+
+    def __enter__(self) -> _Descriptors:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._open:
+            os.close(descriptor)
+
+    def pipe(self) -> tuple[int, int]:
+        try:
+            read_end, write_end = os.pipe()
+        except OSError as error:
+            raise ResourceError(
+                f"cannot open a pipe to Sprint: {error.strerror}; see `ulimit -n` and what keeps files open"
+            ) from error
+        self._open |= {read_end, write_end}
+        return read_end, write_end
+
+    def add(self, descriptor: int) -> None:
+        self._open.add(descriptor)
+
+    def keep(self, *descriptors: int) -> None:
+        self._open -= set(descriptors)
+
+
+def _command(options: Options, config: str) -> list[str]:
+    """Sprint's command line. What the user gives comes last, so that it wins."""
+    head, *rest = options.command()
+    module = [
+        f"--*.pymod-path={_MODULE_PATH}",
+        f"--*.pymod-name={_MODULE_NAME}",
+        f"--*.pymod-config={config}",
+    ]
+    order = [
+        "--*.python-segment-order=true",
+        f"--*.python-segment-order-pymod-path={_MODULE_PATH}",
+        f"--*.python-segment-order-pymod-name={_MODULE_NAME}",
+        f"--*.python-segment-order-config={config}",
+        "--*.python-segment-order-allow-copy=false",
+    ]
+    leading = options.leading_arguments
+    arguments = [
+        "--*.python-control-enabled=true",
+        *module,
+        *(order if options.use_python_segment_order else []),
+    ]
+    return [head, *rest[:leading], *arguments, *rest[leading:]]
+
+
+def _spawn(
+    command: list[str], options: Options, inherited: list[int], output: int
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=inherited,
+            # Ctrl-C in the terminal is for the trainer, which ends its children itself.
+            start_new_session=True,
+            env=None if options.env is None else dict(options.env),
+        )
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR):
+            raise OptionError(f"sprint_exec_path: cannot execute {command[0]!r}: {error.strerror}") from error
+        raise ResourceError(f"cannot start {command[0]!r}: {error.strerror} (see `ulimit -a`)") from error
+
+
+def _pidfd(pid: int) -> Optional[int]:
+    """A descriptor that is readable when the process has ended; None where the kernel is older than 5.3."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.EPERM):
+            return None
+        raise ResourceError(f"cannot open a descriptor for process {pid}: {error.strerror}") from error
+
+
+def _read(descriptor: int) -> Optional[bytes]:
+    """What is there; b"" at the end, None where nothing is there now."""
+    try:
+        return os.read(descriptor, _READ_SIZE)
+    except BlockingIOError:
+        return None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

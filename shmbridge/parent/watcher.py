@@ -1,0 +1,100 @@
+"""The thread that blocks on everything that is not in shared memory: pipes, output, and deaths."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Optional
+
+from ..doorbell import Doorbell
+from ..memory import PAGE, Memory
+from .reserve import create_object
+
+_log = logging.getLogger("shmbridge")
+
+# Called when the descriptor is readable or at its end; returns whether to go on watching it.
+Callback = Callable[[], bool]
+
+
+class Watcher:
+    """Calls back when a descriptor is readable, and then wakes whoever sleeps at the doorbell.
+
+    One for a pool, however many children. Blocks without a timeout. A descriptor that is watched belongs
+    to the watcher, which closes it when its callback wants no more: so no number is used anew while the
+    selector still knows the old one.
+
+    Thread-safety: all methods may be called from any thread. The callbacks run in the watcher's thread.
+
+    Attributes:
+        doorbell: where this process sleeps.
+        doorbell_fd: the descriptor of the object in which it lies, for the children to inherit.
+    """
+
+    def __init__(self) -> None:
+        self.doorbell_fd = create_object(PAGE)
+        self.doorbell = Doorbell(Memory(self.doorbell_fd, PAGE), create=True)
+        self._wake_read, self._wake_write = os.pipe()
+        self._callbacks: dict[int, Callback] = {}
+        self._new: deque[Optional[tuple[int, Callback]]] = deque()  # None: close
+        self._thread = threading.Thread(target=self._run, name="shmbridge watcher", daemon=True)
+        self._thread.start()
+
+    def watch(self, descriptor: int, callback: Callback) -> None:
+        """Own the descriptor, and call back until the callback returns False."""
+        self._new.append((descriptor, callback))
+        os.write(self._wake_write, b"x")
+
+    def close(self) -> None:
+        """End the thread and close all descriptors. Nothing is called back any more."""
+        self._new.append(None)
+        os.write(self._wake_write, b"x")
+        self._thread.join()
+        self._close_all()
+
+    def leave_to_parent(self) -> None:
+        """After a fork, in the child of the fork, where the thread is not: let go of the descriptors."""
+        self._close_all()
+
+    def _close_all(self) -> None:
+        for descriptor in (*self._callbacks, self._wake_write, self._wake_read, self.doorbell_fd):
+            os.close(descriptor)
+        self._callbacks.clear()
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            while True:
+                ready = [key.fd for key, _ in selector.select()]
+                if self._wake_read in ready:
+                    ready.remove(self._wake_read)
+                    os.read(self._wake_read, 4096)
+                    if not self._take_new(selector):
+                        return
+                for descriptor in ready:
+                    self._call(selector, descriptor)
+                self.doorbell.poke()
+
+    def _take_new(self, selector: selectors.BaseSelector) -> bool:
+        while self._new:
+            item = self._new.popleft()
+            if item is None:
+                return False
+            descriptor, callback = item
+            self._callbacks[descriptor] = callback
+            selector.register(descriptor, selectors.EVENT_READ)
+        return True
+
+    def _call(self, selector: selectors.BaseSelector, descriptor: int) -> None:
+        try:
+            go_on = self._callbacks[descriptor]()
+        except Exception:
+            _log.exception("watching descriptor %d failed", descriptor)
+            go_on = False
+        if not go_on:
+            selector.unregister(descriptor)
+            del self._callbacks[descriptor]
+            os.close(descriptor)
