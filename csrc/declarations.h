@@ -62,7 +62,6 @@ typedef struct shmb_ring_end shmb_ring_end;
 shmb_memory *shmb_memory_map(int descriptor, uint64_t size);
 void shmb_memory_free(shmb_memory *memory);
 
-
 shmb_doorbell *shmb_doorbell_open(shmb_memory *memory, uint64_t offset, int create);
 void shmb_doorbell_free(shmb_doorbell *doorbell);
 
@@ -70,8 +69,7 @@ void shmb_doorbell_ring(shmb_doorbell *doorbell);
 
 void shmb_doorbell_poke(shmb_doorbell *doorbell);
 
-int shmb_doorbell_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns,
-                       int64_t timeout_ns);
+int shmb_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns, int64_t timeout_ns);
 
 shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint64_t data_offset,
                               uint64_t capacity, int role, shmb_doorbell *peer_doorbell);
@@ -95,7 +93,6 @@ void shmb_ring_release(shmb_ring_end *end, uint64_t position, void *matrix);
 int shmb_ring_has_room_for_next(shmb_ring_end *end, uint64_t size);
 
 uint64_t shmb_ring_used(shmb_ring_end *end);
-
 
 int64_t shmb_copy_checked(float *target, const void *source, uint32_t dtype, uint64_t rows, uint64_t columns,
                           int64_t row_stride, int64_t column_stride);

@@ -66,61 +66,26 @@ void shmb_doorbell_ring(shmb_doorbell *doorbell) {
         sem_post(&doorbell->shared->semaphore);
 }
 
-static int64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+int shmb_doorbell_take_token(shmb_doorbell *doorbell) {
+    return sem_trywait(&doorbell->shared->semaphore) == 0;
 }
 
-static int any_news(shmb_ring_end **ends, size_t n_ends) {
-    for (size_t i = 0; i < n_ends; i++)
-        if (shmb_ring_has_news(ends[i]))
-            return 1;
-    return 0;
+void shmb_doorbell_announce(shmb_doorbell *doorbell, int waiting) {
+    atomic_store(&doorbell->shared->waiting, (unsigned)waiting);
+    atomic_thread_fence(memory_order_seq_cst); /* before the last look at the rings: see shmb_doorbell_ring */
 }
 
-static void relax(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ __volatile__("yield");
-#endif
-}
-
-/* True when there is news or a poke within the time. */
-static int spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns) {
-    int64_t end = spin_ns > 0 ? now_ns() + spin_ns : 0;
-    for (;;) {
-        for (int i = 0; i < 32; i++) {
-            if (any_news(ends, n_ends) || sem_trywait(&doorbell->shared->semaphore) == 0)
-                return 1;
-            if (spin_ns <= 0)
-                return 0;
-            relax();
-        }
-        if (now_ns() >= end)
-            return 0;
+int shmb_doorbell_sleep(shmb_doorbell *doorbell, int64_t deadline_ns) {
+    sem_t *semaphore = &doorbell->shared->semaphore;
+    int failed;
+    if (deadline_ns < 0) {
+        failed = sem_wait(semaphore);
+    } else {
+        struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000),
+                                 .tv_nsec = (long)(deadline_ns % 1000000000)};
+        failed = sem_clockwait(semaphore, CLOCK_MONOTONIC, &until);
     }
-}
-
-static int sleep_until(sem_t *semaphore, int64_t deadline) {
-    if (deadline < 0)
-        return sem_wait(semaphore);
-    struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000), .tv_nsec = (long)(deadline % 1000000000)};
-    return sem_clockwait(semaphore, CLOCK_MONOTONIC, &until);
-}
-
-int shmb_doorbell_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns,
-                       int64_t timeout_ns) {
-    if (spin(doorbell, ends, n_ends, spin_ns))
+    if (!failed)
         return SHMB_OK;
-    int64_t deadline = timeout_ns < 0 ? -1 : now_ns() + timeout_ns;
-    atomic_store(&doorbell->shared->waiting, 1);
-    atomic_thread_fence(memory_order_seq_cst);
-    int result = SHMB_OK;
-    if (!any_news(ends, n_ends) && sleep_until(&doorbell->shared->semaphore, deadline) != 0)
-        result = errno == EINTR ? SHMB_INTERRUPTED : errno == ETIMEDOUT ? SHMB_TIMED_OUT : SHMB_CORRUPT;
-    /* A ringer that saw `waiting` just before this leaves a token; the next wait returns at once, once. */
-    atomic_store(&doorbell->shared->waiting, 0);
-    return result;
+    return errno == EINTR ? SHMB_INTERRUPTED : errno == ETIMEDOUT ? SHMB_TIMED_OUT : SHMB_CORRUPT;
 }

@@ -121,11 +121,12 @@ void shmb_doorbell_free(shmb_doorbell *doorbell);
 void shmb_doorbell_ring(shmb_doorbell *doorbell);
 /* Wakes the waiter, or lets the next wait return at once: for news from anywhere else. */
 void shmb_doorbell_poke(shmb_doorbell *doorbell);
-/* Returns SHMB_OK when one of the ends may have news (a record, or room) or somebody poked, at latest
- * after timeout_ns (never, if negative: SHMB_TIMED_OUT), or with SHMB_INTERRUPTED. Spins for spin_ns
- * before it sleeps. A wake-up may be spurious: look, and wait again. */
-int shmb_doorbell_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns,
-                       int64_t timeout_ns);
+/* The waiter's steps; use shmb_wait. take_token: whether somebody rang or poked. announce: whether a sleeper is
+ * to be woken. sleep: until a token comes (SHMB_OK), the monotonic deadline (never, if negative; SHMB_TIMED_OUT) or
+ * a signal (SHMB_INTERRUPTED); SHMB_CORRUPT where the semaphore was overwritten. */
+int shmb_doorbell_take_token(shmb_doorbell *doorbell);
+void shmb_doorbell_announce(shmb_doorbell *doorbell, int waiting);
+int shmb_doorbell_sleep(shmb_doorbell *doorbell, int64_t deadline_ns);
 
 /* --- ring.c */
 
@@ -161,6 +162,13 @@ int shmb_ring_has_room_for_next(shmb_ring_end *end, uint64_t size);
 uint64_t shmb_ring_used(shmb_ring_end *end);
 /* Whether there is news at this end: a record to receive, or that the peer moved since the last claim. */
 int shmb_ring_has_news(shmb_ring_end *end);
+
+/* --- wait.c */
+
+/* Returns SHMB_OK when one of the ends may have news (a record, or room) or somebody poked, at latest
+ * after timeout_ns (never, if negative: SHMB_TIMED_OUT), or with SHMB_INTERRUPTED. Spins for spin_ns
+ * before it sleeps. A wake-up may be spurious: look, and wait again. */
+int shmb_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns, int64_t timeout_ns);
 
 /* --- copy.c */
 

@@ -52,7 +52,7 @@ class Doorbell:
             ProtocolError: the peer has overwritten the semaphore.
         """
         timeout_ns = -1 if timeout is None else max(0, int(timeout * 1e9))
-        result = lib.shmb_doorbell_wait(self.pointer, ends.pointer, ends.length, spin_ns, timeout_ns)
+        result = lib.shmb_wait(self.pointer, ends.pointer, ends.length, spin_ns, timeout_ns)
         if result == lib.SHMB_CORRUPT:
             raise ProtocolError("the doorbell in shared memory is no valid semaphore any more")
         # After SHMB_INTERRUPTED the caller looks again; Python runs the signal's handler on the way.

@@ -128,8 +128,8 @@ class Producer(RingEnd):
         if result == lib.SHMB_HELD:
             raise BufferError(
                 f"no room for {rows} x {columns}: {self.used} of {self.capacity} bytes of the ring "
-                "are claims that were not sent and arrays that are still held; send, abort or delete them, or raise the "
-                "option ring_size"
+                "are claims that were not sent and arrays that are still held; send, abort or "
+                "delete them, or raise the option ring_size"
             )
         if result == lib.SHMB_TOO_LARGE:
             self.check_size(rows, columns, len(name), dtype)

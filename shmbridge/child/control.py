@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar, Optional
 
@@ -12,14 +11,14 @@ import numpy as np
 
 from .. import config as config_strings
 from .. import protocol
-from .._native import lib
 from ..errors import BatchError, OptionError, ProtocolError, UsageError
-from ..ring import Array, Record
+from ..ring import Array
 from . import criterion
 from .criterion import Callback, SprintCallback
+from .inbox import Inbox
 from .link import ParentLink
 from .output import Verbosity, detail, report, warn
-from .request import AutomatonRequest, LocalSegment, ParentSegment, SegmentRequest
+from .request import AutomatonRequest, LocalSegment, SegmentRequest
 
 _NEEDED_BY = "shmbridge's side of Sprint"
 
@@ -100,7 +99,7 @@ class PythonControl:
         self.link = ParentLink(c2p_fd, p2c_fd, config, version_number)
         self.callback: Optional[SprintCallback] = None
         self.current: Optional[SegmentRequest] = None
-        self._local: deque[LocalSegment] = deque()
+        self._inbox = Inbox(self.link)
         self._labels: Optional[int] = None
         self._serving_thread: Optional[int] = None
 
@@ -251,7 +250,7 @@ class PythonControl:
             known: the names in the corpus; any other is answered with a KeyError. None: all are good.
         """
         self._serving_thread = threading.get_ident()
-        for request in self._requests():
+        for request in self._inbox.requests():
             if isinstance(request, AutomatonRequest):
                 self._export_automaton(request)
                 continue
@@ -285,7 +284,7 @@ class PythonControl:
 
     def handle_next(self) -> bool:
         """Wait for the parent's next request and answer it. False: the parent wants no more."""
-        request = next(self._requests(), None)
+        request = next(self._inbox.requests(), None)
         if request is None:
             return False
         if isinstance(request, AutomatonRequest):
@@ -360,8 +359,7 @@ class PythonControl:
         if posteriors.ndim != 2 or posteriors.shape[0] != seg_len:
             raise BatchError(f"the posteriors are {posteriors.shape} (time,label) for {seg_len} frames")
         segment = LocalSegment(seg_name, posteriors)
-        self._local.append(segment)
-        self.link.channel.doorbell.poke()
+        self._inbox.put(segment)
         return segment.result()
 
     # --- within
@@ -386,32 +384,6 @@ class PythonControl:
                 "python-segment-order=true for this corpus, and no buffer that holds several segments"
             )
         return self.current
-
-    def _requests(self) -> Iterator[SegmentRequest | AutomatonRequest]:
-        """What is asked, as it comes, until there is nothing more to come."""
-        while not self.link.ended:
-            if self._local:
-                yield self._local.popleft()
-                continue
-            record = self.link.channel.receiver.receive()
-            if record is None:
-                self.link.wait()
-                continue
-            request = self._to_request(record)
-            del record  # or its place in the ring would be held until the next comes
-            yield request
-            del request
-
-    def _to_request(self, record: Record) -> SegmentRequest | AutomatonRequest:
-        try:
-            name = record.name.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ProtocolError(f"the parent sent a segment name that is no UTF-8: {error}") from None
-        if record.kind == lib.SHMB_POSTERIORS:
-            return ParentSegment(self.link, name, record)
-        if record.kind == lib.SHMB_AUTOMATON_REQUEST:
-            return AutomatonRequest(self.link, name, record.sequence)
-        raise ProtocolError(f"the parent sent a record of kind {record.kind}, which is not for it to send")
 
     def _export_automaton(self, request: AutomatonRequest) -> None:
         try:

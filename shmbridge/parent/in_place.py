@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 import numpy as np
 
@@ -11,10 +11,8 @@ from ..errors import ShmbridgeError, UsageError
 from ..ring import Array, Claim, Record
 from .batch import nan_error
 from .copying import find_nan
+from .dispatcher import Dispatcher
 from .instance import Instance, Pending
-
-if TYPE_CHECKING:
-    from .pool import SprintInstancePool
 
 
 class SegmentResult:
@@ -69,12 +67,12 @@ class SegmentClaim(Pending):
     """
 
     def __init__(
-        self, pool: SprintInstancePool, instance: Instance, name: str, rows: int, columns: int, claim: Claim
+        self, dispatcher: Dispatcher, instance: Instance, name: str, rows: int, columns: int, claim: Claim
     ) -> None:
         self.name = name
         self.rows = rows
         self.columns = columns
-        self._pool = pool
+        self._dispatcher = dispatcher
         self._instance = instance
         self._claim: Optional[Claim] = claim
         self.sequence = claim.sequence
@@ -107,7 +105,7 @@ class SegmentClaim(Pending):
             UsageError: it was sent or aborted before.
             PeerGoneError: the child has ended.
         """
-        with self._pool.lock:
+        with self._dispatcher.lock:
             if check_nan:
                 nan = find_nan(self.posteriors)
                 if nan is not None:
@@ -119,7 +117,7 @@ class SegmentClaim(Pending):
             self._instance.send(self._claim, self)
             self._claim = None
             self._sent = True
-            self._pool.statistics.posteriors_bytes += 4 * self.rows * self.columns
+            self._dispatcher.statistics.posteriors_bytes += 4 * self.rows * self.columns
         return self
 
     def result(self, timeout: Optional[float] = None) -> SegmentResult:
@@ -135,10 +133,10 @@ class SegmentClaim(Pending):
             PeerGoneError: Sprint has ended.
             BridgeTimeoutError: it did not come in time; it may be asked for again.
         """
-        with self._pool.lock:
+        with self._dispatcher.lock:
             if not self._sent:
                 raise UsageError(f"segment {self.name!r} was not sent; call send() first")
-            self._pool.wait_for(lambda: self._result is not None or self._error is not None, timeout)
+            self._dispatcher.wait_until(lambda: self._result is not None or self._error is not None, timeout)
             if self._error is not None:
                 raise self._error
             if self._result is None:
@@ -147,7 +145,7 @@ class SegmentClaim(Pending):
 
     def abort(self) -> None:
         """Give the claim up. Nothing to do where it was sent or given up."""
-        with self._pool.lock:
+        with self._dispatcher.lock:
             if self._claim is not None:
                 self._claim.abort()
                 self._claim = None
@@ -155,12 +153,12 @@ class SegmentClaim(Pending):
 
     def deliver(self, record: Record) -> None:
         """Keep the answer for `result`."""
-        self._pool.statistics.count(record)
+        self._dispatcher.statistics.count(record)
         self._result = SegmentResult(self.name, (self.rows, self.columns), record)
 
     def fail(self, error: ShmbridgeError) -> None:
         """Keep the error for `result`."""
-        self._pool.statistics.failed += 1
+        self._dispatcher.statistics.failed += 1
         self._error = error
 
     def __enter__(self) -> SegmentClaim:

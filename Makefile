@@ -1,0 +1,44 @@
+# One command each; all work on a fresh clone. They share one virtual environment in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+NATIVE := setup.py pyproject.toml $(wildcard csrc/*)
+C_FLAGS := -std=c11 -O2 -Wall -Wextra -Werror -fsyntax-only
+
+.PHONY: help demo test test-all check bench clean
+
+help:
+	@echo "make demo      train a small acoustic model through two Sprint children"
+	@echo "make test      run all tests"
+	@echo "make check     lint, formatting, types, C warnings"
+	@echo "make test-all  run all tests on every Python that is installed, with its lowest and highest numpy"
+	@echo "make bench     measure the exchange"
+	@echo "make clean     remove everything that was built"
+
+.venv:
+	$(PYTHON) -m venv .venv
+
+# The package with the extra %, built anew when the C part or the list of packages changes.
+.venv/with-%: $(NATIVE) | .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+demo: .venv/with-demo
+	$(BIN)/python -m examples.demo $(ARGS)
+
+test: .venv/with-test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/with-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(CC) $(C_FLAGS) csrc/*.c
+
+test-all:
+	$(PYTHON) tests/run_all_pythons.py $(ARGS)
+
+bench: .venv/with-bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf .venv .venvs build dist demo-out *.egg-info shmbridge/_native*.so shmbridge/_native.c

@@ -1,0 +1,62 @@
+"""What is asked of Sprint, in the order in which it comes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Union
+
+from .._native import lib
+from ..errors import ProtocolError
+from ..ring import Record
+from .link import ParentLink
+from .request import AutomatonRequest, LocalSegment, ParentSegment, SegmentRequest
+
+
+class Inbox:
+    """The parent's requests, and those of other threads of this process.
+
+    Thread-safety: any thread may put; one takes.
+
+    Args:
+        link: to the parent.
+    """
+
+    def __init__(self, link: ParentLink) -> None:
+        self._link = link
+        self._local: deque[LocalSegment] = deque()
+
+    def put(self, segment: LocalSegment) -> None:
+        """Ask from another thread of this process."""
+        self._local.append(segment)
+        self._link.channel.doorbell.poke()
+
+    def requests(self) -> Iterator[Union[SegmentRequest, AutomatonRequest]]:
+        """Wait for what is asked and yield it, until the parent wants no more or is gone.
+
+        Raises:
+            ProtocolError: the parent sent what it must not.
+        """
+        while not self._link.ended:
+            if self._local:
+                yield self._local.popleft()
+                continue
+            record = self._link.channel.receiver.receive()
+            if record is None:
+                self._link.wait()
+                continue
+            request = self._to_request(record)
+            del record  # or its place in the ring would be held until the next comes
+            yield request
+            del request
+
+    def _to_request(self, record: Record) -> Union[SegmentRequest, AutomatonRequest]:
+        try:
+            name = record.name.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ProtocolError(f"the parent sent a segment name that is no UTF-8: {error}") from None
+        if record.kind == lib.SHMB_POSTERIORS:
+            return ParentSegment(self._link, name, record)
+        if record.kind == lib.SHMB_AUTOMATON_REQUEST:
+            return AutomatonRequest(self._link, name, record.sequence)
+        raise ProtocolError(f"the parent sent a record of kind {record.kind}, which is not for it to send")

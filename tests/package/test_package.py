@@ -1,0 +1,77 @@
+"""What the package promises as a whole: its names, its imports, and what it does without."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import shmbridge
+from shmbridge import errors
+
+PACKAGE = Path(shmbridge.__file__).parent
+
+
+def test_all_lists_exactly_the_public_names():
+    assert set(shmbridge.__all__) == {*errors.__all__, "SprintInstancePool", "SprintSubprocessInstance"}
+    for name in shmbridge.__all__:
+        assert getattr(shmbridge, name).__doc__
+
+
+def test_every_error_of_the_tree_is_public_and_drawn_in_its_picture():
+    classes = [
+        name
+        for name, value in vars(errors).items()
+        if inspect.isclass(value) and issubclass(value, Exception)
+    ]
+    assert sorted(classes) == sorted(errors.__all__)
+    for name in classes:
+        assert name in errors.__doc__
+        assert issubclass(getattr(errors, name), shmbridge.ShmbridgeError)
+
+
+def test_sprints_side_loads_nothing_of_the_trainers_side_and_no_framework():
+    code = (
+        "import sys, sprint_entry; "
+        "bad = [m for m in sys.modules if m.startswith(('shmbridge.parent', 'shmbridge.refsprint', "
+        "'posix_ipc', 'subprocess', 'torch', 'returnn'))]; sys.exit(str(bad) if bad else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_child_and_parent_and_refsprint_do_not_import_each_other():
+    for room, others in {
+        "child": ("parent", "refsprint"),
+        "parent": ("child", "refsprint"),
+        "refsprint": ("child", "parent"),
+    }.items():
+        for path in (PACKAGE / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = []
+                if isinstance(node, ast.Import):
+                    names = [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    names = ["." * node.level + (node.module or "")]
+                for name in names:
+                    assert not any(
+                        name.startswith((f"shmbridge.{other}", f"..{other}")) for other in others
+                    ), f"{path} imports {name}"
+
+
+def test_there_is_no_pickle_eval_or_shell_in_the_package():
+    for path in [*PACKAGE.rglob("*.py"), PACKAGE.parent / "sprint_entry.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                modules = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+                assert not modules & {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle"}, path
+            if isinstance(node, ast.Call):
+                called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+                owner = getattr(getattr(node.func, "value", None), "id", "")
+                assert called not in {"eval", "exec"}, path
+                assert (owner, called) not in {("os", "system"), ("os", "popen"), ("pickle", "loads")}, path
+                for keyword in node.keywords:
+                    off = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+                    assert off or keyword.arg not in ("shell", "allow_pickle"), path
