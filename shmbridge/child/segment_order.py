@@ -31,7 +31,7 @@ def getSegmentList(  # noqa: N802 - the name that Sprint calls
     control = init(name="shmbridge.PythonSegmentOrder", reference=corpusName, config=config)
     report(f"getSegmentList: corpus {corpusName!r}, {len(segmentList)} segments")
     if control.is_asking_sprint():
-        # Sprint collects the orthographies of the whole corpus, to answer its callback; nobody asked for these.
+        # To answer its callback, Sprint collects the orthographies of the whole corpus.
         yield from segmentList
         return
     control.check_control_loop_running()
