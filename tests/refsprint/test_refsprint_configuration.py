@@ -1,0 +1,188 @@
+"""Options: files, the command line, and which value a parameter gets."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Optional
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shmbridge.errors import FileFormatError, OptionError
+from shmbridge.refsprint.configuration import Configuration
+
+
+def configuration(tmp_path: Path, text: str, *arguments: str) -> Configuration:
+    path = tmp_path / "sprint.config"
+    path.write_text(text, encoding="utf-8")
+    return Configuration.from_arguments([f"--config={path}", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "expected"),
+    [
+        ("[*.corpus]\nfile = a", (), "a"),
+        ("[*]\ncorpus.file = a", (), "a"),
+        ("*.corpus.file=a", (), "a"),
+        ("[]\nneural-network-trainer.corpus.file = a", (), "a"),
+        ("[nn-trainer.corpus]\nfile = a", (), "a"),
+        ("[nn-trainer.*]\nfile = a", (), "a"),
+        ("[*]\nfile = a", (), "a"),
+        ("[other]\nfile = a", (), ""),
+        ("[*.corpus.segments]\nfile = a", (), ""),
+        # The more specific resource wins, wherever it stands.
+        ("[*.corpus]\nfile = b\n[*]\nfile = a", (), "b"),
+        ("[*.corpus]\nfile = b", ("--*.corpus.file=c",), "c"),
+        ("[*]\nfile = a", ("--*.file=c",), "c"),
+        ("[nn-trainer.corpus]\nfile = b", ("--corpus.file=c",), "c"),
+        # Equally specific: the first in alphabetical order, so the file's, as in RASR.
+        ("[*.corpus]\nfile = b", ("--*.file=c",), "b"),
+        # Of the same name, the later one counts.
+        ("[*.corpus]\nfile = a\nfile = b", (), "b"),
+        ("", ("--*.corpus.file=a", "--*.corpus.file=b"), "b"),
+        ("", ("--*.corpus.file", "a"), "a"),
+        ("", ("--.neural-network-trainer.corpus.file=a",), "a"),
+        ("", ("--nothing", "--*.corpus.file=a"), "a"),
+        ("", ("--*.corpus.file",), "true"),
+    ],
+)
+def test_a_parameter_gets_the_value_that_sprint_would_give_it(
+    tmp_path: Path, text: str, arguments: tuple[str, ...], expected: str
+) -> None:
+    assert configuration(tmp_path, text, *arguments).select("corpus").string("file") == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("x = a b ", "a b"),
+        ("x=a", "a"),
+        ("  x\t=  a  # comment", "a"),
+        ("x = a ; comment", "a"),
+        ("x = a % comment", "a"),
+        ("x = c2p_fd:3,p2c_fd:4", "c2p_fd:3,p2c_fd:4"),
+        ('x = "a # b" # c', "a # b"),
+        ("x = 'a b'", "a b"),
+        ('x = ""', ""),
+        ("x", "true"),
+        ("x # comment", "true"),
+        ("x = a=b", "a=b"),
+    ],
+)
+def test_a_line_gives_its_value(tmp_path: Path, line: str, expected: str) -> None:
+    assert configuration(tmp_path, f"[*]\n{line}\n").string("x", "unset") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[*\n", 1),
+        ("[*]\n\n# c\nx y\n", 4),
+        ("[*]\nx =\n", 2),
+        ("= a\n", 1),
+        ("a..b = c\n", 1),
+        ("a*.b = c\n", 1),
+        ("[a..b]\n", 1),
+        ("include nowhere.config\n", 1),
+        ("include other.config more\n", 1),
+    ],
+)
+def test_a_line_that_cannot_be_parsed_is_named(tmp_path: Path, text: str, line: int) -> None:
+    with pytest.raises(FileFormatError) as caught:
+        configuration(tmp_path, text)
+    assert caught.value.line == line
+    assert caught.value.path.endswith("sprint.config")
+
+
+def test_files_include_others_within_the_selection(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "inner.config").write_text("x = inner\n[*]\ny = inner\n", encoding="utf-8")
+    config = configuration(tmp_path, "d = sub\n[*.a]\ninclude sub/inner.config\ny = outer\n")
+    assert config.select("a").string("x") == "inner"
+    assert config.string("y") == "inner"
+    assert config.select("a").string("y") == "outer"
+
+
+def test_a_file_that_includes_itself_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="includes itself"):
+        configuration(tmp_path, "include sprint.config\n")
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        Configuration.from_arguments([f"--config={tmp_path / 'nowhere'}"])
+
+
+def test_a_stray_argument_is_an_error() -> None:
+    with pytest.raises(FileFormatError, match="not an option"):
+        Configuration.from_arguments(["--*.a=b", "stray"])
+
+
+def test_references_are_searched_from_the_component_outwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFSPRINT_TEST", "environment")
+    text = "[*]\ndir = /d\nx = $(dir)/$(name).xml\nname = outer\ne = $(REFSPRINT_TEST)\n"
+    text += "[*.corpus]\nname = inner\n"
+    config = configuration(tmp_path, text)
+    assert config.string("x") == "/d/outer.xml"
+    assert config.select("corpus").string("x") == "/d/inner.xml"
+    assert config.string("e") == "environment"
+    assert config.resolve("a$(dir)b") == "a/db"
+
+
+@pytest.mark.parametrize("value", ["$(x)", "$(y)", "$(nothing)", "$(unclosed", "$(a*b)", "$()", "$[1+1]"])
+def test_a_reference_that_leads_nowhere_is_an_error(tmp_path: Path, value: str) -> None:
+    config = configuration(tmp_path, f"[*]\nx = {value}\ny = $(x)\n")
+    with pytest.raises(FileFormatError) as caught:
+        config.string("x")
+    assert caught.value.line is not None
+
+
+def test_values_of_other_types_are_checked() -> None:
+    config = Configuration.from_arguments(["--yes=yes", "--no=false", "--seven=7", "--half=0.5", "--word=w"])
+    assert config.boolean("yes", False) is True
+    assert config.boolean("no", True) is False
+    assert config.boolean("unset", True) is True
+    assert config.integer("seven", 1) == 7
+    assert config.integer("unset", 1) == 1
+    assert config.seconds("half") == 0.5
+    assert config.choice("word", ("w", "x"), "x") == "w"
+    for wrong in (
+        lambda: config.boolean("word", True),
+        lambda: config.integer("half", 1),
+        lambda: config.seconds("word"),
+        lambda: config.choice("word", ("x",), "x"),
+    ):
+        with pytest.raises(OptionError, match="neural-network-trainer"):
+            wrong()
+
+
+lines = st.lists(
+    st.one_of(
+        st.text(max_size=30),
+        st.text(alphabet="[]*.= \tab$()#\"'", max_size=30),
+        st.sampled_from(["[*]", "include x", "x = $(y)", "y = $(x)"]),
+    ),
+    max_size=6,
+)
+
+
+@settings(deadline=None)
+@given(lines, st.lists(st.one_of(st.text(max_size=12), st.text(alphabet="-*.=ab", max_size=12)), max_size=4))
+def test_whatever_the_options_are_nothing_but_a_format_error_comes_out(
+    text: list[str], arguments: list[str]
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "x")
+        Path(path).write_bytes("\n".join(text).encode("utf-8", "surrogatepass"))
+        config: Optional[Configuration] = None
+        try:
+            config = Configuration.from_arguments([*arguments, f"--config={path}"])
+            config.select("corpus").string("x")
+            config.string("a")
+        except (FileFormatError, OptionError):
+            pass

@@ -1,0 +1,179 @@
+"""Bliss lexica: labels, pronunciations and their scores, and what is refused."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shmbridge.errors import FileFormatError
+from shmbridge.refsprint.lexicon import Lexicon, read_lexicon
+
+INVENTORY = """<phoneme-inventory>
+  <phoneme><symbol>a</symbol><symbol>A</symbol></phoneme>
+  <phoneme><symbol> b </symbol><variation>context</variation></phoneme>
+  <phoneme><symbol>#</symbol><variation>none</variation><features><x/></features></phoneme>
+</phoneme-inventory>"""
+
+
+def lexicon(tmp_path: Path, lemmas: str, inventory: str = INVENTORY, normalize: bool = True) -> Lexicon:
+    path = tmp_path / "lexicon.xml"
+    path.write_text(f"<lexicon>{inventory}\n{lemmas}</lexicon>", encoding="utf-8")
+    return read_lexicon(str(path), normalize)
+
+
+def test_labels_follow_the_inventory_with_the_blank_in_its_place(tmp_path: Path) -> None:
+    read = lexicon(tmp_path, '<lemma special="blank"><orth>[B]</orth><phon> # </phon></lemma>')
+    assert read.phonemes == ("a", "b", "#")
+    assert read.blank() == 2
+
+
+def test_a_symbol_may_have_an_alias(tmp_path: Path) -> None:
+    read = lexicon(tmp_path, "<lemma><orth>x</orth><phon>a A\n b</phon></lemma>")
+    assert read.lemmas[0].pronunciations[0].phonemes == (0, 0, 1)
+
+
+def test_lemmas_are_found_by_any_of_their_orthographies(tmp_path: Path) -> None:
+    lemmas = """<lemma name="n"><orth> new  york </orth><orth>NY</orth><orth/><phon>a</phon>
+        <synt><tok>x</tok></synt><eval><tok>y</tok></eval></lemma>
+        <lemma special="silence"><orth>NY</orth></lemma>"""
+    read = lexicon(tmp_path, lemmas)
+    first, second = read.lemmas
+    assert read.written(("new", "york")) == [first]
+    assert read.written(("NY",)) == [first, second]
+    assert read.written(()) == [first]
+    assert read.written(("new",)) == []
+    assert read.longest == 2
+    assert read.special("silence") is second
+    assert read.special("unknown") is None
+    assert second.pronunciations == ()
+
+
+@pytest.mark.parametrize(
+    ("phons", "normalize", "probabilities"),
+    [
+        ("<phon>a</phon>", True, [1.0]),
+        ("<phon>a</phon><phon>b</phon>", True, [0.5, 0.5]),
+        ("<phon>a</phon><phon>b</phon>", False, [1.0, 1.0]),
+        ('<phon weight="3">a</phon><phon>b</phon>', True, [0.75, 0.25]),
+        ('<phon score="0.6931471805599453">a</phon><phon weight="0.5">b</phon>', False, [0.5, 0.5]),
+        ('<phon weight="0">a</phon><phon>b</phon>', True, [1.0]),
+    ],
+)
+def test_pronunciations_are_scored_by_their_weights(
+    tmp_path: Path, phons: str, normalize: bool, probabilities: list[float]
+) -> None:
+    read = lexicon(tmp_path, f"<lemma><orth>x</orth>{phons}</lemma>", normalize=normalize)
+    scores = [pronunciation.score for pronunciation in read.lemmas[0].pronunciations]
+    assert [math.exp(-score) for score in scores] == pytest.approx(probabilities)
+
+
+@pytest.mark.parametrize(
+    ("lemmas", "problem"),
+    [
+        ("<lemma><phon>a</phon></lemma>", "without an orthography"),
+        ("<lemma><orth>x</orth><phon>a z</phon></lemma>", "unknown phoneme 'z'"),
+        ("<lemma><orth>x</orth><phon>a</phon><phon> a</phon></lemma>", "already has"),
+        ('<lemma><orth>x</orth><phon weight="-1">a</phon></lemma>', "'-1'"),
+        ('<lemma><orth>x</orth><phon weight="nan">a</phon></lemma>', "'nan'"),
+        ('<lemma><orth>x</orth><phon score="-1e9">a</phon></lemma>', "'-1e9'"),
+        ('<lemma><orth>x</orth><phon weight="x">a</phon></lemma>', "'x'"),
+        ('<lemma><orth>x</orth><phon weight="1" score="0">a</phon></lemma>', "either"),
+        ('<lemma><orth>x</orth><phon weight="0">a</phon></lemma>', "cannot sum"),
+        ("<lemma><orth>x</orth><word/></lemma>", "unexpected <word>"),
+        ("<phoneme-inventory/>", "come first"),
+        (
+            '<lemma special="s"><orth>x</orth></lemma><lemma special="s"><orth>x</orth></lemma>',
+            "already defined",
+        ),
+        ("<lemma>&what;</lemma>", "entity"),
+    ],
+)
+def test_a_problem_is_named_with_its_line(tmp_path: Path, lemmas: str, problem: str) -> None:
+    with pytest.raises(FileFormatError, match=problem) as caught:
+        lexicon(tmp_path, lemmas)
+    assert caught.value.line == 6
+
+
+@pytest.mark.parametrize(
+    "inventory",
+    [
+        "<phoneme-inventory><phoneme/></phoneme-inventory>",
+        "<phoneme-inventory><phoneme><symbol/></phoneme></phoneme-inventory>",
+        "<phoneme-inventory><phoneme><symbol>a b</symbol></phoneme></phoneme-inventory>",
+        "<phoneme-inventory><phoneme><symbol>a</symbol></phoneme>"
+        "<phoneme><symbol>a</symbol></phoneme></phoneme-inventory>",
+    ],
+)
+def test_a_malformed_inventory_is_an_error(tmp_path: Path, inventory: str) -> None:
+    with pytest.raises(FileFormatError) as caught:
+        lexicon(tmp_path, "", inventory)
+    assert caught.value.line == 1
+
+
+@pytest.mark.parametrize(
+    "lemmas",
+    [
+        "",
+        '<lemma special="blank"><orth>x</orth></lemma>',
+        '<lemma special="blank"><orth>x</orth><phon>a b</phon></lemma>',
+    ],
+)
+def test_a_lexicon_for_ctc_needs_a_blank_of_one_phoneme(tmp_path: Path, lemmas: str) -> None:
+    with pytest.raises(FileFormatError, match="blank"):
+        lexicon(tmp_path, lemmas).blank()
+
+
+names = st.sampled_from(
+    ["phoneme-inventory", "phoneme", "symbol", "variation", "lemma", "orth", "phon", "synt", "tok", "x"]
+)
+attributes = st.dictionaries(
+    st.sampled_from(["weight", "score", "special", "name"]),
+    st.sampled_from(["1", "0", "-1", "1e999", "nan", "x", "", "blank"]),
+    max_size=2,
+)
+
+
+def element(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.builds(
+        lambda name, given, inside: (
+            f"<{name} " + " ".join(f'{k}="{v}"' for k, v in given.items()) + f">{inside}</{name}>"
+        ),
+        names,
+        attributes,
+        st.lists(children, max_size=4).map("".join),
+    )
+
+
+elements = st.recursive(st.sampled_from(["", "a", " b  a ", "z"]), element, max_leaves=8)
+phons = st.lists(
+    st.builds("<phon {}>{}</phon>".format, st.sampled_from(["", 'weight="0"', 'score="1e308"']), elements)
+)
+
+
+@settings(deadline=None)
+@given(
+    st.one_of(
+        elements.map(lambda inside: f"<lexicon>{INVENTORY}{inside}</lexicon>".encode()),
+        elements.map(lambda inside: f"<lexicon>{inside}</lexicon>".encode()),
+        phons.map(
+            lambda inside: (
+                f"<lexicon>{INVENTORY}<lemma><orth>x</orth>{''.join(inside)}</lemma></lexicon>".encode()
+            )
+        ),
+        st.binary(max_size=50),
+    )
+)
+def test_whatever_the_file_is_nothing_but_a_format_error_comes_out(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "lexicon.xml")
+        Path(path).write_bytes(content)
+        try:
+            read_lexicon(path).blank()
+        except FileFormatError:
+            pass
