@@ -287,8 +287,10 @@ static void pad_to_end(shmb_ring_end *end, uint64_t next, uint64_t size) {
     set(&end->next, next + size);
 }
 
-/* No room: whether the consumer can make some, or only we can. */
+/* No room: whether the consumer can make some, or only we can. Padding that lies before the oldest open claim
+ * is sent ahead, so that the consumer can pass it meanwhile. */
 static int no_room(shmb_ring_end *end) {
+    publish(end, finished_position(end));
     return get(&end->peer) == end->published ? SHMB_HELD : SHMB_FULL;
 }
 
@@ -312,10 +314,9 @@ static int claim(shmb_ring_end *end, shmb_record *record, const char *name) {
         if (used + to_end > end->capacity)
             return no_room(end);
         if (used + to_end + size > end->capacity) {
-            /* The record fits at the beginning once the consumer has passed the padding: send that ahead. */
+            /* The record fits at the beginning once the consumer has passed the padding. */
             pad_to_end(end, next, to_end);
-            publish(end, finished_position(end));
-            return SHMB_FULL;
+            return no_room(end);
         }
         pad_to_end(end, next, to_end);
         next += to_end;

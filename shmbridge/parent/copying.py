@@ -33,7 +33,7 @@ def copy_checked(target: Array, source: Array) -> Optional[tuple[int, int]]:
     dtype = _C_DTYPES.get(source.dtype)
     if dtype is not None and source.flags.aligned:
         return _copy_block(target, source, dtype)
-    rows = max(1, _BLOCK_BYTES // (4 * source.shape[1]))
+    rows = max(1, _BLOCK_BYTES // (4 * max(1, source.shape[1])))
     for start in range(0, source.shape[0], rows):
         block = source[start : start + rows].astype(np.float32)
         nan = _copy_block(target[start : start + rows], block, lib.SHMB_FLOAT32)

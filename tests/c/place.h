@@ -1,0 +1,23 @@
+/* Shared memory without a name, with a doorbell for each end of one ring. */
+#ifndef PLACE_H
+#define PLACE_H
+
+#include "check.h"
+#include "shmbridge.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { CONSUMER_BELL = 0, PRODUCER_BELL = 1024, LINES = 4096, HEAD = 4096 + 128, RECORDS = 8192 };
+
+static inline shmb_memory *create_memory(uint64_t capacity) {
+    int descriptor = memfd_create("shmbridge-test", MFD_CLOEXEC);
+    CHECK(descriptor >= 0);
+    CHECK(ftruncate(descriptor, (off_t)(RECORDS + capacity)) == 0);
+    shmb_memory *memory = shmb_memory_map(descriptor, RECORDS + capacity);
+    CHECK(memory != NULL);
+    close(descriptor);
+    return memory;
+}
+
+#endif

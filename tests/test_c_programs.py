@@ -1,0 +1,80 @@
+"""The C part by itself, compiled here: plain, and under the address, undefined and thread sanitizers."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+PROGRAMS = HERE / "c"
+MAKE = shutil.which("make")
+COMPILER = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+pytestmark = [
+    pytest.mark.skipif(COMPILER is None, reason="there is no C compiler"),
+    pytest.mark.skipif(MAKE is None, reason="there is no make"),
+]
+
+
+@functools.cache
+def why_not(kind: str, flags: str, folder: Path) -> str:
+    """Why programs with these flags cannot be built and run here; empty if they can."""
+    source, program = folder / "probe.c", folder / f"probe-{kind}"
+    source.write_text("int main(void) { return 0; }\n")
+    for command in ([*COMPILER.split(), *flags.split(), "-o", program, source], [program]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode != 0:
+            return f"{kind} does not work here: {done.stderr.strip().splitlines()[:1]}"
+    return ""
+
+
+FLAGS = {"plain": "-std=c11", "asan": "-fsanitize=address,undefined", "tsan": "-fsanitize=thread"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("c-tests")
+
+
+def build_and_run(program: str, kind: str, folder: Path, *arguments: str) -> str:
+    reason = why_not(kind, FLAGS[kind], folder)
+    if reason:
+        pytest.skip(reason)
+    target = folder / f"{program}-{kind}"
+    built = subprocess.run(
+        [MAKE, "-C", PROGRAMS, f"BUILD={folder}", f"CC={COMPILER}", str(target)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run([target, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", FLAGS)
+def test_one_ring_in_one_process(kind, folder):
+    assert "tests passed" in build_and_run("test_ring", kind, folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "count", "capacity"),
+    [
+        ("plain", "processes", 2_000_000, 8192),
+        ("plain", "processes", 100_000, 256),
+        ("plain", "processes", 50_000, 1 << 18),
+        ("plain", "threads", 100_000, 2048),
+        ("asan", "processes", 100_000, 4096),
+        ("tsan", "threads", 60_000, 4096),
+    ],
+)
+def test_two_ends_under_load_pass_every_byte_in_order(kind, how, count, capacity, folder):
+    out = build_and_run("stress_ring", kind, folder, str(count), how, str(capacity))
+    assert out == f"{count} records passed\n"
