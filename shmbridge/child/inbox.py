@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Iterator
 from typing import Union
 
 from .._native import lib
-from ..errors import ProtocolError
+from ..errors import PeerGoneError, ProtocolError
 from ..ring import Record
 from .link import ParentLink
 from .request import AutomatonRequest, LocalSegment, ParentSegment, SegmentRequest
@@ -30,6 +31,8 @@ class Inbox:
         """Ask from another thread of this process."""
         self._local.append(segment)
         self._link.channel.doorbell.poke()
+        if self._link.ended:
+            self._fail_local()
 
     def requests(self) -> Iterator[Union[SegmentRequest, AutomatonRequest]]:
         """Wait for what is asked and yield it, until the parent wants no more or is gone.
@@ -37,6 +40,8 @@ class Inbox:
         Raises:
             ProtocolError: the parent sent what it must not.
         """
+        # Nobody else looks at the pipe: without this, the parent's end would not be noticed here.
+        self._link.start_watching()
         while not self._link.ended:
             if self._local:
                 yield self._local.popleft()
@@ -49,6 +54,18 @@ class Inbox:
             del record  # or its place in the ring would be held until the next comes
             yield request
             del request
+        self._fail_local()
+
+    def _fail_local(self) -> None:
+        """The other threads wait for nothing any more."""
+        while self._local:
+            with contextlib.suppress(IndexError):  # another thread was here between the two lines
+                segment = self._local.popleft()
+                segment.fail(
+                    PeerGoneError(
+                        f"the parent has ended the connection before segment {segment.name!r} was done"
+                    )
+                )
 
     def _to_request(self, record: Record) -> Union[SegmentRequest, AutomatonRequest]:
         try:

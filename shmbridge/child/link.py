@@ -17,7 +17,7 @@ from .. import protocol
 from .._native import lib
 from ..channel import Channel
 from ..doorbell import Doorbell
-from ..errors import PeerGoneError, ProtocolError
+from ..errors import OptionError, PeerGoneError, ProtocolError
 from ..memory import PAGE, Geometry, Memory
 from ..ring import Claim
 from .output import report, warn
@@ -55,6 +55,14 @@ class ParentLink:
         bell_fd = config_strings.get_int(config, "bell_fd", needed_by)
         has_pidfd = "parent_pidfd" in config
         self._parent_pidfd = config_strings.get_int(config, "parent_pidfd", needed_by) if has_pidfd else None
+        for name, descriptor in (
+            ("c2p_fd", c2p_fd),
+            ("p2c_fd", p2c_fd),
+            ("shm_fd", shm_fd),
+            ("bell_fd", bell_fd),
+            ("parent_pidfd", self._parent_pidfd),
+        ):
+            _check_open(name, descriptor)
         self._c2p_fd = c2p_fd
         self._p2c_fd = p2c_fd
         self._decoder = protocol.Decoder()
@@ -91,7 +99,7 @@ class ParentLink:
 
         Sprint's main thread never gets to the pipe: it computes, or sleeps at the doorbell.
         """
-        if self._watcher is None:
+        if self._watcher is None and not self.closed:
             self._watcher = threading.Thread(target=self._watch, name="shmbridge control", daemon=True)
             self._watcher.start()
 
@@ -184,3 +192,14 @@ class ParentLink:
                 return False
             raise ProtocolError(f"the parent sent {message['kind']!r}, which is not for it to send")
         return True
+
+
+def _check_open(name: str, descriptor: Optional[int]) -> None:
+    try:
+        if descriptor is not None:
+            os.fstat(descriptor)
+    except (OSError, OverflowError):
+        raise OptionError(
+            f"{name!r} in the config string is {descriptor}, which is no open descriptor: "
+            "it was closed, or Sprint was not started by shmbridge"
+        ) from None

@@ -68,8 +68,8 @@ class SegmentRequest(Request):
         self.loss = loss if loss is not None else self.loss
         self.error_signal = error_signal if error_signal is not None else self.error_signal
         if self.loss is not None and self.error_signal is not None:
-            self.answered = True
             self._answer(self.loss, self.error_signal)
+            self.answered = True  # not before: an answer that could not be written is still to be failed
 
     def skip(self) -> None:
         """Answer that Sprint discarded the segment, or gave no error signal for it."""

@@ -99,14 +99,13 @@ class Dispatcher:
             UsageError: a claim is open, behind which everything would wait.
             BufferError: what the user holds leaves no room.
         """
-        self.collect()
+        self.start_dead_anew()
         for instance in self.instances:
             for claim in instance.open_claims:
                 raise UsageError(
                     f"segment {claim.name!r} was claimed and is not sent yet: what is sent after it would "
                     "wait behind it; send or abort it first"
                 )
-        self._start_dead_anew()
         waiting = deque(jobs)
         try:
             while True:
@@ -169,7 +168,13 @@ class Dispatcher:
                     f"Sprint was not ready within {self._start_timeout} seconds (start_timeout)"
                 )
 
-    def _start_dead_anew(self) -> None:
+    def start_dead_anew(self) -> None:
+        """Start those children anew that have died, and wait until they are ready.
+
+        Raises:
+            OptionError, ResourceError, PeerGoneError, ProtocolError, BridgeTimeoutError: as at first.
+        """
+        self.collect()
         dead = [instance for instance in self.instances if instance.death is not None]
         for instance in dead:
             instance.close()

@@ -7,7 +7,7 @@ from typing import Optional
 import numpy as np
 
 from .._native import lib
-from ..errors import ShmbridgeError, UsageError
+from ..errors import PeerGoneError, ShmbridgeError, UsageError
 from ..ring import Array, Claim, Record
 from .batch import nan_error
 from .copying import find_nan
@@ -75,6 +75,7 @@ class SegmentClaim(Pending):
         self._dispatcher = dispatcher
         self._instance = instance
         self._claim: Optional[Claim] = claim
+        self._channel = instance.channel
         self.sequence = claim.sequence
         instance.open_claims.add(self)
         self._sent = False
@@ -103,9 +104,11 @@ class SegmentClaim(Pending):
         Raises:
             BatchError: there is a NaN. The claim stays open.
             UsageError: it was sent or aborted before.
-            PeerGoneError: the child has ended.
+            PeerGoneError: the child has ended; claim anew.
+            ClosedError: the pool was closed.
         """
         with self._dispatcher.lock:
+            self._dispatcher.check_usable()
             if check_nan:
                 nan = find_nan(self.posteriors)
                 if nan is not None:
@@ -114,9 +117,15 @@ class SegmentClaim(Pending):
                 raise UsageError(f"segment {self.name!r} was already sent or given up")
             if self._instance.death is not None:
                 raise self._instance.death
-            self._instance.send(self._claim, self)
-            self._claim = None
+            if self._channel is not self._instance.channel:
+                raise PeerGoneError(
+                    f"the Sprint for which segment {self.name!r} was claimed has ended and was started "
+                    "anew; claim the segment again"
+                )
+            # In this order: Ctrl-C may come as soon as it is sent.
+            claim, self._claim = self._claim, None
             self._sent = True
+            self._instance.send(claim, self)
             self._dispatcher.statistics.posteriors_bytes += 4 * self.rows * self.columns
         return self
 

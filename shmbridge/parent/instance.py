@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import json
 import logging
 import os
@@ -128,9 +129,19 @@ class Instance:
     def send(self, claim: Claim, pending: Pending) -> None:
         """Send what was claimed; `pending` gets the answer."""
         pending.sequence = claim.sequence
+        in_order = not self._pending or next(reversed(self._pending)) < claim.sequence
         self._pending[claim.sequence] = pending
+        if not in_order:  # claimed earlier than what was sent before: Sprint sees it, and answers it, first
+            self._pending = dict(sorted(self._pending.items()))
         self.open_claims.discard(pending)
-        claim.commit()
+        try:
+            claim.commit()
+        except BaseException:  # such as Ctrl-C, which may come just before or just behind the commit itself
+            with contextlib.suppress(UsageError):  # it is committed: the answer will come
+                claim.abort()
+                self._pending.pop(claim.sequence, None)
+                pending.fail(UsageError(f"sending segment {pending.name!r} was interrupted"))
+            raise
 
     def collect(self) -> bool:
         """Hand out the answers that have come. Returns whether anything was new."""

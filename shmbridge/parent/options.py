@@ -15,6 +15,9 @@ from ..memory import Geometry
 
 DEFAULT_RING_SIZE = 128 << 20
 
+# What the bridge itself puts into the config string.
+_OURS = frozenset({"c2p_fd", "p2c_fd", "shm_fd", "bell_fd", "parent_pidfd"})
+
 # RETURNN's name -> ours
 ALIASES = {
     "sprintExecPath": "sprint_exec_path",
@@ -92,6 +95,12 @@ class Options:
             if not isinstance(value, (int, float)) or not value > 0:
                 raise OptionError(f"the option {name} is {value!r}; it takes seconds, more than 0")
         Geometry.for_ring_size(self.ring_size)
+        for name in ("sprint_control_config", "env"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, Mapping):
+                raise OptionError(f"the option {name} is {value!r}; it takes a mapping, such as a dict")
+        for key in set(self.sprint_control_config or {}) & _OURS:
+            raise OptionError(f"sprint_control_config has {key!r}, which the bridge sets itself")
         config_strings.compose(self.sprint_control_config or {})
         self.command()
 
@@ -108,7 +117,13 @@ class Options:
             OptionError: there is no such executable, or the words cannot be split.
         """
         path = self.sprint_exec_path
-        head = [os.fspath(path)] if isinstance(path, (str, os.PathLike)) else [os.fspath(p) for p in path]
+        words = [path] if isinstance(path, (str, os.PathLike)) else path
+        try:
+            head = [os.fspath(word) for word in words]
+        except TypeError:
+            raise OptionError(
+                f"the option sprint_exec_path is {path!r}; it takes a path, or a list of path and arguments"
+            ) from None
         if not head or not head[0]:
             raise OptionError("the option sprint_exec_path is empty")
         found = shutil.which(head[0])
@@ -118,7 +133,7 @@ class Options:
             raise OptionError(f"sprint_exec_path: there is no {head[0]!r}")
         config = self.sprint_config
         try:
-            words = shlex.split(config) if isinstance(config, str) else [os.fspath(word) for word in config]
+            tail = shlex.split(config) if isinstance(config, str) else [os.fspath(word) for word in config]
         except (ValueError, TypeError) as error:
             raise OptionError(f"sprint_config {config!r} cannot be split into words: {error}") from None
-        return [found, *head[1:], *words]
+        return [found, *head[1:], *tail]

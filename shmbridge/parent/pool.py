@@ -148,6 +148,7 @@ class SprintInstancePool:
             (name,) = check_tags([tag])
             check_shape(name, frames, labels, self._known_labels())
             encoded = name.encode()
+            self._dispatcher.start_dead_anew()
             instance = min(
                 self._dispatcher.instances, key=lambda i: i.load + sum(c.rows for c in i.open_claims)
             )

@@ -1,0 +1,494 @@
+"""What is wrong with the input is said at once and in full, and the pool goes on."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+A, B, C = "kórpus/rec/one", "kórpus/rec/two", "kórpus/rec/either"
+
+
+def scores(frames: int = 5, batch: int = 2, labels: int = 4) -> Any:
+    return np.full((frames, batch, labels), -1.0, np.float32)
+
+
+def with_nan() -> Any:
+    given = scores()
+    given[2, 1, 3] = np.nan
+    return given
+
+
+def with_junk_behind() -> Any:
+    given = scores()
+    given[4, 0] = np.nan
+    return given
+
+
+def read_only() -> Any:
+    given = scores()
+    given.flags.writeable = False
+    return given
+
+
+LENGTHS = np.array([3, 4])
+TAGS = [A, B]
+
+# posteriors, lengths, tags, out -> what the message has
+BATCHES: dict[str, tuple[Any, ...]] = {
+    "two dimensions": (scores()[0], LENGTHS, TAGS, None, ["(2, 4)", "(time,batch,label)"]),
+    "four dimensions": (scores()[None], LENGTHS, TAGS, None, ["(1, 5, 2, 4)"]),
+    "a number": (3.0, LENGTHS, TAGS, None, ["shape ()"]),
+    "integers": (scores().astype(np.int32), LENGTHS, TAGS, None, ["int32", "float"]),
+    "complex numbers": (scores().astype(np.complex64), LENGTHS, TAGS, None, ["complex64"]),
+    "truth values": (scores() > 0, LENGTHS, TAGS, None, ["bool"]),
+    "objects": (scores().astype(object), LENGTHS, TAGS, None, ["object"]),
+    "texts": (np.full((5, 2, 4), "x"), LENGTHS, TAGS, None, ["<U1"]),
+    "float lengths": (scores(), np.array([3.0, 4.0]), TAGS, None, ["float64", "integer"]),
+    "bool lengths": (scores(), np.array([True, True]), TAGS, None, ["bool"]),
+    "two-dimensional lengths": (scores(), np.array([[3, 4]]), TAGS, None, ["(1, 2)", "batch of 2"]),
+    "one length": (scores(), np.array(3), TAGS, None, ["shape ()"]),
+    "too few lengths": (scores(), np.array([3]), TAGS, None, ["batch of 2", "(1,)", "2 tags"]),
+    "too few tags": (scores(), LENGTHS, [A], None, ["batch of 2", "(2,)", "1 tags"]),
+    "too many tags": (scores(), LENGTHS, [A, B, C], None, ["batch of 2", "3 tags"]),
+    "a batch that is too small": (scores(batch=1), LENGTHS, TAGS, None, ["batch of 1", "(2,)"]),
+    "a length beyond the time": (
+        scores(),
+        np.array([3, 6]),
+        TAGS,
+        None,
+        ["seq_lengths[1] is 6", B, "5 frames"],
+    ),
+    "a length of zero": (scores(), np.array([0, 4]), TAGS, None, [A, "0 frames"]),
+    "a negative length": (scores(), np.array([3, -4]), TAGS, None, [B, "-4 frames"]),
+    "a huge unsigned length": (scores(), np.array([3, 2**64 - 1], np.uint64), TAGS, None, [str(2**64 - 1)]),
+    "no label": (scores(labels=0), LENGTHS, TAGS, None, ["0 labels"]),
+    "a NaN": (with_nan(), LENGTHS, TAGS, None, [B, "index 1", "time 2, label 3"]),
+    "a NaN in float64": (with_nan().astype("f8"), LENGTHS, TAGS, None, [B, "time 2, label 3"]),
+    "a NaN in float16": (with_nan().astype("f2"), LENGTHS, TAGS, None, [B, "time 2, label 3"]),
+    "a NaN in Fortran order": (np.asfortranarray(with_nan()), LENGTHS, TAGS, None, [B, "time 2, label 3"]),
+    "duplicate tags": (scores(), LENGTHS, [A, A], None, [A, "more than once"]),
+    "duplicate tags as bytes": (scores(), LENGTHS, [A, A.encode()], None, [A, "more than once"]),
+    "an empty tag": (scores(), LENGTHS, [A, ""], None, ["tags[1] is ''"]),
+    "a tag that is None": (scores(), LENGTHS, [A, None], None, ["tags[1] is None"]),
+    "a tag that is a number": (scores(), LENGTHS, [7, B], None, ["tags[0] is 7"]),
+    "bytes that are not UTF-8": (scores(), LENGTHS, [A, b"\xff\xfe"], None, ["tags[1]", r"\xff", "UTF-8"]),
+    "a lone surrogate": (scores(), LENGTHS, ["\udc80", B], None, ["tags[0]", r"\udc80", "UTF-8"]),
+    "one string for all tags": (scores(), LENGTHS, "xyz", None, ["batch of 2", "3 tags"]),
+    "out of another shape": (scores(), LENGTHS, TAGS, scores(frames=4), ["float32 (4, 2, 4)", "(5, 2, 4)"]),
+    "out of another dtype": (scores(), LENGTHS, TAGS, scores().astype("f8"), ["float64", "float32"]),
+    "out that is a list": (scores(), LENGTHS, TAGS, [], ["list"]),
+    "out that is read-only": (scores(), LENGTHS, TAGS, read_only(), ["read-only"]),
+}
+
+
+@pytest.fixture(scope="module")
+def shared(module_bench: Any) -> Any:
+    """Two children in the control loop that know their number of labels."""
+    with module_bench.pool("loop", num_instances=2) as pool:
+        module_bench.check(pool, module_bench.NAMES)
+        yield pool
+
+
+# --- a batch that cannot be
+
+
+@pytest.mark.parametrize("what", BATCHES)
+def test_a_batch_that_cannot_be_is_refused_with_what_was_given(
+    module_bench: Any, shared: Any, what: str
+) -> None:
+    posteriors, lengths, tags, out, expected = BATCHES[what]
+    pids = module_bench.sprint_pids()
+    with pytest.raises(shmbridge.BatchError) as caught:
+        shared.get_batch_loss_and_error_signal(posteriors, lengths, tags, out=out)
+    assert isinstance(caught.value, ValueError)
+    for text in expected:
+        assert text in str(caught.value)
+    module_bench.check(shared, module_bench.NAMES)
+    assert module_bench.sprint_pids() == pids
+
+
+def test_nan_beyond_the_length_is_nobodys_business(module_bench: Any, shared: Any) -> None:
+    given = with_junk_behind()
+    loss, error_signal = shared.get_batch_loss_and_error_signal(given, LENGTHS, TAGS)
+    module_bench.compare(loss, error_signal, given, LENGTHS.tolist(), TAGS)
+
+
+@pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
+def test_another_label_dimension_than_that_of_earlier_batches_is_refused(bench: Any, way: str) -> None:
+    with bench.pool(way) as pool:
+        bench.check(pool, bench.NAMES)
+        with pytest.raises(shmbridge.BatchError, match="5 labels, Sprint's model has 4"):
+            pool.get_batch_loss_and_error_signal(scores(5, 2, 5), LENGTHS, TAGS)
+        with pytest.raises(shmbridge.BatchError, match="5 labels, Sprint's model has 4"):
+            pool.claim(A, 3, 5)
+        bench.check(pool, bench.NAMES)
+
+
+def test_another_label_dimension_than_that_of_the_option_is_refused_at_the_first_batch(bench: Any) -> None:
+    with bench.pool("loop", labels=4) as pool:
+        with pytest.raises(shmbridge.BatchError, match="3 labels, Sprint's model has 4"):
+            pool.get_batch_loss_and_error_signal(scores(5, 2, 3), LENGTHS, TAGS)
+        bench.check(pool, bench.NAMES)
+
+
+def test_a_label_dimension_that_sprint_alone_knows_ends_it_with_its_last_words_and_the_pool_goes_on(
+    bench: Any,
+) -> None:
+    with bench.pool("loop") as pool:
+        with pytest.raises(shmbridge.PeerGoneError) as caught:
+            pool.get_batch_loss_and_error_signal(scores(5, 1, 3), LENGTHS[:1], TAGS[:1])
+        assert caught.value.signal_name == "SIGABRT"
+        assert caught.value.segments == (A,)
+        assert "3 labels" in str(caught.value)
+        bench.check(pool, bench.NAMES)
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ([A, A], "more than once"),
+        ([""], "tags.0. is ''"),
+        ([None], "tags.0. is None"),
+        ([b"\xff"], "UTF-8"),
+        (["\udc80"], "UTF-8"),
+    ],
+)
+def test_automata_of_tags_that_cannot_be_are_refused(
+    module_bench: Any, shared: Any, tags: Any, expected: str
+) -> None:
+    with pytest.raises(shmbridge.BatchError, match=expected):
+        shared.get_automata_for_batch(tags)
+    module_bench.check(shared, module_bench.NAMES)
+
+
+def test_one_bad_segment_of_a_batch_does_not_keep_the_others_from_being_counted(bench: Any) -> None:
+    names = [A, "kórpus/rec/nowhere", B]
+    with bench.pool("loop", num_instances=2) as pool:
+        with pytest.raises(shmbridge.RemoteError, match="nowhere"):
+            pool.get_batch_loss_and_error_signal(scores(batch=3), np.array([3, 4, 5]), names)
+        assert (pool.statistics.segments, pool.statistics.failed) == (2, 1)
+        bench.check(pool, bench.NAMES)
+
+
+# --- options that cannot be
+
+OPTIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "an unknown option": ({"num_instance": 2}, ["num_instance", "num_instances"]),
+    "an unknown option of RETURNN": ({"sprintFoo": 2}, ["sprintFoo"]),
+    "an option under both names": ({"numInstances": 2, "num_instances": 2}, ["num_instances", "twice"]),
+    "no instance": ({"num_instances": 0}, ["num_instances is 0"]),
+    "instances that are a text": ({"num_instances": "2"}, ["num_instances is '2'"]),
+    "instances that are True": ({"num_instances": True}, ["num_instances is True"]),
+    "an empty ring": ({"ring_size": 0}, ["ring_size is 0"]),
+    "a fractional ring": ({"ring_size": 1e6}, ["ring_size is 1000000.0"]),
+    "a ring beyond all bounds": ({"ring_size": 1 << 60}, [str(1 << 60)]),
+    "labels of zero": ({"labels": 0}, ["labels is 0"]),
+    "a negative version": ({"min_python_control_version": -1}, ["min_python_control_version is -1"]),
+    "a timeout of zero": ({"start_timeout": 0}, ["start_timeout is 0"]),
+    "a timeout that is NaN": ({"exit_timeout": float("nan")}, ["exit_timeout is nan"]),
+    "a timeout that is a text": ({"exit_timeout": "1"}, ["exit_timeout is '1'"]),
+    "a comma in the config string": ({"sprint_control_config": {"a": "b,c:d"}}, ["'a'", "b,c:d"]),
+    "a colon in a key of it": ({"sprint_control_config": {"a:b": "c"}}, ["'a:b'"]),
+    "an empty key of it": ({"sprint_control_config": {"": "c"}}, ["''"]),
+    "a line break in it": ({"sprint_control_config": {"a": "b\nc"}}, ["'a'"]),
+    "a config string that is no mapping": ({"sprint_control_config": "verbose:True"}, ["verbose:True"]),
+    "quotes that do not end": ({"sprint_config": "--a='b"}, ["--a='b"]),
+    "words that are no texts": ({"sprint_config": [1, 2]}, ["[1, 2]"]),
+    "an environment that is no mapping": ({"env": "A=b"}, ["A=b"]),
+    "an executable that is a number": ({"sprint_exec_path": 7}, ["7"]),
+}
+
+
+@pytest.mark.parametrize("what", OPTIONS)
+def test_an_option_that_cannot_be_is_refused_with_its_value(bench: Any, what: str) -> None:
+    given, expected = OPTIONS[what]
+    options = bench.options("loop")
+    for name in given:
+        options.pop({"numInstances": "num_instances"}.get(name, name), None)
+    with pytest.raises(shmbridge.OptionError) as caught:
+        shmbridge.SprintInstancePool(**options, **given)
+    for text in expected:
+        assert text in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_without_an_executable_the_option_is_named() -> None:
+    with pytest.raises(shmbridge.OptionError, match="sprint_exec_path"):
+        shmbridge.SprintInstancePool()
+
+
+def test_an_instance_is_one_child(bench: Any) -> None:
+    for name in ("num_instances", "numInstances"):
+        with pytest.raises(shmbridge.OptionError, match="SprintInstancePool"):
+            shmbridge.SprintSubprocessInstance(**{**bench.options("loop"), name: 2})
+
+
+def test_the_config_string_cannot_be_given_what_the_bridge_sets_itself(bench: Any) -> None:
+    options = bench.options("loop", sprint_control_config={"c2p_fd": 1})
+    with pytest.raises(shmbridge.OptionError, match="'c2p_fd', which the bridge sets itself"):
+        shmbridge.SprintInstancePool(**options)
+
+
+# --- executables that cannot be
+
+ELF = b"\x7fELF" + b"\0" * 100
+
+
+@pytest.mark.parametrize("what", ["missing", "not on the path", "not executable", "a directory", "empty"])
+def test_an_executable_that_cannot_be_executed_is_an_option_error_with_its_path(
+    bench: Any, what: str
+) -> None:
+    path = str(bench.path / "nn-trainer")
+    expected = path
+    if what == "not on the path":
+        path = expected = "nn-trainer.of.nobody"
+    elif what == "not executable":
+        (bench.path / "nn-trainer").write_text("#!/bin/sh\n")
+    elif what == "a directory":
+        (bench.path / "nn-trainer").mkdir()
+    elif what == "empty":
+        path, expected = "", "empty"
+    with pytest.raises(shmbridge.OptionError) as caught:
+        shmbridge.SprintInstancePool(sprint_exec_path=path)
+    assert expected in str(caught.value)
+    assert "sprint_exec_path" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"no script\n", b"#!/no/such/interpreter\n", ELF, b""])
+def test_a_file_that_is_no_program_is_an_option_error_with_its_path(bench: Any, content: bytes) -> None:
+    path = bench.executable("")
+    with open(path, "wb") as file:
+        file.write(content)
+    with pytest.raises(shmbridge.OptionError) as caught:
+        shmbridge.SprintInstancePool(sprint_exec_path=path)
+    assert path in str(caught.value)
+
+
+# --- children that end too early
+
+
+def test_a_child_that_exits_during_start_up_is_an_error_with_its_exit_code_and_last_output(
+    bench: Any,
+) -> None:
+    path = bench.executable("#!/bin/sh\necho to stdout\necho to stderr >&2\nexit 7\n")
+    with pytest.raises(shmbridge.PeerGoneError) as caught:
+        shmbridge.SprintInstancePool(sprint_exec_path=path, num_instances=2, ring_size=1 << 20)
+    error = caught.value
+    assert error.exit_code == 7
+    assert error.signal_name is None
+    assert error.last_output == ("to stdout", "to stderr")
+    for text in ("exited with code 7", path, "to stdout", "to stderr"):
+        assert text in str(error)
+
+
+def test_a_child_that_exits_well_without_a_word_is_an_error_too() -> None:
+    with pytest.raises(shmbridge.PeerGoneError, match="exited with code 0") as caught:
+        shmbridge.SprintInstancePool(sprint_exec_path="true", ring_size=1 << 20)
+    assert caught.value.exit_code == 0
+    assert caught.value.last_output == ()
+
+
+def test_a_child_that_is_not_ready_in_time_is_a_timeout_and_is_ended(bench: Any) -> None:
+    body = "import signal\nsignal.pause()"
+    with pytest.raises(shmbridge.BridgeTimeoutError, match=r"within 0\.5 seconds \(start_timeout\)"):
+        bench.hand_pool(body, start_timeout=0.5)
+    assert bench.sprint_pids() == []
+
+
+def test_an_exception_at_import_reaches_the_parent_with_its_traceback(bench: Any) -> None:
+    with pytest.raises(shmbridge.PeerGoneError) as caught:
+        bench.hand_pool("raise ZeroDivisionError('on purpose')")
+    assert caught.value.exit_code == 1
+    assert caught.value.last_output[-1] == "ZeroDivisionError: on purpose"
+
+
+def test_only_the_last_lines_of_much_output_are_kept(bench: Any) -> None:
+    with pytest.raises(shmbridge.PeerGoneError) as caught:
+        bench.hand_pool("for i in range(10000):\n    print('line', i)\nsys.exit(3)")
+    assert caught.value.last_output[-1] == "line 9999"
+    assert 10 <= len(caught.value.last_output) <= 100
+
+
+def test_much_output_without_a_line_end_is_cut_and_holds_nothing_up(bench: Any, sprint_log: Any) -> None:
+    body = """
+    control = init()
+    for name in segment_list():
+        sys.stdout.write("x" * 3_000_000)
+        sys.stdout.flush()
+        process(control, name)
+    print(" the end")
+    """
+    with bench.hand_pool(body) as pool:
+        for _ in range(2):
+            loss, _ = pool.get_batch_loss_and_error_signal(scores(batch=1), np.array([3]), ["c/s1"])
+            assert loss[0] == 1.5
+    said = sprint_log()
+    assert max(len(line) for line in said) < 100_000
+    assert said[-1].endswith(" the end")
+
+
+def test_output_that_is_not_utf_8_is_shown_as_well_as_can_be(bench: Any) -> None:
+    body = "sys.stdout.buffer.write(b'gr\\xfcn \\xe2\\x82\\xac\\r\\n')\nsys.stdout.flush()\nsys.exit(3)"
+    with pytest.raises(shmbridge.PeerGoneError) as caught:
+        bench.hand_pool(body)
+    assert caught.value.last_output == ("gr�n €",)
+
+
+@pytest.mark.parametrize("signal_name", ["SIGSEGV", "SIGABRT", "SIGKILL", "SIGTERM"])
+def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_all_that_is_known(
+    bench: Any, signal_name: str
+) -> None:
+    body = f"""
+    import resource, signal
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    def crash(command, **arguments):
+        if command == "calculate_criterion" and arguments["segment_name"] == "c/s2":
+            print("a lattice is broken", flush=True)
+            os.kill(os.getpid(), signal.{signal_name})
+            signal.pause()
+        return callback(command, **arguments)
+
+    control = init(callback=crash)
+    for name in segment_list():
+        process(control, name)
+    """
+    with bench.hand_pool(body) as pool:
+        for _ in range(2):
+            (pid,) = bench.sprint_pids()
+            with pytest.raises(shmbridge.PeerGoneError) as caught:
+                pool.get_batch_loss_and_error_signal(scores(batch=3), np.array([5, 4, 3]), bench.HAND_NAMES)
+            error = caught.value
+            assert error.signal_name == signal_name
+            assert error.exit_code is None
+            assert "c/s1" not in error.segments
+            assert error.segments[0] == "c/s2"
+            assert error.last_output[-1] == "a lattice is broken"
+            for text in (signal_name, str(pid), "'c/s2'", "a lattice is broken"):
+                assert text in str(error)
+            for name in ("c/s1", "c/s3"):
+                loss, error_signal = pool.get_batch_loss_and_error_signal(
+                    scores(batch=1), np.array([3]), [name]
+                )
+                assert loss[0] == 1.5
+                assert (error_signal[:3] == -2).all()
+        # two for each round, and the segment of the first child that was answered before
+        assert pool.statistics.segments == 2 * 3
+
+
+def test_the_other_child_goes_on_when_one_is_killed(bench: Any) -> None:
+    body = """
+    import signal
+
+    def crash(command, **arguments):
+        if arguments.get("segment_name") == "c/bad":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return callback(command, **arguments)
+
+    init().run_control_loop(callback=crash)
+    """
+    names = ["c/bad", *(f"c/good{i}" for i in range(6))]
+    with bench.hand_pool(body, num_instances=2, use_python_segment_order=False) as pool:
+        before = bench.sprint_pids()
+        with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
+            pool.get_batch_loss_and_error_signal(scores(batch=7), np.array([5, 4, 4, 4, 4, 4, 4]), names)
+        assert caught.value.segments[0] == "c/bad"
+        loss, _ = pool.get_batch_loss_and_error_signal(scores(batch=6), np.full(6, 4), names[1:])
+        assert (loss == 1.5).all()
+        after = bench.sprint_pids()
+        assert len(after) == 2
+        assert len(set(before) & set(after)) == 1
+
+
+def test_a_child_that_exits_in_the_middle_is_an_error_with_its_exit_code(bench: Any) -> None:
+    body = """
+    init()
+    for name in segment_list():
+        print("no more of this")
+        sys.exit(5)
+    """
+    with bench.hand_pool(body) as pool:
+        for _ in range(2):
+            with pytest.raises(shmbridge.PeerGoneError) as caught:
+                pool.get_batch_loss_and_error_signal(scores(batch=1), np.array([3]), ["c/s1"])
+            assert caught.value.exit_code == 5
+            assert caught.value.segments == ("c/s1",)
+            assert caught.value.last_output[-1] == "no more of this"
+
+
+# --- files that cannot be parsed
+
+
+@pytest.mark.parametrize("way", ["iterate", "trainer"])
+def test_a_corpus_that_cannot_be_parsed_is_an_error_with_file_and_line(bench: Any, way: str) -> None:
+    path = bench.path / "corpus.xml"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[5] = "<segment name='x' start='soon'><orth> a </orth></segment>"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(shmbridge.PeerGoneError) as caught, bench.pool(way) as pool:
+        bench.check(pool, bench.NAMES)
+    assert f"{path}:6: start is not a time in seconds: 'soon'" in "\n".join(caught.value.last_output)
+    assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("corpus.xml", "<corpus name='x'>\n<recording>", ":2: "),
+        ("corpus.xml", "<lexicon/>", ":1: expected <corpus>, got <lexicon>"),
+        ("corpus.xml", "", "no element found"),
+        ("corpus.xml", None, "No such file"),
+        ("lexicon.xml", "<lexicon>\n<phoneme-inventory>\n<oops/>", ":3: unexpected <oops>"),
+        ("lexicon.xml", None, "No such file"),
+    ],
+)
+def test_a_corpus_or_lexicon_that_cannot_be_read_is_an_error_with_the_file(
+    bench: Any, file: str, content: Any, expected: str
+) -> None:
+    path = bench.path / file
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(shmbridge.PeerGoneError) as caught, bench.pool("loop") as pool:
+        bench.check(pool, bench.NAMES)
+    said = "\n".join(caught.value.last_output)
+    assert str(path) in said
+    assert expected in said
+
+
+def test_a_word_that_the_lexicon_lacks_is_an_error_with_file_and_line(bench: Any) -> None:
+    bench.segments["kórpus/rec/strange"] = ("unheard", 5)
+    path = bench.write_corpus()
+    line = 1 + next(i for i, text in enumerate(path.read_text("utf-8").splitlines()) if "unheard" in text)
+    with bench.pool("loop") as pool, pytest.raises(shmbridge.PeerGoneError) as caught:
+        bench.check(pool, bench.NAMES)
+    said = "\n".join(caught.value.last_output)
+    assert f"{path}:{line}: " in said
+    assert "unheard" in said
+
+
+def test_an_option_of_sprint_that_cannot_be_is_an_error_with_its_value(bench: Any) -> None:
+    with pytest.raises(shmbridge.PeerGoneError) as caught:
+        bench.pool("loop", "action=dance")
+    assert "dance" in "\n".join(caught.value.last_output)
+    assert caught.value.exit_code == 1
+
+
+# --- a machine that is too small
+
+
+def test_shared_memory_that_cannot_be_reserved_is_an_error_that_says_what_to_do(bench: Any) -> None:
+    status = os.statvfs("/dev/shm")
+    there = status.f_blocks * status.f_frsize
+    if there > 1 << 38:
+        pytest.skip("/dev/shm is not bounded here")
+    with pytest.raises(shmbridge.ResourceError) as caught:
+        bench.pool("loop", ring_size=there)
+    for text in ("ring_size", "/dev/shm", "--shm-size", "bytes"):
+        assert text in str(caught.value)
+    assert isinstance(caught.value, OSError)

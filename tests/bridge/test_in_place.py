@@ -1,0 +1,436 @@
+"""The in-place way: claim, fill, send, result, release."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import itertools
+import os
+import signal
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+# Sprint answers with loss 1.5 and twice the posteriors.
+DOUBLER = """
+init().run_control_loop(callback=callback)
+"""
+
+# As DOUBLER, but each segment waits until a file of the segment's name (without "c/") is there.
+WAITER = """
+import time
+
+def patient(command, **arguments):
+    if command == "calculate_criterion":
+        while not os.path.exists(os.path.join(DIRECTORY, arguments["segment_name"].split("/")[1])):
+            time.sleep(0.005)
+    return callback(command, **arguments)
+
+init().run_control_loop(callback=patient)
+"""
+
+
+@pytest.fixture
+def pool(bench: Any) -> Any:
+    """One child that doubles; its rings take three and a bit of what `claim` claims."""
+    with bench.hand_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 16) as pool:
+        yield pool
+
+
+def waiter(bench: Any, **more: Any) -> Any:
+    body = f"DIRECTORY = {str(bench.path)!r}\n{WAITER}"
+    return bench.hand_pool(body, use_python_segment_order=False, **more)
+
+
+def claim(pool: Any, name: str = "c/s1", value: float = 1.0, frames: int = 1200) -> Any:
+    """A filled claim of 19 kB."""
+    claimed = pool.claim(name, frames, 4)
+    claimed.posteriors[:] = value
+    return claimed
+
+
+def batch(pool: Any, name: str = "c/s1") -> Any:
+    loss, error_signal = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), np.array([3]), [name])
+    assert loss[0] == 1.5
+    assert (error_signal == 2).all()
+
+
+def go_on_until_the_ring_is_full(pool: Any) -> None:
+    """Segments come and go, all round the ring up to an array that is held."""
+    values = itertools.count()
+
+    def go_on() -> None:
+        for value in values:
+            with claim(pool, value=value, frames=50).send().result() as result:
+                assert (result.error_signal == 2 * value).all()
+
+    with pytest.raises(BufferError, match="ring_size"):
+        go_on()
+    assert next(values) > 40
+
+
+# --- the way through
+
+
+def test_claim_fill_send_result_release(pool: Any) -> None:
+    claimed = pool.claim("c/s1", 3, 4)
+    assert claimed.posteriors.shape == (3, 4)
+    assert claimed.posteriors.dtype == np.float32
+    assert claimed.posteriors.flags.c_contiguous
+    claimed.posteriors[:] = np.arange(12).reshape(3, 4)
+    result = claimed.send().result()
+    assert result.name == "c/s1"
+    assert result.loss == 1.5
+    assert not result.skipped
+    np.testing.assert_array_equal(result.error_signal, 2.0 * np.arange(12).reshape(3, 4))
+    assert claimed.result() is result
+    result.release()
+    result.release()
+    with pytest.raises(shmbridge.UsageError, match="'c/s1' was released"):
+        _ = result.error_signal
+    assert pool.statistics.segments == 1
+    batch(pool)
+
+
+def test_it_gives_what_a_batch_gives(bench: Any) -> None:
+    names = bench.NAMES
+    lengths = bench.frames(names)
+    posteriors = bench.posteriors(lengths)
+    with bench.pool("iterate", num_instances=2) as pool:
+        claims = []
+        for b, (name, length) in enumerate(zip(names, lengths)):
+            claimed = pool.claim(name, length, bench.LABELS)
+            claimed.posteriors[:] = posteriors[:length, b]
+            claims.append(claimed.send())
+        loss = np.empty(len(names), np.float32)
+        error_signal = np.zeros(posteriors.shape, np.float32)
+        for b, claimed in enumerate(claims):
+            with claimed.result() as result:
+                loss[b] = result.loss
+                error_signal[: lengths[b], b] = result.error_signal
+    bench.compare(loss, error_signal, posteriors, lengths, names)
+
+
+def test_the_error_signal_is_a_view_of_the_shared_memory(pool: Any) -> None:
+    with claim(pool).send().result() as result:
+        address = result.error_signal.__array_interface__["data"][0]
+        assert not result.error_signal.flags.owndata
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            start, end = (int(word, 16) for word in line.split()[0].split("-"))
+            if start <= address < end:
+                assert "/dev/shm/" in line
+                return
+    raise AssertionError("the error signal lies in no mapping")
+
+
+def test_a_segment_that_sprint_discards_has_an_infinite_loss_and_a_zero_error_signal(bench: Any) -> None:
+    with bench.pool("iterate") as pool, pool.claim(bench.SHORT, 2, bench.LABELS) as claimed:
+        claimed.posteriors[:] = -1
+        result = claimed.send().result()
+        assert result.skipped
+        assert result.loss == np.inf
+        assert result.error_signal.shape == (2, bench.LABELS)
+        assert not result.error_signal.any()
+        assert pool.statistics.skipped == 1
+
+
+def test_an_unknown_segment_is_a_remote_error_of_that_claim_alone(bench: Any) -> None:
+    with bench.pool("iterate") as pool:
+        bad = pool.claim("kórpus/rec/nowhere", 3, bench.LABELS)
+        bad.posteriors[:] = -1
+        good = pool.claim("kórpus/rec/one", 3, bench.LABELS)
+        good.posteriors[:] = -1
+        bad.send()
+        good.send()
+        for _ in range(2):
+            with pytest.raises(shmbridge.RemoteError, match="nowhere"):
+                bad.result()
+        assert np.isfinite(good.result().loss)
+        bench.check(pool, bench.NAMES)
+
+
+# --- views
+
+
+def test_an_error_signal_stays_as_it_is_while_later_segments_come_and_go(pool: Any) -> None:
+    result = claim(pool, value=3).send().result()
+    view = result.error_signal[10:20]
+    with pytest.raises(BufferError, match="still views it"):
+        result.release()
+    go_on_until_the_ring_is_full(pool)
+    assert (view == 6).all()
+    del view
+    result.release()
+    batch(pool)
+
+
+def test_an_error_signal_stays_valid_when_all_but_a_view_of_it_is_gone(pool: Any) -> None:
+    view = claim(pool, value=3).send().result().error_signal[::7]
+    gc.collect()
+    go_on_until_the_ring_is_full(pool)
+    assert (view == 6).all()
+    del view
+    batch(pool)
+
+
+def test_an_error_signal_stays_valid_after_the_pool_was_closed(bench: Any) -> None:
+    with bench.hand_pool(DOUBLER, use_python_segment_order=False) as pool:
+        result = claim(pool, value=3).send().result()
+        view = result.error_signal
+    del pool
+    gc.collect()
+    assert (view == 6).all()
+    with pytest.raises(BufferError):
+        result.release()
+    del view
+    result.release()
+
+
+def test_an_error_signal_stays_valid_after_the_child_was_killed_and_started_anew(
+    bench: Any, pool: Any
+) -> None:
+    view = claim(pool, value=3).send().result().error_signal
+    (pid,) = bench.sprint_pids()
+    os.kill(pid, signal.SIGKILL)
+    bench.wait_gone([pid])
+    assert (view == 6).all()
+    with contextlib.suppress(shmbridge.PeerGoneError):
+        batch(pool)  # an error only where the death was noticed after the segment was sent
+    batch(pool)
+    assert bench.sprint_pids() != [pid]
+    assert (view == 6).all()
+
+
+def test_the_posteriors_may_be_kept_after_send_and_show_what_was_sent(pool: Any) -> None:
+    claimed = claim(pool, value=3)
+    kept = claimed.posteriors
+    claimed.send().result()
+    go_on_until_the_ring_is_full(pool)
+    assert (kept == 3).all()
+    with pytest.raises(shmbridge.UsageError, match="'c/s1' was already sent"):
+        _ = claimed.posteriors
+
+
+# --- order
+
+
+def test_claims_may_be_sent_in_another_order_than_they_were_claimed(pool: Any) -> None:
+    first, second, third = (claim(pool, f"c/s{i}", i) for i in (1, 2, 3))
+    third.send()
+    first.send()
+    second.send()
+    for expected, claimed in ((2, second), (3, third), (1, first)):
+        with claimed.result() as result:
+            assert (result.error_signal == 2 * expected).all()
+
+
+def test_waiting_behind_a_claim_that_was_not_sent_is_an_error_and_not_a_hang(pool: Any) -> None:
+    first, second = claim(pool, "c/s1"), claim(pool, "c/s2", 2)
+    second.send()
+    with pytest.raises(shmbridge.UsageError, match="'c/s2' waits behind 'c/s1'"):
+        second.result()
+    first.send()
+    assert (second.result().error_signal == 4).all()
+    assert (first.result().error_signal == 2).all()
+
+
+@pytest.mark.parametrize("how", ["abort", "context", "drop"])
+def test_a_claim_that_is_given_up_holds_nothing_up(pool: Any, how: str) -> None:
+    first, second = claim(pool, "c/s1"), claim(pool, "c/s2", 2)
+    second.send()
+    if how == "abort":
+        first.abort()
+        first.abort()
+    elif how == "context":
+        with first:
+            pass
+    else:
+        del first
+        gc.collect()
+    with second.result() as result:
+        assert (result.error_signal == 4).all()
+    batch(pool)
+    if how != "drop":
+        for call in (first.send, lambda: first.posteriors):
+            with pytest.raises(shmbridge.UsageError, match="already sent or given up"):
+                call()
+        with pytest.raises(shmbridge.UsageError, match="was not sent"):
+            first.result()
+    assert pool.statistics.segments == 2
+
+
+def test_a_batch_while_a_claim_is_open_is_an_error_and_the_claim_can_still_be_sent(pool: Any) -> None:
+    claimed = claim(pool, "c/s2", 2)
+    with pytest.raises(shmbridge.UsageError, match="'c/s2' was claimed and is not sent yet"):
+        batch(pool)
+    with pytest.raises(shmbridge.UsageError, match="'c/s2' was claimed and is not sent yet"):
+        pool.get_automata_for_batch(["c/s1"])
+    with claimed.send().result() as result:
+        assert (result.error_signal == 4).all()
+    batch(pool)
+
+
+def test_a_batch_may_run_while_results_are_outstanding(pool: Any) -> None:
+    claimed = claim(pool, "c/s2", 2).send()
+    batch(pool)
+    with claimed.result() as result:
+        assert (result.error_signal == 4).all()
+
+
+def test_a_claim_is_sent_once(pool: Any) -> None:
+    claimed = claim(pool)
+    with pytest.raises(shmbridge.UsageError, match="'c/s1' was not sent; call send"):
+        claimed.result()
+    claimed.send()
+    with pytest.raises(shmbridge.UsageError, match="already sent"):
+        claimed.send()
+    claimed.abort()
+    assert claimed.result().loss == 1.5
+
+
+# --- a full ring
+
+
+def test_holding_results_until_the_ring_is_full_is_a_buffer_error_and_not_a_hang(pool: Any) -> None:
+    held = [claim(pool, value=i).send().result() for i in range(3)]
+    claimed = claim(pool, value=9).send()
+    for _ in range(2):
+        with pytest.raises(BufferError, match="ring_size"):
+            claimed.result()
+    assert [float(result.error_signal.max()) for result in held] == [0, 2, 4]
+    held[0].release()
+    with claimed.result() as result:
+        assert (result.error_signal == 18).all()
+    del held
+    batch(pool)
+
+
+def test_a_batch_while_held_results_fill_the_ring_is_a_buffer_error(pool: Any) -> None:
+    held = [claim(pool, value=i).send().result() for i in range(3)]
+    large = np.ones((1200, 1, 4), np.float32)
+    with pytest.raises(BufferError, match="ring_size"):
+        pool.get_batch_loss_and_error_signal(large, np.array([1200]), ["c/s1"])
+    held.clear()
+    loss, error_signal = pool.get_batch_loss_and_error_signal(large, np.array([1200]), ["c/s1"])
+    assert loss[0] == 1.5
+    assert (error_signal == 2).all()
+
+
+def test_claiming_more_than_the_ring_takes_is_a_buffer_error_and_not_a_hang(pool: Any) -> None:
+    claims = [claim(pool, f"c/{i}", i) for i in range(3)]
+    with pytest.raises(BufferError, match="ring_size"):
+        claim(pool)
+    claims.pop().abort()
+    for claimed in claims:
+        claimed.send()
+    assert [float(claimed.result().error_signal[0, 0]) for claimed in claims] == [0, 2]
+    claims.clear()
+    with claim(pool, "c/again", 5).send().result() as result:
+        assert (result.error_signal == 10).all()
+
+
+def test_claiming_waits_for_the_room_that_sprint_makes(pool: Any) -> None:
+    sent = [claim(pool, value=i).send() for i in range(2)]
+    for i in range(2, 40):
+        sent.append(claim(pool, value=i).send())
+        with sent.pop(0).result() as result:
+            assert (result.error_signal == 2 * (i - 2)).all()
+
+
+# --- what goes wrong
+
+
+def test_a_nan_is_found_at_send_with_its_place_and_the_claim_stays_open(pool: Any) -> None:
+    claimed = claim(pool, "c/s1", frames=5)
+    claimed.posteriors[3, 2] = np.nan
+    with pytest.raises(shmbridge.BatchError, match="'c/s1' are NaN at time 3, label 2"):
+        claimed.send()
+    claimed.posteriors[3, 2] = 1
+    with claimed.send().result() as result:
+        assert (result.error_signal == 2).all()
+
+
+def test_a_nan_is_not_looked_for_where_the_user_says_so(pool: Any) -> None:
+    claimed = claim(pool, frames=5)
+    claimed.posteriors[3, 2] = np.nan
+    with claimed.send(check_nan=False).result() as result:
+        assert np.isnan(result.error_signal[3, 2])
+
+
+def test_a_timeout_is_an_error_and_the_result_can_be_had_later(bench: Any) -> None:
+    with waiter(bench) as pool:
+        claimed = claim(pool, "c/slow").send()
+        for timeout in (0.01, 0, 0.02):
+            with pytest.raises(shmbridge.BridgeTimeoutError, match=f"within {timeout} seconds") as caught:
+                claimed.result(timeout=timeout)
+        assert isinstance(caught.value, TimeoutError)
+        (bench.path / "slow").touch()
+        with claimed.result(timeout=50) as result:
+            assert (result.error_signal == 2).all()
+
+
+def test_results_are_had_in_any_order_and_one_child_does_not_wait_for_the_other(bench: Any) -> None:
+    with waiter(bench, num_instances=2) as pool:
+        slow, fast = claim(pool, "c/slow", 1).send(), claim(pool, "c/fast", 2).send()
+        (bench.path / "fast").touch()
+        with fast.result() as result:
+            assert (result.error_signal == 4).all()
+        (bench.path / "slow").touch()
+        with slow.result() as result:
+            assert (result.error_signal == 2).all()
+
+
+def test_the_death_of_the_child_is_the_error_of_all_that_was_sent_and_the_next_claim_goes_on(
+    bench: Any,
+) -> None:
+    with waiter(bench) as pool:
+        sent = [claim(pool, f"c/s{i}").send() for i in range(3)]
+        (pid,) = bench.sprint_pids()
+        os.kill(pid, signal.SIGKILL)
+        for claimed in sent:
+            with pytest.raises(shmbridge.PeerGoneError) as caught:
+                claimed.result()
+            assert caught.value.signal_name == "SIGKILL"
+            assert caught.value.segments == ("c/s0", "c/s1", "c/s2")
+        (bench.path / "s4").touch()
+        with claim(pool, "c/s4").send().result() as result:
+            assert (result.error_signal == 2).all()
+
+
+def test_a_claim_on_a_child_that_has_died_is_an_error_at_send_and_not_in_the_way(bench: Any) -> None:
+    with waiter(bench) as pool:
+        sent = claim(pool, "c/s1").send()
+        stale = claim(pool, "c/s2")
+        os.kill(bench.sprint_pids()[0], signal.SIGKILL)
+        with pytest.raises(shmbridge.PeerGoneError):
+            sent.result()
+        (bench.path / "s4").touch()
+        with claim(pool, "c/s4").send().result() as result:
+            assert (result.error_signal == 2).all()
+        stale.posteriors[:] = 0  # still memory of ours
+        with pytest.raises(shmbridge.PeerGoneError, match="claim the segment again"):
+            stale.send()
+        stale.abort()
+        batch(pool, "c/s4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("c/s1", 0, 4), "0 frames x 4 labels"),
+        (("c/s1", 3, 0), "3 frames x 0 labels"),
+        (("c/s1", -1, 4), "-1 frames"),
+        (("", 3, 4), "full segment name"),
+        ((7, 3, 4), "tags.0. is 7"),
+        ((b"\xff", 3, 4), "not UTF-8"),
+        (("c/\ud800", 3, 4), "not UTF-8"),
+    ],
+)
+def test_a_claim_that_cannot_be_is_refused(pool: Any, arguments: Any, expected: str) -> None:
+    with pytest.raises(shmbridge.BatchError, match=expected):
+        pool.claim(*arguments)
+    batch(pool)

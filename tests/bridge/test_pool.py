@@ -1,0 +1,438 @@
+"""What a trainer does with a pool: batches of any kind, automata, options, and the pool's end."""
+
+from __future__ import annotations
+
+import gc
+import shlex
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+
+@pytest.fixture(scope="module")
+def shared(module_bench: Any) -> Any:
+    """Two children in the control loop; no test may leave it broken."""
+    with module_bench.pool("loop", num_instances=2) as pool:
+        yield pool
+
+
+def loss_of_automaton(scores: Any, edges: Any, weights: Any, start: int, end: int) -> float:
+    """-ln of the sum over all paths from start to end, each edge taking one frame of (time,label) scores."""
+    reached = {start: 0.0}
+    for frame in np.asarray(scores, np.float64):
+        following: dict[int, float] = {}
+        for (source, target, emission), weight in zip(edges.T.tolist(), weights.tolist()):
+            if source in reached:
+                score = reached[source] + frame[emission] - weight
+                following[target] = np.logaddexp(following.get(target, -np.inf), score)
+        reached = following
+    return -reached[end]
+
+
+# --- batches
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+def test_lengths_may_have_any_integer_dtype(module_bench: Any, shared: Any, dtype: str) -> None:
+    names = module_bench.NAMES[:3]
+    lengths = module_bench.frames(names)
+    posteriors = module_bench.posteriors(lengths)
+    loss, error_signal = shared.get_batch_loss_and_error_signal(posteriors, np.array(lengths, dtype), names)
+    module_bench.compare(loss, error_signal, posteriors, lengths, names)
+
+
+def test_lengths_may_be_a_list_and_tags_a_numpy_array(module_bench: Any, shared: Any) -> None:
+    names = module_bench.NAMES[:3]
+    lengths = module_bench.frames(names)
+    posteriors = module_bench.posteriors(lengths)
+    loss, error_signal = shared.get_batch_loss_and_error_signal(posteriors, lengths, np.array(names))
+    module_bench.compare(loss, error_signal, posteriors, lengths, names)
+
+
+LAYOUTS = {
+    "C order": np.ascontiguousarray,
+    "Fortran order": np.asfortranarray,
+    "batch first in memory": lambda x: np.ascontiguousarray(x.transpose(1, 0, 2)).transpose(1, 0, 2),
+    "every second of more frames": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "every second of more labels": lambda x: np.repeat(x, 2, axis=2)[..., ::2],
+    "backwards in time": lambda x: np.ascontiguousarray(x[::-1])[::-1],
+    "backwards in everything": lambda x: np.ascontiguousarray(x[::-1, ::-1, ::-1])[::-1, ::-1, ::-1],
+    "unaligned": lambda x: np.frombuffer(b"x" + x.tobytes(), np.uint8)[1:].view(x.dtype).reshape(x.shape),
+    "swapped bytes": lambda x: x.astype(x.dtype.newbyteorder()),
+    "read-only": lambda x: np.broadcast_to(x, x.shape),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_posteriors_may_have_any_float_dtype_and_layout(
+    module_bench: Any, shared: Any, layout: str, dtype: str
+) -> None:
+    names = module_bench.NAMES[:3]
+    lengths = module_bench.frames(names)
+    posteriors = module_bench.posteriors(lengths)
+    posteriors[posteriors > 1e20] = 6e4
+    posteriors = posteriors.astype(dtype)
+    given = LAYOUTS[layout](posteriors)
+    assert given.shape == posteriors.shape
+    loss, error_signal = shared.get_batch_loss_and_error_signal(given, np.array(lengths), names)
+    module_bench.compare(loss, error_signal, posteriors.astype(np.float32), lengths, names)
+
+
+def test_a_torch_tensor_is_taken_too(module_bench: Any, shared: Any) -> None:
+    torch = pytest.importorskip("torch")
+    names = module_bench.NAMES[:3]
+    lengths = module_bench.frames(names)
+    posteriors = module_bench.posteriors(lengths)
+    loss, error_signal = shared.get_batch_loss_and_error_signal(
+        torch.tensor(posteriors), torch.tensor(lengths, dtype=torch.int32), names
+    )
+    module_bench.compare(loss, error_signal, posteriors, lengths, names)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "strided"])
+def test_the_error_signal_goes_where_out_says(module_bench: Any, shared: Any, layout: str) -> None:
+    names = module_bench.NAMES
+    lengths = module_bench.frames(names)
+    posteriors = module_bench.posteriors(lengths)
+    steps = 2 if layout == "strided" else 1
+    memory = np.full((2 * posteriors.shape[0], len(names), 4), 7, np.float32)
+    out = memory[: posteriors.shape[0] * steps : steps]
+    loss, error_signal = shared.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names, out=out)
+    assert error_signal is out
+    module_bench.compare(loss, out, posteriors, lengths, names)
+    untouched = memory[1::2] if layout == "strided" else memory[posteriors.shape[0] :]
+    assert (untouched == 7).all()
+
+
+def test_the_given_posteriors_are_not_changed_and_out_may_be_the_posteriors(
+    module_bench: Any, shared: Any
+) -> None:
+    names = module_bench.NAMES
+    lengths = module_bench.frames(names)
+    posteriors = module_bench.posteriors(lengths)
+    given = posteriors.copy()
+    shared.get_batch_loss_and_error_signal(given, np.array(lengths), names)
+    np.testing.assert_array_equal(given, posteriors)
+
+
+def test_minus_infinity_is_a_posterior_like_others(module_bench: Any, shared: Any) -> None:
+    posteriors = module_bench.posteriors([3])
+    posteriors[0, 0, 1] = -np.inf
+    loss, error_signal = shared.get_batch_loss_and_error_signal(posteriors, np.array([3]), ["kórpus/rec/one"])
+    module_bench.compare(loss, error_signal, posteriors, [3], ["kórpus/rec/one"])
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_batch_may_have_any_size(module_bench: Any, shared: Any, size: int) -> None:
+    module_bench.check(shared, module_bench.NAMES[:size])
+
+
+def test_a_batch_of_twenty_segments_is_shared_by_two_children(bench: Any) -> None:
+    bench.segments = {f"kórpus/rec/{b}": ("ab" if b % 2 else "grün", 3 + b % 4) for b in range(20)}
+    bench.write_corpus()
+    with bench.pool("iterate", num_instances=2) as pool:
+        bench.check(pool, list(bench.segments))
+        assert pool.statistics.segments == 20
+
+
+def test_an_empty_batch_is_answered_without_asking_sprint(module_bench: Any, shared: Any) -> None:
+    before = shared.statistics.segments
+    loss, error_signal = shared.get_batch_loss_and_error_signal(
+        np.zeros((0, 0, 4)), np.zeros(0, np.int64), []
+    )
+    assert loss.shape == (0,)
+    assert error_signal.shape == (0, 0, 4)
+    edges, weights, ends = shared.get_automata_for_batch([])
+    assert (edges.shape, weights.shape, ends.shape) == ((4, 0), (0,), (2, 0))
+    assert shared.statistics.segments == before
+    module_bench.check(shared, module_bench.NAMES)
+
+
+def test_lengths_shorter_than_the_batch_leave_the_rest_of_the_error_signal_zero(
+    module_bench: Any, shared: Any
+) -> None:
+    lengths, names = [3, 4], ["kórpus/rec/one", "kórpus/rec/either"]
+    posteriors = module_bench.posteriors([9, 9])
+    out = np.full((9, 2, 4), np.nan, np.float32)
+    loss, error_signal = shared.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names, out=out)
+    module_bench.compare(loss, error_signal, posteriors, lengths, names)
+    assert not error_signal[4:].any()
+
+
+def test_what_crossed_the_bridge_is_counted(bench: Any) -> None:
+    names = bench.NAMES[:3]
+    with bench.pool("iterate", num_instances=2) as pool:
+        bench.check(pool, names)
+        pool.get_automata_for_batch(names[:2])
+        statistics = pool.statistics
+        assert statistics.segments == 3
+        assert statistics.automata == 2
+        assert statistics.posteriors_bytes == statistics.error_signal_bytes == 16 * sum(bench.frames(names))
+        assert (statistics.skipped, statistics.failed) == (0, 0)
+
+
+# --- automata
+
+
+def test_automata_of_a_batch_have_the_documented_shapes_and_states_of_their_own(
+    module_bench: Any, shared: Any
+) -> None:
+    names = module_bench.NAMES
+    edges, weights, ends = shared.get_automata_for_batch(names)
+    assert edges.dtype == np.uint32
+    assert weights.dtype == np.float32
+    assert ends.dtype == np.uint32
+    assert edges.shape == (4, len(weights))
+    assert ends.shape == (2, len(names))
+    assert ends[0, 0] == 0
+    for b in range(len(names)):
+        own = edges[:2, edges[3] == b]
+        assert own.min() == ends[0, b]
+        assert own.max() == ends[1, b]
+        if b:
+            assert ends[0, b] == ends[1, b - 1] + 1
+    assert set(edges[3].tolist()) == set(range(len(names)))
+    assert edges[2].max() < module_bench.LABELS
+
+
+def test_the_sum_over_the_paths_of_the_automaton_is_the_loss(module_bench: Any, shared: Any) -> None:
+    names = module_bench.NAMES
+    lengths = module_bench.frames(names)
+    posteriors = module_bench.posteriors(lengths)
+    loss, _ = shared.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
+    edges, weights, ends = shared.get_automata_for_batch(names)
+    for b, length in enumerate(lengths):
+        mine = edges[3] == b
+        summed = loss_of_automaton(
+            posteriors[:length, b], edges[:3, mine], weights[mine], *ends[:, b].tolist()
+        )
+        assert summed == pytest.approx(loss[b], rel=1e-4)
+
+
+# --- options
+
+
+def test_returnns_names_of_the_options_are_accepted(bench: Any, sprint_log: Any) -> None:
+    ours = bench.options("loop")
+    command = shlex.join(ours["sprint_exec_path"])
+    sprint = bench.executable(f'#!/bin/sh\nexec {command} "$@"\n')
+    with shmbridge.SprintInstancePool(
+        sprintExecPath=sprint,
+        sprintConfigStr=shlex.join(ours["sprint_config"]),
+        sprintControlConfig={"verbose": True},
+        minPythonControlVersion=4,
+        usePythonSegmentOrder=False,
+        numInstances=2,
+        ring_size=1 << 20,
+        env=bench.env,
+    ) as pool:
+        assert pool.num_instances == 2
+        bench.check(pool, bench.NAMES)
+    assert not any("getSegmentList" in line for line in sprint_log())
+
+
+def test_a_sprint_subprocess_instance_is_one_child(bench: Any) -> None:
+    with shmbridge.SprintSubprocessInstance(**bench.options("iterate")) as instance:
+        assert instance.num_instances == 1
+        assert len(bench.sprint_pids()) == 1
+        bench.check(instance, bench.NAMES)
+
+
+def test_what_the_user_gives_to_sprint_wins_over_what_the_bridge_gives(bench: Any, sprint_log: Any) -> None:
+    with bench.pool("trainer", "python-control-enabled=false") as pool:
+        pool.get_batch_loss_and_error_signal(bench.posteriors([3]), np.array([3]), ["kórpus/rec/one"])
+    assert any("no segment notification" in line for line in sprint_log())
+
+
+def test_the_children_get_the_environment_of_the_option_env(bench: Any, sprint_log: Any) -> None:
+    body = """
+    control = init()
+    print("greeting:", os.environ.get("GREETING"))
+    """
+    bench.env["GREETING"] = "hello"
+    with bench.hand_pool(body):
+        pass
+    assert "greeting: hello" in "\n".join(sprint_log())
+
+
+# --- the end of a pool
+
+
+def test_leaving_the_context_ends_the_children_well(bench: Any, sprint_log: Any) -> None:
+    with bench.pool("iterate", num_instances=2) as pool:
+        bench.check(pool, bench.NAMES)
+        pids = bench.sprint_pids()
+        assert len(pids) == 2
+        assert "2 instances" in repr(pool)
+    assert bench.sprint_pids() == []
+    assert pool.closed
+    assert "closed" in repr(pool)
+    said = sprint_log()
+    assert sum("the parent asks to exit" in line for line in said) == 2
+    assert sum(line.endswith("refsprint: done") for line in said) == 2
+
+
+def test_leaving_the_context_with_an_error_ends_the_children_too(bench: Any) -> None:
+    with pytest.raises(ZeroDivisionError), bench.pool("iterate", num_instances=2):
+        raise ZeroDivisionError
+    assert bench.sprint_pids() == []
+
+
+def test_a_pool_may_be_closed_twice_and_is_not_used_after_that(bench: Any) -> None:
+    pool = bench.pool("iterate", num_instances=2)
+    claim = pool.claim(bench.NAMES[0], 6, 4)
+    pool.close()
+    pool.close()
+    for call in (
+        lambda: bench.check(pool, bench.NAMES),
+        lambda: pool.get_automata_for_batch(bench.NAMES),
+        lambda: pool.claim(bench.NAMES[0], 3, 4),
+        claim.send,
+    ):
+        with pytest.raises(shmbridge.ClosedError, match="closed"):
+            call()
+
+
+def test_a_pool_that_nothing_refers_to_ends_its_children(bench: Any) -> None:
+    pool = bench.pool("iterate", num_instances=2)
+    bench.check(pool, bench.NAMES)
+    pids = bench.sprint_pids()
+    assert len(pids) == 2
+    del pool
+    gc.collect()
+    bench.wait_gone(pids)
+
+
+def test_the_interpreters_end_ends_the_children(bench: Any) -> None:
+    body = """
+    pool = shmbridge.SprintInstancePool(**OPTIONS)
+    say("ready")
+    sys.stdin.read()
+    """
+    with bench.trainer(body, bench.options("iterate", num_instances=2)) as trainer:
+        assert bench.said(trainer) == "ready"
+        pids = bench.sprint_pids()
+        assert len(pids) == 2
+        trainer.communicate()
+        assert trainer.returncode == 0
+        assert not any(pid in bench.sprint_pids() for pid in pids)
+
+
+def test_an_interpreter_that_ends_with_an_exception_in_a_batch_ends_the_children(bench: Any) -> None:
+    body = """
+    pool = shmbridge.SprintInstancePool(**OPTIONS)
+    say("ready")
+    pool.get_batch_loss_and_error_signal(np.zeros(1), [1], ["x"])
+    """
+    with bench.trainer(body, bench.options("iterate", num_instances=2)) as trainer:
+        assert bench.said(trainer) == "ready"
+        trainer.communicate()
+        assert trainer.returncode == 1
+    assert bench.sprint_pids() == []
+
+
+# --- several of something
+
+
+def test_two_pools_live_side_by_side(bench: Any) -> None:
+    with bench.pool("iterate", num_instances=2) as one, bench.pool("loop") as other:
+        for seed in range(3):
+            bench.check(one, bench.NAMES, seed)
+            bench.check(other, bench.NAMES, seed)
+        one.close()
+        bench.check(other, bench.NAMES)
+
+
+def test_several_threads_share_a_pool(module_bench: Any, shared: Any) -> None:
+    failures: list[BaseException] = []
+
+    def work(seed: int) -> None:
+        try:
+            for i in range(10):
+                module_bench.check(shared, module_bench.NAMES[seed : seed + 3], seed=10 * seed + i)
+                shared.get_automata_for_batch(module_bench.NAMES[:2])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_the_children_work_in_parallel(bench: Any, sprint_log: Any) -> None:
+    # While one child sleeps in its criterion, the others get what is left.
+    options = {"num_instances": 2, "sprint_control_config": {"verbose": True}}
+    with bench.pool("iterate", "refsprint.criterion-sleep=0.05", **options) as pool:
+        bench.check(pool, bench.NAMES)
+    workers = {line.partition("]")[0] for line in sprint_log() if "process_segment" in line}
+    assert len(workers) == 2
+
+
+# --- the ring's size
+
+
+def test_more_segments_than_fit_into_the_ring_at_once_wait_for_room(bench: Any) -> None:
+    names = bench.NAMES
+    lengths = [3000] * len(names)  # 48 of the ring's 64 kB each
+    posteriors = bench.posteriors(lengths)
+    with bench.pool("loop", num_instances=2, ring_size=1 << 16) as small:
+        loss, error_signal = small.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
+    with bench.pool("loop", ring_size=4 << 20) as large:
+        expected, expected_error = large.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
+    np.testing.assert_array_equal(loss, expected)
+    np.testing.assert_array_equal(error_signal, expected_error)
+    assert np.isfinite(loss).all()
+
+
+def test_a_segment_larger_than_the_ring_is_refused_before_anything_is_sent(bench: Any) -> None:
+    frames = 5000
+    with bench.pool("loop", num_instances=2, ring_size=1 << 16) as pool:
+        posteriors = bench.posteriors([3, frames])
+        for call in (
+            lambda: pool.get_batch_loss_and_error_signal(posteriors, np.array([3, frames]), bench.NAMES[1:3]),
+            lambda: pool.claim(bench.NAMES[0], frames, 4),
+        ):
+            with pytest.raises(shmbridge.SegmentTooLargeError) as caught:
+                call()
+            message = str(caught.value)
+            assert f"{frames} x 4" in message
+            assert "65536 bytes" in message
+            needed = int(message.rpartition(" ")[2])
+            assert frames * 16 <= needed <= frames * 16 + 4096
+            assert f"({needed} bytes)" in message
+            assert "ring_size" in message
+        assert pool.statistics.posteriors_bytes == 0
+        bench.check(pool, bench.NAMES)
+        assert pool.statistics.segments == len(bench.NAMES)
+    with bench.pool("loop", ring_size=needed) as pool:
+        loss, _ = pool.get_batch_loss_and_error_signal(posteriors, np.array([3, frames]), bench.NAMES[1:3])
+        assert np.isfinite(loss).all()
+
+
+def test_a_segment_name_that_is_too_long_is_refused(module_bench: Any, shared: Any) -> None:
+    name = "x" * 5000
+    with pytest.raises(shmbridge.SegmentTooLargeError, match="5000 bytes is too long: 4096"):
+        shared.get_batch_loss_and_error_signal(np.zeros((1, 1, 4)), np.array([1]), [name])
+    with pytest.raises(shmbridge.UsageError, match="5000 bytes is too long: 4096"):
+        shared.get_automata_for_batch([name])
+    module_bench.check(shared, module_bench.NAMES)
+
+
+def test_an_automaton_larger_than_the_ring_is_an_error_and_the_pool_goes_on(bench: Any) -> None:
+    name = "kórpus/rec/long"
+    bench.segments[name] = ("twice " * 2000, 10)
+    bench.write_corpus()
+    with bench.pool("loop", ring_size=1 << 16) as pool:
+        with pytest.raises(shmbridge.RemoteError, match="ring_size") as caught:
+            pool.get_automata_for_batch([bench.NAMES[0], name])
+        assert caught.value.remote_type == "SegmentTooLargeError"
+        assert caught.value.segment == name
+        bench.check(pool, bench.NAMES)

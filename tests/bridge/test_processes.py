@@ -1,0 +1,462 @@
+"""Forks, signals, and what other processes see of a pool."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+
+def in_fork(work: Callable[[], None]) -> int:
+    """Run `work` in a fork; returns its pid. Exit code 0: it returned."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.alarm(0)
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return pid
+
+
+def ended_well(pid: int) -> bool:
+    return os.waitpid(pid, 0)[1] == 0
+
+
+# --- forks of the trainer's process
+
+
+def test_in_a_fork_every_use_of_the_pool_is_an_error_that_says_what_to_do(bench: Any) -> None:
+    with bench.pool("loop", num_instances=2) as pool:
+        sent = pool.claim(bench.NAMES[0], 3, 4)
+        sent.posteriors[:] = -1
+        result = sent.send().result()
+        view = result.error_signal
+        values = view.copy()
+        unsent = pool.claim(bench.NAMES[0], 3, 4)
+        unsent.posteriors[:] = -1
+
+        def work() -> None:
+            for call in (
+                lambda: bench.check(pool, bench.NAMES),
+                lambda: pool.get_automata_for_batch(bench.NAMES),
+                lambda: pool.claim(bench.NAMES[0], 3, 4),
+                unsent.send,
+            ):
+                with pytest.raises(shmbridge.UsageError, match="of which this one is a fork"):
+                    call()
+            pool.close()
+            assert (view == values).all()
+
+        assert ended_well(in_fork(work))
+        with unsent.send().result() as again:
+            assert np.isfinite(again.loss)
+        assert (view == values).all()
+        bench.check(pool, bench.NAMES)
+        assert len(bench.sprint_pids()) == 2
+
+
+def test_a_fork_that_drops_its_copies_of_pool_claims_and_results_takes_nothing_from_the_trainer(
+    bench: Any,
+) -> None:
+    with bench.pool("loop") as pool:
+        held = {"result": pool.claim("kórpus/rec/one", 3, 4)}
+        held["result"].posteriors[:] = -1
+        held["view"] = held["result"].send().result().error_signal
+        held["unsent"] = pool.claim("kórpus/rec/two", 5, 4)
+        held["unsent"].posteriors[:] = -1
+        values = held["view"].copy()
+
+        def work() -> None:
+            import gc
+
+            held.clear()
+            gc.collect()
+
+        assert ended_well(in_fork(work))
+        with held["unsent"].send().result() as result:
+            assert np.isfinite(result.loss)
+        for _ in range(20):
+            bench.check(pool, bench.NAMES)
+        assert (held["view"] == values).all()
+        held.clear()
+
+
+def test_the_end_of_a_fork_does_not_end_sprint(bench: Any) -> None:
+    body = """
+    pool = shmbridge.SprintInstancePool(**OPTIONS)
+    for how in ("os._exit", "sys.exit", "close", "kill"):
+        pid = os.fork()
+        if pid == 0:
+            if how == "os._exit":
+                os._exit(0)
+            if how == "close":
+                pool.close()
+            if how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            sys.exit(0)  # with all that Python does at its end
+        os.waitpid(pid, 0)
+        loss, _ = pool.get_batch_loss_and_error_signal(np.full((3, 1, 4), -1.0), [3], ["kórpus/rec/one"])
+        say([how, float(loss[0])])
+    """
+    with bench.trainer(body, bench.options("loop", num_instances=2)) as trainer:
+        before = None
+        for how in ("os._exit", "sys.exit", "close", "kill"):
+            said = bench.said(trainer)
+            assert said[0] == how
+            assert np.isfinite(said[1])
+            pids = [pid for pid in bench.sprint_pids() if pid != trainer.pid]
+            if before is not None and how != "kill":  # after the last the trainer may be ending
+                assert pids == before
+            before = pids
+        trainer.communicate()
+        assert trainer.returncode == 0
+
+
+def test_closing_the_pool_ends_the_children_while_a_fork_lives_on(bench: Any) -> None:
+    read_end, write_end = os.pipe()
+    try:
+        with bench.pool("iterate", num_instances=2) as pool:
+
+            def wait_for_the_end() -> None:
+                os.close(write_end)
+                os.read(read_end, 1)
+
+            fork = in_fork(wait_for_the_end)
+            bench.check(pool, bench.NAMES)
+            pids = bench.sprint_pids()
+            assert len(pids) == 2
+        assert bench.sprint_pids() == []
+        assert os.waitpid(fork, os.WNOHANG) == (0, 0)
+    finally:
+        os.close(write_end)
+        os.close(read_end)
+    assert ended_well(fork)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_trainers_sudden_death_ends_the_children_while_a_fork_of_it_lives_on(
+    bench: Any, busy: bool
+) -> None:
+    go = bench.path / "go"
+    sprint = f"""
+    def slow(command, **arguments):
+        if command == "calculate_criterion":
+            open({str(go)!r}, "w").close()
+            threading.Event().wait({0.3 if busy else 0})
+        return callback(command, **arguments)
+
+    control = init(callback=slow)
+    for name in segment_list():
+        process(control, name)
+    """
+    body = """
+    pool = shmbridge.SprintInstancePool(**OPTIONS)
+    fork = os.fork()
+    if fork == 0:
+        sys.stdin.read()
+        os._exit(0)
+    say(fork)
+    while True:
+        pool.get_batch_loss_and_error_signal(np.ones((3, 2, 4)), [3, 3], ["c/s1", "c/s2"])
+        if not BUSY:
+            sys.stdin.read()
+    """
+    options = bench.hand(sprint, num_instances=2)
+    with bench.trainer(f"BUSY = {busy}\n" + body.replace("\n    ", "\n"), options) as trainer:
+        fork = bench.said(trainer)
+        bench.wait_until(go.exists, "Sprint works")
+        pids = bench.sprint_pids()
+        assert len(pids) == 2
+        trainer.kill()
+        trainer.wait()
+        bench.wait_gone(pids)
+        os.kill(fork, 0)  # it lives
+        trainer.stdin.close()
+        bench.wait_gone([fork])
+
+
+def test_a_fork_may_have_a_pool_of_its_own(bench: Any) -> None:
+    with bench.pool("loop") as pool:
+
+        def work() -> None:
+            with bench.pool("loop") as own:
+                bench.check(own, bench.NAMES)
+
+        fork = in_fork(work)
+        bench.check(pool, bench.NAMES)
+        assert ended_well(fork)
+        bench.check(pool, bench.NAMES)
+
+
+# --- signals
+
+
+def test_ctrl_c_while_waiting_is_a_keyboard_interrupt_and_the_next_batch_is_answered(bench: Any) -> None:
+    go = bench.path / "go"
+    sprint = f"""
+    import signal, time
+    TRAINER = os.getppid()
+
+    def interrupting(command, **arguments):
+        if command == "calculate_criterion" and not os.path.exists({str(go)!r}):
+            os.kill(TRAINER, signal.SIGINT)
+            while not os.path.exists({str(go)!r}):
+                time.sleep(0.005)
+        return callback(command, **arguments)
+
+    control = init(callback=interrupting)
+    for name in segment_list():
+        process(control, name)
+    """
+    body = f"""
+    with shmbridge.SprintInstancePool(**OPTIONS) as pool:
+        claim = None
+        try:
+            if IN_PLACE:
+                claim = pool.claim("c/s1", 3, 4)
+                claim.posteriors[:] = 1
+                claim.send().result()
+            else:
+                pool.get_batch_loss_and_error_signal(np.ones((3, 3, 4)), [3, 3, 3], ["c/s1", "c/s2", "c/s3"])
+            say("no interrupt")
+        except KeyboardInterrupt:
+            say("KeyboardInterrupt")
+        open({str(go)!r}, "w").close()
+        for value in range(3):
+            loss, error_signal = pool.get_batch_loss_and_error_signal(
+                np.full((4, 2, 4), float(value)), [4, 2], ["c/s2", "c/s3"])
+            say([loss.tolist(), error_signal[:, 0].tolist()])
+        say(claim is None or claim.result().loss == 1.5)
+    """
+    for in_place in (False, True):
+        go.unlink() if go.exists() else None
+        options = bench.hand(sprint)
+        text = f"IN_PLACE = {in_place}\n" + body.replace("\n    ", "\n")
+        with bench.trainer(text, options) as trainer:
+            assert bench.said(trainer) == "KeyboardInterrupt"
+            for value in range(3):
+                assert bench.said(trainer) == [[1.5, 1.5], [[2.0 * value] * 4] * 4]
+            assert bench.said(trainer)
+            trainer.communicate()
+            assert trainer.returncode == 0
+
+
+def test_other_signals_are_handled_while_waiting_and_the_wait_goes_on(bench: Any) -> None:
+    sprint = """
+    import signal, time
+    TRAINER = os.getppid()
+
+    def signalling(command, **arguments):
+        if command == "calculate_criterion":
+            for _ in range(20):
+                os.kill(TRAINER, signal.SIGUSR1)
+                time.sleep(0.002)
+        return callback(command, **arguments)
+
+    init().run_control_loop(callback=signalling)
+    """
+    body = """
+    handled = []
+    signal.signal(signal.SIGUSR1, lambda *_: handled.append(1))
+    with shmbridge.SprintInstancePool(**OPTIONS) as pool:
+        loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
+    say([loss.tolist(), len(handled) > 0])
+    """
+    options = bench.hand(sprint, use_python_segment_order=False)
+    with bench.trainer(body, options) as trainer:
+        assert bench.said(trainer) == [[1.5], True]
+        trainer.communicate()
+        assert trainer.returncode == 0
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_sprint(bench: Any) -> None:
+    with bench.pool("loop", num_instances=2):
+        for pid in bench.sprint_pids():
+            assert os.getsid(pid) != os.getsid(0)
+            assert os.getpgid(pid) != os.getpgid(0)
+
+
+# --- what others see and get
+
+
+def test_a_program_that_the_trainer_starts_inherits_nothing_of_the_pool(bench: Any) -> None:
+    script = """
+import json, os
+found = []
+for number in os.listdir("/proc/self/fd"):
+    try:
+        found.append(os.readlink(f"/proc/self/fd/{number}"))
+    except OSError:
+        pass
+print(json.dumps(found))
+"""
+
+    def inherited() -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True, close_fds=False
+        )
+        return [link for link in json.loads(done.stdout) if "/proc/" not in link]
+
+    before = inherited()
+    with bench.pool("loop", num_instances=2) as pool:
+        during = inherited()
+        bench.check(pool, bench.NAMES)
+    assert len(during) == len(before)
+    assert not any("/dev/shm" in link for link in during)
+
+
+def test_one_child_inherits_nothing_of_the_other_and_nothing_of_the_trainer(bench: Any) -> None:
+    secret = os.open(bench.path / "corpus.xml", os.O_RDONLY)
+    os.set_inheritable(secret, True)
+    try:
+        with bench.pool("loop", num_instances=3) as pool:
+            bench.check(pool, bench.NAMES)
+            pipes: list[set[str]] = []
+            for pid in bench.sprint_pids():
+                links = {os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}
+                assert not any("corpus.xml" in link for link in links)
+                assert "/dev/null" in links
+                pipes.append({link for link in links if link.startswith("pipe:")})
+            assert len(pipes) == 3
+            assert not pipes[0] & pipes[1]
+            assert not pipes[0] & pipes[2]
+            assert not pipes[1] & pipes[2]
+    finally:
+        os.close(secret)
+
+
+def test_the_shared_memory_has_no_name_and_belongs_to_the_user_alone(bench: Any) -> None:
+    body = """
+    fields = dict(item.split(":") for item in CONFIG.split(","))
+    for name in ("shm_fd", "bell_fd"):
+        status = os.fstat(int(fields[name]))
+        SEEN[name] = [status.st_mode, status.st_nlink, status.st_size, status.st_uid]
+    control = init()
+    for name in segment_list():
+        process(control, name)
+    """
+    before = set(os.listdir("/dev/shm"))
+    with bench.hand_pool(body) as pool:
+        pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), np.array([3]), ["c/s1"])
+        new = set(os.listdir("/dev/shm")) - before
+        with open("/proc/self/maps") as maps:
+            mapped = {line.split("/dev/shm/")[1].strip() for line in maps if "/dev/shm/" in line}
+        assert len(mapped) >= 2
+        assert all(name.endswith(" (deleted)") for name in mapped)
+        assert not new & {name.partition(" ")[0] for name in mapped}
+    seen = bench.seen()
+    for name in ("shm_fd", "bell_fd"):
+        mode, links, _, owner = seen[name]
+        assert stat.S_IMODE(mode) == 0o600
+        assert links == 0
+        assert owner == os.geteuid()
+    assert seen["shm_fd"][2] >= 2 << 20
+
+
+def test_the_memory_of_a_pool_is_given_back_at_its_end(bench: Any) -> None:
+    def mapped() -> int:
+        with open("/proc/self/maps") as maps:
+            return sum("/dev/shm/" in line for line in maps)
+
+    import gc
+
+    gc.collect()
+    before = mapped()
+    pool = bench.pool("loop", num_instances=2)
+    bench.check(pool, bench.NAMES)
+    assert mapped() > before
+    pool.close()
+    del pool
+    gc.collect()
+    assert mapped() == before
+
+
+def test_many_pools_one_after_the_other_leave_no_descriptor_and_no_thread(bench: Any) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    counts = []
+    for _ in range(5):
+        with bench.hand_pool("init().run_control_loop(callback=callback)", use_python_segment_order=False):
+            pass
+        counts.append(descriptors())
+    assert counts == counts[:1] * 5
+
+
+def test_pools_that_fail_to_start_leave_no_descriptor_and_no_process(bench: Any) -> None:
+    counts = []
+    for _ in range(5):
+        with pytest.raises(shmbridge.PeerGoneError):
+            bench.hand_pool("sys.exit(3)", num_instances=2)
+        counts.append(len(os.listdir("/proc/self/fd")))
+        assert bench.sprint_pids() == []
+    assert counts == counts[:1] * 5
+
+
+def test_children_that_die_and_are_started_anew_leave_no_descriptor(bench: Any) -> None:
+    counts = []
+    with bench.pool("loop") as pool:
+        for _ in range(4):
+            (pid,) = bench.sprint_pids()
+            os.kill(pid, signal.SIGKILL)
+            bench.wait_gone([pid])
+            try:
+                bench.check(pool, bench.NAMES)
+            except shmbridge.PeerGoneError:  # the death was noticed after a segment was sent
+                bench.check(pool, bench.NAMES)
+            counts.append(len(os.listdir("/proc/self/fd")))
+    assert counts == counts[:1] * 4
+
+
+def test_a_sprint_that_does_not_want_to_end_is_ended(bench: Any) -> None:
+    body = """
+    import signal
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    control = init()
+    for name in segment_list():
+        process(control, name)
+    while True:
+        signal.pause()
+    """
+    with bench.hand_pool(body, exit_timeout=0.2) as pool:
+        loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), np.array([3]), ["c/s1"])
+        assert loss[0] == 1.5
+    assert bench.sprint_pids() == []
+
+
+def test_what_sprint_has_started_holds_nothing_up_when_sprint_is_gone(bench: Any) -> None:
+    # A helper of Sprint's keeps its output and its pipes open.
+    body = """
+    import subprocess
+    control = init()
+    helper = subprocess.Popen(["sleep", "60"], close_fds=False)
+    SEEN["helper"] = helper.pid
+    for name in segment_list():
+        process(control, name)
+    """
+    with bench.hand_pool(body) as pool:
+        loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), np.array([3]), ["c/s1"])
+        assert loss[0] == 1.5
+    helper = bench.seen()["helper"]
+    try:
+        os.kill(helper, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    bench.wait_gone([helper])

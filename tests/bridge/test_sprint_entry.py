@@ -1,0 +1,821 @@
+"""Every name of sprint_entry, called as Sprint calls it: each script below is the Sprint of a real pool."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+ONE = ["c/s1"]
+
+
+def batch(pool: Any, names: Any = ONE, frames: int = 3, labels: int = 4) -> tuple[Any, Any]:
+    """What a Sprint played by hand answers to posteriors of ones."""
+    posteriors = np.ones((frames, len(names), labels), np.float32)
+    return pool.get_batch_loss_and_error_signal(posteriors, np.full(len(names), frames), names)
+
+
+def play(bench: Any, body: str, names: Any = ONE, **more: Any) -> Any:
+    """Let a script be Sprint for one batch; returns what it has seen."""
+    with bench.hand_pool(body, **more) as pool:
+        loss, error_signal = batch(pool, names)
+    assert (loss == 1.5).all()
+    assert (error_signal == 2).all()
+    return bench.seen()
+
+
+# --- print
+
+
+def test_print_prints_as_the_builtin_does(bench: Any, sprint_log: Any) -> None:
+    body = """
+    control = init()
+    sprint_entry.print("one", 2, sep="-", end="!\\n", flush=True)
+    for name in segment_list():
+        process(control, name)
+    """
+    play(bench, body)
+    said = sprint_log()
+    assert any(line.endswith("one-2!") for line in said)
+    assert any("getSegmentList: corpus 'c', 3 segments" in line for line in said)
+
+
+def test_print_is_silent_with_quiet_and_so_is_the_whole_child(bench: Any, sprint_log: Any) -> None:
+    body = """
+    control = init()
+    sprint_entry.print("not to be seen")
+    for name in segment_list():
+        process(control, name)
+    control.exit()
+    print("the builtin")
+    """
+    play(bench, body, sprint_control_config={"quiet": True})
+    assert [line.partition("] ")[2] for line in sprint_log()] == ["the builtin"]
+
+
+def test_verbose_says_a_line_for_each_call_of_each_segment(bench: Any, sprint_log: Any) -> None:
+    body = """
+    control = init()
+    for name in segment_list():
+        process(control, name)
+    """
+    play(bench, body, bench.HAND_NAMES, sprint_control_config={"verbose": True})
+    said = "\n".join(sprint_log())
+    for name in bench.HAND_NAMES:
+        assert f"segment order: {name!r}" in said
+        assert f"process_segment {name!r}" in said
+
+
+# --- init
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["control", "order", "layer"])))
+def test_control_segment_order_and_layer_share_one_instance_in_whichever_order_they_come(
+    bench: Any, order: Any
+) -> None:
+    body = f"""
+    names = segment_list()
+    for what in {order!r}:
+        if what == "control":
+            made = init()
+            made.init_processing(input_dim=-1, output_dim=-1)
+        elif what == "order":
+            first = next(names)
+            made = sprint_entry.PythonControl.instance
+        else:
+            layer = sprint_entry.SprintNnPythonLayer(config=CONFIG)
+            made = sprint_entry.PythonControl.instance
+        SEEN.setdefault("instances", []).append(id(made))
+    process(made, first)
+    SEEN["again"] = init() is made and init(sprint_unit="FeedForwardTrainer") is made
+    for name in names:
+        process(made, name)
+    """
+    seen = play(bench, body)
+    assert len(set(seen["instances"])) == 1
+    assert seen["again"]
+
+
+def test_a_sprint_that_is_too_old_is_refused_and_the_parent_is_told_why(bench: Any) -> None:
+    options = bench.hand("init(version_number=2)", min_python_control_version=3)
+    with pytest.raises(shmbridge.PeerGoneError) as caught:
+        shmbridge.SprintInstancePool(**options)
+    message = str(caught.value)
+    assert "OptionError" in message
+    assert "version 2, at least 3" in message
+    assert "minPythonControlVersion" in message
+    assert caught.value.exit_code == 1
+
+
+def test_a_sprint_without_a_version_number_is_refused(bench: Any) -> None:
+    with pytest.raises(shmbridge.PeerGoneError, match="version None, at least 2"):
+        shmbridge.SprintInstancePool(**bench.hand("init(version_number=None)"))
+
+
+def test_a_sprint_that_is_new_enough_is_accepted(bench: Any) -> None:
+    body = """
+    control = init(version_number=3)
+    for name in segment_list():
+        process(control, name)
+    """
+    play(bench, body, min_python_control_version=3)
+
+
+def test_init_takes_arguments_that_later_sprints_may_add(bench: Any) -> None:
+    body = """
+    control = init(something_new=1)
+    control.init_processing(input_dim=40, output_dim=-1, something_new=2)
+    for name in segment_list():
+        process(control, name, something_new=3)
+    control.exit(something_new=4)
+    """
+    play(bench, body)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("", "no 'c2p_fd'"),
+        ("c2p_fd:3", "no 'p2c_fd'"),
+        ("c2p_fd:three,p2c_fd:4", "'c2p_fd' in the config string is 'three', not an integer"),
+        ("c2p_fd:3,p2c_fd:4,minPythonControlVersion:2", "no 'shm_fd'"),
+        ("c2p_fd", "an item 'c2p_fd' that is not key:value"),
+        ("c2p_fd:3,c2p_fd:4", "'c2p_fd' twice"),
+        ("c2p_fd:3,quiet:perhaps", "'quiet' in the config string is 'perhaps'"),
+    ],
+)
+def test_a_config_string_that_lacks_or_garbles_something_is_an_option_error(
+    config: str, expected: str, bench: Any
+) -> None:
+    script = f"""
+    import sprint_entry, shmbridge
+    for call in (
+        lambda: sprint_entry.init(name="Sprint.PythonControl", reference=object(), config={config!r},
+                                  version_number=5),
+        lambda: sprint_entry.SprintNnPythonLayer(config={config!r}),
+        lambda: next(sprint_entry.getSegmentList(corpusName="c", segmentList=["s"], config={config!r})),
+    ):
+        try:
+            call()
+        except shmbridge.OptionError as error:
+            print("OptionError:", error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=bench.env,
+        timeout=60,
+    )
+    errors = [line for line in done.stdout.splitlines() if line.startswith("OptionError:")]
+    assert len(errors) == 3, done.stderr
+    assert all(expected in error for error in errors)
+
+
+# --- getSegmentList
+
+
+def test_get_segment_list_yields_exactly_str_names_as_they_are_asked_for(bench: Any) -> None:
+    body = """
+    for name in segment_list():
+        control = init()
+        SEEN.setdefault("types", []).append(type(name) is str)
+        SEEN.setdefault("names", []).append(name)
+        process(control, name)
+    """
+    names = ["c/s3", "c/s1", "c/s2"]
+    seen = play(bench, body, names)
+    assert seen["types"] == [True] * 3
+    assert seen["names"] == names  # all as long: in the order of the batch
+
+
+def test_get_segment_list_refuses_what_is_not_in_the_corpus_without_troubling_sprint(bench: Any) -> None:
+    body = """
+    control = init()
+    SEEN["names"] = []
+    for name in segment_list():
+        SEEN["names"].append(name)
+        process(control, name)
+    """
+    with bench.hand_pool(body) as pool:
+        with pytest.raises(shmbridge.RemoteError, match="no segment 'c/other'") as caught:
+            batch(pool, ["c/other"])
+        assert caught.value.remote_type == "KeyError"
+        batch(pool)
+    assert bench.seen()["names"] == ONE
+
+
+def test_get_segment_list_takes_an_iterable_of_segments_and_their_infos(bench: Any) -> None:
+    body = """
+    control = init()
+    for name in sprint_entry.getSegmentList(corpusName="c", segmentList=tuple(SEGMENTS),
+                                            segmentsInfo={"c/s1": {"time": 1.0}}, config=CONFIG):
+        process(control, name)
+    """
+    play(bench, body)
+
+
+def test_get_segment_list_ends_when_the_parent_wants_no_more(bench: Any) -> None:
+    body = """
+    init()
+    SEEN["names"] = list(segment_list())
+    """
+    with bench.hand_pool(body):
+        pass
+    assert bench.seen()["names"] == []
+
+
+# --- process_segment
+
+
+def test_the_callback_gets_the_orthography_as_str_with_its_trailing_blank(bench: Any) -> None:
+    body = """
+    control = init()
+    given = [" schön wär's ".encode(), "schön wär's ", b""]
+    for name in segment_list():
+        process(control, name, orthography=given.pop(0))
+    """
+    seen = play(bench, body, bench.HAND_NAMES)
+    assert seen["orthographies"] == [" schön wär's ", "schön wär's ", ""]
+
+
+def test_the_callback_gets_posteriors_that_sprint_copies_with_one_memcpy(bench: Any) -> None:
+    body = """
+    def callback(command, **arguments):
+        posteriors = arguments["posteriors"]
+        SEEN["posteriors"] = [posteriors.shape, posteriors.strides, str(posteriors.dtype),
+                              type(posteriors).__name__]
+        SEEN["rest"] = {key: value for key, value in arguments.items() if key != "posteriors"}
+        SEEN["command"] = command
+        return 1.5, np.asfortranarray(2 * posteriors)
+
+    control = init()
+    for name in segment_list():
+        process(control, name)
+    """
+    seen = play(bench, body)
+    assert seen["posteriors"] == [[4, 3], [4, 16], "float32", "ndarray"]
+    assert seen["command"] == "calculate_criterion"
+    assert seen["rest"] == {
+        "orthography": "word ",
+        "segment_name": "c/s1",
+        "output_error_type": "error-signal",
+    }
+
+
+def test_an_alignment_is_handed_on_where_sprint_has_no_orthography(bench: Any) -> None:
+    body = """
+    def callback(command, **arguments):
+        SEEN["alignment"] = arguments["alignment"].tolist()
+        SEEN["keys"] = sorted(arguments)
+        return 1.5, np.asfortranarray(2 * arguments["posteriors"])
+
+    control = init()
+    for name in segment_list():
+        process(control, name, orthography=None, alignment=np.arange(3, dtype=np.float32))
+    """
+    seen = play(bench, body)
+    assert seen["alignment"] == [0, 1, 2]
+    assert "orthography" not in seen["keys"]
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        ("process(control, name, orthography=None)", "UsageError.*neither an orthography nor an alignment"),
+        ("process(control, name, orthography=b'\\xff')", "UnicodeDecodeError"),
+        ("fails(control, name, ZeroDivisionError('on purpose'))", "ZeroDivisionError.*on purpose"),
+        ("gives(control, name, (1.0, None))", "UsageError.*a loss but NoneType for an error signal"),
+        ("gives(control, name, (1.0, np.ones((4, 7))))", r"BatchError.*\(7, 4\).*\(3, 4\)"),
+        ("gives(control, name, None)", "TypeError"),
+        ("gives(control, name, (1.0, np.full((4, 3), 1j)))", "TypeError"),
+    ],
+)
+def test_what_goes_wrong_with_one_segment_is_a_remote_error_and_the_next_goes_on(
+    bench: Any, first: str, expected: str
+) -> None:
+    body = f"""
+    def fails(control, name, error):
+        def callback(command, **arguments):
+            raise error
+        init(callback=callback)
+        process(control, name)
+
+    def gives(control, name, answer):
+        init(callback=lambda command, **arguments: answer)
+        process(control, name)
+
+    control = init()
+    for name in segment_list():
+        init()
+        if name == "c/s1":
+            {first}
+        else:
+            process(control, name)
+    """
+    with bench.hand_pool(body) as pool:
+        with pytest.raises(shmbridge.RemoteError, match=expected) as caught:
+            batch(pool)
+        assert caught.value.segment == "c/s1"
+        assert "Traceback" in caught.value.remote_traceback or caught.value.remote_type == "BatchError"
+        loss, error_signal = batch(pool, ["c/s2"])
+        assert loss[0] == 1.5
+        assert (error_signal == 2).all()
+    bench.seen()
+
+
+def test_a_segment_that_sprint_discards_is_skipped(bench: Any, sprint_log: Any) -> None:
+    body = """
+    control = init(callback=lambda command, **arguments: (None, None))
+    for name in segment_list():
+        process(control, name)
+    """
+    with bench.hand_pool(body) as pool:
+        loss, error_signal = batch(pool)
+        assert loss[0] == np.inf
+        assert not error_signal.any()
+    assert not any("warning" in line for line in sprint_log())
+
+
+@pytest.mark.parametrize("layout", ["np.asfortranarray", "np.ascontiguousarray", "np.float64"])
+def test_the_error_signal_may_have_any_layout_and_precision(bench: Any, layout: str) -> None:
+    body = f"""
+    given = np.arange(12, dtype=np.float32).reshape(4, 3)
+    control = init(callback=lambda command, **arguments: (np.float32(0.25), {layout}(given)))
+    for name in segment_list():
+        process(control, name)
+    """
+    with bench.hand_pool(body) as pool:
+        loss, error_signal = batch(pool)
+    assert loss[0] == 0.25
+    np.testing.assert_array_equal(error_signal[:, 0], np.arange(12).reshape(4, 3).T)
+
+
+def test_iterating_a_corpus_without_a_callback_is_refused(bench: Any) -> None:
+    body = """
+    control = init(callback=None)
+    SEEN["error"] = attempt(lambda: control.init_processing(input_dim=-1, output_dim=-1))
+    init().init_processing(input_dim=-1, output_dim=-1)
+    for name in segment_list():
+        process(control, name)
+    """
+    seen = play(bench, body)
+    assert seen["error"][0] == "UsageError"
+    assert "callback" in seen["error"][1]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "process(control, 'c/s2')",
+        "control.init_segment(segment_name='c/s2')",
+        "control.notify_segment_loss(segment_name='c/s2', loss=1.0)",
+    ],
+)
+def test_a_segment_that_was_not_asked_for_is_an_error_that_names_both(bench: Any, call: str) -> None:
+    body = f"""
+    control = init()
+    SEEN["before"] = attempt(lambda: {call})
+    for name in segment_list():
+        SEEN["meanwhile"] = attempt(lambda: {call})
+        process(control, name)
+    """
+    seen = play(bench, body)
+    for when, asked in (("before", "none"), ("meanwhile", "'c/s1'")):
+        assert seen[when][0] == "UsageError"
+        assert f"Sprint is at segment 'c/s2', the parent asked for {asked}" in seen[when][1]
+        assert "python-segment-order" in seen[when][1]
+
+
+def test_a_sprint_that_iterates_without_our_segment_order_ends_with_that_advice(bench: Any) -> None:
+    options = bench.options("iterate", use_python_segment_order=False)
+    with pytest.raises(shmbridge.PeerGoneError) as caught, shmbridge.SprintInstancePool(**options) as pool:
+        bench.check(pool, bench.NAMES)
+    assert "python-segment-order=true" in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+# --- the trainer's calls, and the layer
+
+LAYER = """
+control = init()
+layer = sprint_entry.SprintNnPythonLayer(config=CONFIG)
+layer.setOutputDimension(size=4)
+layer.setInputDimension(stream=0, size=5)
+layer.initializeNetworkParameters()
+
+def features(frames=3):
+    return np.zeros((5, frames), np.float32, order="F")
+"""
+
+
+def layer_script(rest: str) -> str:
+    return LAYER + textwrap.dedent(rest)
+
+
+@pytest.mark.parametrize("name", ["None", "name"])
+@pytest.mark.parametrize("loss_first", [True, False])
+def test_loss_and_error_signal_may_come_in_either_order_and_the_loss_without_a_name(
+    bench: Any, name: str, loss_first: bool
+) -> None:
+    body = layer_script(f"""
+    for name in segment_list():
+        control.init_segment(segment_name=name)
+        output = layer.forward(input=[features()])
+        if {loss_first}:
+            control.notify_segment_loss(segment_name={name}, loss=1.5)
+        layer.backpropagate(errorSignalIn=np.asfortranarray(2 * output))
+        if not {loss_first}:
+            control.notify_segment_loss(segment_name={name}, loss=1.5)
+    layer.finalize()
+    """)
+    play(bench, body, bench.HAND_NAMES)
+
+
+def test_the_segment_may_be_notified_after_the_layer_was_asked_as_segmentwise_nn_trainer_does(
+    bench: Any, sprint_log: Any
+) -> None:
+    body = layer_script("""
+    for name in segment_list():
+        output = layer.forward(input=[features()])
+        control.init_segment(segment_name=name)
+        control.notify_segment_loss(segment_name=name, loss=1.5)
+        layer.backpropagate(errorSignalIn=np.asfortranarray(2 * output))
+    """)
+    play(bench, body)
+    assert not any("warning" in line for line in sprint_log())
+
+
+@pytest.mark.parametrize("container", ["list", "tuple"])
+def test_forward_gives_a_view_of_the_shared_memory_that_sprint_copies_with_one_memcpy(
+    bench: Any, container: str
+) -> None:
+    body = layer_script(f"""
+    for name in segment_list():
+        control.init_segment(segment_name=name)
+        output = layer.forward(input={container}([features()]))
+        address = output.__array_interface__["data"][0]
+        for line in open("/proc/self/maps"):
+            start, end = (int(word, 16) for word in line.split()[0].split("-"))
+            if start <= address and address + output.nbytes <= end:
+                SEEN["mapping"] = line
+        SEEN["output"] = [output.shape, output.strides, str(output.dtype), output.tolist()]
+        SEEN["same"] = np.shares_memory(output, layer.forward(input=[features()]))
+        control.notify_segment_loss(segment_name=None, loss=1.5)
+        layer.backpropagate(errorSignalIn=np.full((4, 3), 2, np.float32, order="F"))
+    """)
+    posteriors = np.arange(12, dtype=np.float32).reshape(3, 1, 4)
+    with bench.hand_pool(body) as pool:
+        loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array([3]), ONE)
+        assert loss[0] == 1.5
+        assert (error_signal == 2).all()
+    seen = bench.seen()
+    shape, strides, dtype, values = seen["output"]
+    assert (shape, strides, dtype) == ([4, 3], [4, 16], "float32")
+    assert values == posteriors[:, 0].T.tolist()
+    assert "/dev/shm/" in seen["mapping"]
+    assert "rw-s" in seen["mapping"]
+    assert seen["same"]
+
+
+def test_backpropagate_gives_a_tuple_of_one_matrix_of_zeros_in_sprints_layout(bench: Any) -> None:
+    body = layer_script("""
+    for name in segment_list():
+        control.init_segment(segment_name=name)
+        output = layer.forward(input=[features()])
+        control.notify_segment_loss(segment_name=None, loss=1.5)
+        answer = layer.backpropagate(errorSignalIn=np.asfortranarray(2 * output))
+        SEEN["type"] = [type(answer).__name__, len(answer), type(answer[0]).__name__]
+        SEEN["matrix"] = [answer[0].shape, answer[0].strides, str(answer[0].dtype), bool(answer[0].any())]
+    """)
+    seen = play(bench, body)
+    assert seen["type"] == ["tuple", 1, "ndarray"]
+    assert seen["matrix"] == [[5, 3], [4, 20], "float32", False]
+
+
+def test_the_layers_other_calls_give_what_sprint_insists_on(bench: Any, sprint_log: Any) -> None:
+    body = layer_script("""
+    trainable, parameters = layer.isTrainable(), layer.getNumberOfFreeParameters()
+    SEEN["trainable"] = [type(trainable) is bool, trainable]
+    SEEN["parameters"] = [type(parameters) is int, parameters]
+    SEEN["rest"] = [layer.initializeNetworkParameters(), layer.loadNetworkParameters(filename="old.xml"),
+                    layer.saveNetworkParameters(filename="new.xml"), layer.finalize()]
+    SEEN["stream"] = attempt(lambda: layer.setInputDimension(stream=1, size=5))
+    SEEN["inputs"] = attempt(lambda: layer.forward(input=[features(), features()]))
+    SEEN["no segment"] = attempt(lambda: layer.forward(input=[features()]))
+    for name in segment_list():
+        process(control, name)
+    """)
+    seen = play(bench, body)
+    assert seen["trainable"] == [True, True]
+    assert seen["parameters"][0]
+    assert seen["parameters"][1] >= 0
+    assert seen["rest"] == [None] * 4
+    assert seen["stream"][0] == "UsageError"
+    assert "stream 1" in seen["stream"][1]
+    assert seen["inputs"][0] == "UsageError"
+    assert "(5, 3)" in seen["inputs"][1]
+    assert seen["no segment"][0] == "UsageError"
+    assert any("'old.xml'" in line for line in sprint_log())
+
+
+def test_the_label_dimension_that_sprint_tells_is_held_against_the_next_batch(bench: Any) -> None:
+    body = layer_script("""
+    for name in segment_list():
+        process(control, name)
+    """)
+    with bench.hand_pool(body) as pool:
+
+        def is_refused() -> bool:
+            # Sprint's word travels by pipe: it may come behind the first answers
+            try:
+                batch(pool, labels=5)
+            except shmbridge.BatchError as error:
+                return "5 labels" in str(error) and "has 4" in str(error)
+            except shmbridge.RemoteError:
+                return False
+            return False
+
+        bench.wait_until(is_refused, "5 labels are refused")
+        sent = pool.statistics.posteriors_bytes
+        with pytest.raises(shmbridge.BatchError, match="5 labels"):
+            batch(pool, labels=5)
+        with pytest.raises(shmbridge.BatchError, match="5 labels"):
+            pool.claim("c/s1", 3, 5)
+        assert pool.statistics.posteriors_bytes == sent
+        assert batch(pool)[0][0] == 1.5
+
+
+def test_init_processing_tells_the_label_dimension_too(bench: Any) -> None:
+    body = """
+    control = init()
+    control.init_processing(input_dim=40, output_dim=6)
+    for name in segment_list():
+        process(control, name)
+    """
+    with bench.hand_pool(body) as pool:
+
+        def is_refused() -> bool:
+            try:
+                batch(pool, labels=5)
+            except shmbridge.BatchError:
+                return True
+            return False
+
+        bench.wait_until(is_refused, "5 labels are refused")
+        assert batch(pool, labels=6)[0][0] == 1.5
+
+
+def test_posteriors_that_sprint_cannot_take_are_the_parents_error_and_sprint_gets_uniform_ones(
+    bench: Any,
+) -> None:
+    body = layer_script("""
+    for name in segment_list():
+        control.init_segment(segment_name=name)
+        output = layer.forward(input=[features()])
+        SEEN.setdefault("outputs", []).append([output.shape, float(np.exp(output).sum())])
+        control.notify_segment_loss(segment_name=None, loss=1.5)
+        layer.backpropagate(errorSignalIn=np.asfortranarray(2 * output))
+    """)
+    with bench.hand_pool(body) as pool:
+        with pytest.raises(shmbridge.RemoteError, match=r"\(7, 4\).*\(3, 4\)"):
+            batch(pool, frames=7)
+        assert batch(pool)[0][0] == 1.5
+    (shape, mass), _ = bench.seen()["outputs"]
+    assert shape == [4, 3]
+    assert mass == pytest.approx(3)
+
+
+# --- the control loop
+
+
+def test_run_control_loop_serves_with_the_callback_it_is_given(bench: Any, sprint_log: Any) -> None:
+    body = """
+    control = init(callback=None)
+    control.run_control_loop(callback=callback)
+    control.exit()
+    """
+    seen = play(bench, body, ["any/name", "whatever"], use_python_segment_order=False)
+    assert seen["orthographies"] == ["word ", "word "]
+    assert any("<version>by hand</version>" in line for line in sprint_log())
+
+
+def test_handle_next_answers_one_request_and_says_when_there_are_no_more(bench: Any) -> None:
+    body = """
+    control = init()
+    SEEN["answers"] = []
+    while not SEEN["answers"] or SEEN["answers"][-1]:
+        SEEN["answers"].append(control.handle_next())
+    """
+    seen = play(bench, body, ["any/one", "any/two"], use_python_segment_order=False)
+    assert seen["answers"] == [True, True, False]
+
+
+def test_segment_list_iterator_serves_without_a_list_of_known_segments(bench: Any) -> None:
+    body = """
+    control = init()
+    for name in control.segment_list_iterator():
+        process(control, name)
+    """
+    play(bench, body, ["any/name"])
+
+
+def test_an_automaton_comes_from_the_callback(bench: Any) -> None:
+    body = """
+    def callback(command, **arguments):
+        if command == "version":
+            return "by hand"
+        assert command == "export_allophone_state_fsa_by_segment_name", command
+        if arguments["segment_name"] == "c/bad":
+            return 1, 2, np.array([0, 1, 1, 2, 0, 0], np.uint32), np.zeros(2, np.float32)
+        return (3, 2, np.array([0, 1, 1, 2, 7, 8], np.uint32), np.array([0.5, 0.25], np.float32))
+
+    init().run_control_loop(callback=callback)
+    """
+    with bench.hand_pool(body, use_python_segment_order=False) as pool:
+        edges, weights, ends = pool.get_automata_for_batch(["c/s1", "c/s2"])
+        np.testing.assert_array_equal(edges, [[0, 1, 3, 4], [1, 2, 4, 5], [7, 8, 7, 8], [0, 0, 1, 1]])
+        np.testing.assert_array_equal(weights, np.array([0.5, 0.25, 0.5, 0.25], np.float32))
+        np.testing.assert_array_equal(ends, [[0, 3], [2, 5]])
+        with pytest.raises(shmbridge.ProtocolError, match="out of its 1 states"):
+            pool.get_automata_for_batch(["c/bad"])
+        assert pool.get_automata_for_batch(["c/s1"])[0].shape == (4, 2)
+
+
+# --- the thread that listens, and callers in other threads
+
+THREADED = """
+control = init()
+posteriors = np.full((3, 4), -1.0, np.float32)
+
+def ask(name, posteriors=posteriors, frames=3):
+    loss, error_signal = control.own_threaded_callback(
+        "get_loss_and_error_signal", seg_name=name, seg_len=frames, posteriors=posteriors)
+    return [loss, np.asarray(error_signal).tolist()]
+"""
+
+
+def test_the_listening_thread_is_started_once_however_often_it_is_asked_for(bench: Any) -> None:
+    body = """
+    control = init()
+    for _ in range(3):
+        control.run_threaded_control_loop()
+        control.check_control_loop_running()
+    SEEN["threads"] = [thread.name for thread in threading.enumerate()]
+    for name in segment_list():
+        process(control, name)
+    """
+    assert len(play(bench, body)["threads"]) == 2
+
+
+def test_another_thread_gets_loss_and_error_signal_while_sprint_iterates(bench: Any) -> None:
+    body = THREADED + textwrap.dedent("""
+    def work():
+        SEEN["version"] = control.own_threaded_callback("version")
+        SEEN["answer"] = ask("c/s2")
+        SEEN["unknown"] = attempt(lambda: ask("c/unknown"))
+        SEEN["wrong"] = attempt(lambda: ask("c/s2", frames=4))
+        SEEN["command"] = attempt(lambda: control.own_threaded_callback("dance"))
+        open(DONE, "w").close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for name in segment_list():
+        process(control, name)
+        if name == "c/s1":  # the parent's
+            SEEN["own thread"] = attempt(lambda: ask("c/s2"))
+    thread.join()
+    """)
+    done = bench.path / "done"
+    with bench.hand_pool(f"DONE = {str(done)!r}\n" + body) as pool:
+        bench.wait_until(done.exists, "the thread has asked all")
+        assert batch(pool)[0][0] == 1.5
+    seen = bench.seen()
+    assert "own_threaded_callback" in seen["version"]
+    assert seen["answer"] == [1.5, [[-2.0] * 4] * 3]
+    assert seen["unknown"][0] == "KeyError"
+    assert seen["wrong"][0] == "BatchError"
+    assert "(3, 4)" in seen["wrong"][1]
+    assert "4 frames" in seen["wrong"][1]
+    assert seen["command"][0] == "ValueError"
+    assert "dance" in seen["command"][1]
+    assert seen["own thread"][0] == "UsageError"
+    assert "another thread" in seen["own thread"][1]
+
+
+def test_another_thread_may_ask_through_the_control_loop_too(bench: Any) -> None:
+    body = THREADED + textwrap.dedent("""
+    asked = threading.Event()
+
+    def work():
+        SEEN["answer"] = ask("any/name")
+        asked.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not asked.is_set():
+        control.handle_next()
+    control.run_control_loop(callback=callback)
+    thread.join()
+    """)
+    seen = play(bench, body, use_python_segment_order=False)
+    assert seen["answer"] == [1.5, [[-2.0] * 4] * 3]
+
+
+def test_another_thread_gets_infinity_for_a_segment_that_sprint_skips(bench: Any) -> None:
+    body = THREADED + textwrap.dedent("""
+    thread = threading.Thread(target=lambda: SEEN.update(answer=ask("c/s2")))
+    thread.start()
+    for name in segment_list():
+        if name != "c/s2":
+            process(control, name)
+        thread.join(0 if name == "c/s2" else None)
+    """)
+    with bench.hand_pool(body) as pool:
+        batch(pool)
+    loss, error_signal = bench.seen()["answer"]
+    assert loss == float("inf")
+    assert error_signal == [[0.0] * 4] * 3
+
+
+def test_another_thread_gets_the_exception_that_sprints_callback_raised(bench: Any) -> None:
+    body = THREADED + textwrap.dedent("""
+    def broken(command, **arguments):
+        raise ZeroDivisionError("on purpose")
+
+    init(callback=broken)
+    thread = threading.Thread(target=lambda: SEEN.update(answer=attempt(lambda: ask("c/s2"))))
+    thread.start()
+    names = segment_list()
+    process(control, next(names))
+    thread.join()
+    init()
+    for name in names:
+        process(control, name)
+    """)
+    assert play(bench, body)["answer"] == ["ZeroDivisionError", "on purpose"]
+
+
+def test_another_thread_that_waits_when_the_parent_ends_it_all_gets_an_error(bench: Any) -> None:
+    body = THREADED + textwrap.dedent("""
+    for name in segment_list():
+        process(control, name)
+    thread = threading.Thread(target=lambda: SEEN.update(late=attempt(lambda: ask("c/s2"))))
+    thread.start()
+    thread.join()
+    """)
+    assert play(bench, body)["late"][0] in ("ClosedError", "ProtocolError", "PeerGoneError")
+
+
+# --- close
+
+
+def test_after_close_the_parent_knows_and_further_use_is_an_error_or_an_end(bench: Any) -> None:
+    # The second descriptor of the pipe lets Sprint live on: the parent ends one that closes the pipe.
+    body = """
+    kept = os.dup(int(CONFIG.split("c2p_fd:")[1].split(",")[0]))
+    control = init()
+    names = segment_list()
+    process(control, next(names))
+    control.close()
+    control.close()
+    SEEN["instance"] = repr(sprint_entry.PythonControl.instance)
+    SEEN["check"] = attempt(control.check_control_loop_running)
+    SEEN["next"] = attempt(control.handle_next)
+    SEEN["names"] = list(names)
+    SEEN["process"] = attempt(lambda: process(control, "c/s1"))
+    SEEN["init"] = attempt(init)
+    """
+    with bench.hand_pool(body) as pool:
+        assert batch(pool)[0][0] == 1.5
+        bench.wait_until((bench.path / "seen.json").exists, "the script has ended")
+    seen = bench.seen()
+    assert seen["instance"] == "None"
+    assert seen["check"][0] in ("ProtocolError", "ClosedError")
+    assert seen["next"] == ["returned", "False"]
+    assert seen["names"] == []
+    assert seen["process"][0] == "UsageError"
+    assert seen["init"][0] == "OptionError"
+    assert "no open descriptor" in seen["init"][1]
+
+
+def test_a_sprint_that_closes_the_connection_is_gone_for_the_parent(bench: Any) -> None:
+    body = """
+    control = init()
+    names = segment_list()
+    process(control, next(names))
+    control.close()
+    import signal
+    signal.pause()  # it lives on, and says nothing more
+    """
+    with bench.hand_pool(body) as pool:
+        assert batch(pool)[0][0] == 1.5
+        bench.wait_until(lambda: not bench.sprint_pids(), "the parent has ended that Sprint")

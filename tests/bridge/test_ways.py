@@ -1,0 +1,305 @@
+"""The four ways in which Sprint drives the child, each end to end with two children."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+TRAINERS = {
+    "python layer below an identity": (),
+    "python layer on top": ("bottom.links=", "top.layer-type=identity"),
+    "python layer below a softmax": ("top.layer-type=softmax", "input-in-log-space=false"),
+    "SegmentwiseNnTrainer": ("refsprint.notifications=segmentwise",),
+    "SegmentwiseNnTrainer, python layer on top": ("refsprint.notifications=segmentwise", "bottom.links="),
+}
+
+
+def torch_ctc(torch: Any, posteriors: Any, lengths: Any, labels: Any, blank: int) -> tuple[Any, Any]:
+    """Loss (batch,) and gradient before the softmax, of float64 scores (time,batch,label)."""
+    scores = torch.tensor(posteriors.astype(np.float64), requires_grad=True)
+    loss = torch.nn.functional.ctc_loss(
+        scores.log_softmax(-1),
+        torch.tensor([label for sequence in labels for label in sequence]),
+        torch.tensor(lengths),
+        torch.tensor([len(sequence) for sequence in labels]),
+        blank=blank,
+        reduction="none",
+    )
+    loss.sum().backward()
+    return loss.detach().numpy(), scores.grad.numpy()
+
+
+# --- a: iterate-corpus and segment order
+
+
+def test_iterating_the_corpus_gives_the_losses_and_error_signals_of_ctc(bench: Any) -> None:
+    with bench.pool("iterate", num_instances=2) as pool:
+        bench.check(pool, bench.NAMES, seed=1)
+        bench.check(pool, list(reversed(bench.NAMES)), seed=2)
+        bench.check(pool, bench.NAMES[2:4], seed=3)
+        assert pool.statistics.segments == 2 * len(bench.NAMES) + 2
+        assert pool.statistics.failed == 0
+
+
+def test_iterating_the_corpus_serves_automata_between_batches(bench: Any) -> None:
+    with bench.pool("iterate", num_instances=2) as pool:
+        edges, weights, ends = pool.get_automata_for_batch(bench.NAMES)
+        bench.check(pool, bench.NAMES)
+        again = pool.get_automata_for_batch(bench.NAMES)
+        for one, other in zip((edges, weights, ends), again):
+            np.testing.assert_array_equal(one, other)
+        assert pool.statistics.automata == 2 * len(bench.NAMES)
+
+
+def test_iterating_the_corpus_skips_a_segment_that_is_too_short_for_its_words(
+    bench: Any, sprint_log: Any
+) -> None:
+    names = [bench.NAMES[0], bench.SHORT, bench.NAMES[1]]
+    lengths = bench.frames(names)
+    posteriors = bench.posteriors(lengths)
+    with bench.pool("iterate", num_instances=2) as pool:
+        loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
+        assert np.isinf(loss[1])
+        assert loss[1] > 0
+        assert not error_signal[:, 1].any()
+        expected_loss, expected_error = bench.expected(posteriors[:, ::2], lengths[::2], names[::2])
+        np.testing.assert_allclose(loss[::2], expected_loss, rtol=1e-4)
+        np.testing.assert_allclose(error_signal[:, ::2], expected_error, atol=1e-5)
+        assert (pool.statistics.segments, pool.statistics.skipped) == (2, 1)
+
+
+# --- b: a trainer with PythonControl and a Python layer
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_trainer_with_a_python_layer_gives_the_losses_and_error_signals_of_ctc(
+    bench: Any, trainer: str
+) -> None:
+    with bench.pool("trainer", *TRAINERS[trainer], num_instances=2) as pool:
+        bench.check(pool, bench.NAMES, seed=1)
+        bench.check(pool, list(reversed(bench.NAMES)), seed=2)
+        assert pool.statistics.segments == 2 * len(bench.NAMES)
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_segment_that_the_trainer_discards_is_skipped_and_counted(
+    bench: Any, trainer: str, sprint_log: Any
+) -> None:
+    names = [bench.SHORT, bench.NAMES[0], bench.NAMES[1]]
+    lengths = bench.frames(names)
+    posteriors = bench.posteriors(lengths)
+    with bench.pool("trainer", *TRAINERS[trainer], num_instances=2) as pool:
+        for _ in range(2):
+            loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
+            assert loss[0] == np.inf
+            assert not error_signal[:, 0].any()
+            expected_loss, _ = bench.expected(posteriors[:, 1:], lengths[1:], names[1:])
+            np.testing.assert_allclose(loss[1:], expected_loss, rtol=1e-4)
+        assert (pool.statistics.segments, pool.statistics.skipped) == (4, 2)
+    said = "\n".join(sprint_log())
+    assert f"segment {bench.SHORT!r}: Sprint gave no error signal; answered as skipped" in said
+    assert "no segment notification" not in said
+    assert "not asked for posteriors" not in said
+
+
+@pytest.mark.parametrize("trainer", ["python layer below an identity", "SegmentwiseNnTrainer"])
+def test_a_wrong_number_of_frames_is_an_error_with_both_shapes_and_the_next_segment_goes_on(
+    bench: Any, trainer: str
+) -> None:
+    name = bench.NAMES[0]
+    (frames,) = bench.frames([name])
+    with bench.pool("trainer", *TRAINERS[trainer], num_instances=2) as pool:
+        wrong = bench.posteriors([frames + 2])
+        with pytest.raises(shmbridge.RemoteError) as caught:
+            pool.get_batch_loss_and_error_signal(wrong, np.array([frames + 2]), [name])
+        assert caught.value.segment == name
+        assert caught.value.remote_type == "BatchError"
+        assert f"({frames + 2}, 4)" in caught.value.remote_message
+        assert f"({frames}, 4)" in caught.value.remote_message
+        bench.check(pool, bench.NAMES)
+        bench.check(pool, [name])
+        assert pool.statistics.failed == 1
+
+
+def test_a_trainer_exports_automata_too(bench: Any) -> None:
+    with bench.pool("trainer", num_instances=2) as pool:
+        bench.check(pool, bench.NAMES)
+        _, _, ends = pool.get_automata_for_batch(bench.NAMES)
+        assert ends.shape == (2, len(bench.NAMES))
+        bench.check(pool, bench.NAMES)
+
+
+# --- c: the control loop
+
+
+def test_the_control_loop_serves_any_segment_by_name_without_a_segment_order(
+    bench: Any, sprint_log: Any
+) -> None:
+    with bench.pool("loop", num_instances=2) as pool:
+        bench.check(pool, list(reversed(bench.NAMES)), seed=1)
+        bench.check(pool, bench.NAMES[3:4], seed=2)
+        bench.check(pool, bench.NAMES[3:5], seed=3)
+        assert pool.statistics.segments == len(bench.NAMES) + 3
+    assert not any("getSegmentList" in line for line in sprint_log())
+
+
+def test_the_control_loop_takes_any_number_of_frames(bench: Any) -> None:
+    names = bench.NAMES[:3]
+    with bench.pool("loop", num_instances=2) as pool:
+        for lengths in ([6, 5, 4], [4, 6, 6]):
+            posteriors = bench.posteriors(lengths)
+            loss, error = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
+            bench.compare(loss, error, posteriors, lengths, names)
+
+
+def test_the_control_loop_exports_automata(bench: Any) -> None:
+    with bench.pool("loop", num_instances=2) as pool:
+        edges, weights, ends = pool.get_automata_for_batch(bench.NAMES)
+        assert edges.shape == (4, len(weights))
+        assert ends.shape == (2, len(bench.NAMES))
+        bench.check(pool, bench.NAMES)
+
+
+def test_the_control_loop_skips_what_sprint_discards(bench: Any) -> None:
+    names = [bench.SHORT, bench.NAMES[0]]
+    lengths = bench.frames(names)
+    with bench.pool("loop", num_instances=2) as pool:
+        loss, error_signal = pool.get_batch_loss_and_error_signal(
+            bench.posteriors(lengths), np.array(lengths), names
+        )
+        assert loss[0] == np.inf
+        assert np.isfinite(loss[1])
+        assert not error_signal[:, 0].any()
+        assert pool.statistics.skipped == 1
+
+
+@pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
+def test_an_unknown_segment_is_a_key_error_of_sprint_and_the_next_goes_on(bench: Any, way: str) -> None:
+    names = [bench.NAMES[1], "kórpus/rec/nowhere", bench.NAMES[2]]
+    lengths = [3, 6, 5]
+    with bench.pool(way, num_instances=2) as pool:
+        for call in (
+            lambda: pool.get_batch_loss_and_error_signal(bench.posteriors(lengths), np.array(lengths), names),
+            lambda: pool.get_automata_for_batch(["kórpus/rec/nowhere"]),
+        ):
+            with pytest.raises(shmbridge.RemoteError, match="kórpus/rec/nowhere") as caught:
+                call()
+            assert caught.value.remote_type == "KeyError"
+            assert caught.value.segment == "kórpus/rec/nowhere"
+            bench.check(pool, bench.NAMES)
+
+
+# --- a, b and c against torch, with segments that are too long to go through all paths
+
+
+@pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
+def test_losses_and_error_signals_agree_with_torchs_ctc(bench: Any, way: str) -> None:
+    torch = pytest.importorskip("torch")
+    words = {"a": (0,), "ab": (0, 1), "grün": (2, 1), "twice": (0, 0)}
+    rng = np.random.default_rng(5)
+    bench.segments = {}
+    for b in range(8):
+        orthography = " ".join(rng.choice(sorted(words), size=rng.integers(1, 12)))
+        bench.segments[f"kórpus/rec/{b}"] = (orthography, int(rng.integers(60, 120)))
+    bench.write_corpus()
+    names = list(bench.segments)
+    lengths = bench.frames(names)
+    posteriors = bench.posteriors(lengths, seed=7)
+    labels = [[p for word in o.split() for p in words[word]] for o in bench.orthographies(names)]
+    expected_loss, expected_error = torch_ctc(torch, posteriors, lengths, labels, bench.BLANK)
+    with bench.pool(way, num_instances=2) as pool:
+        loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
+    np.testing.assert_allclose(loss, expected_loss, rtol=1e-4)
+    np.testing.assert_allclose(error_signal, expected_error, atol=1e-4)
+
+
+# --- d: segment order alone
+
+
+D = {
+    "no python layer": (("no-layer", ()), False, True),
+    "no python control": (("trainer", ("python-control-enabled=false",)), True, False),
+    "neither": (("no-layer", ("python-control-enabled=false",)), True, True),
+}
+
+
+@pytest.mark.parametrize("sprint", D)
+def test_segments_without_an_error_signal_are_skipped_and_the_log_says_what_is_missing(
+    bench: Any, sprint: str, sprint_log: Any
+) -> None:
+    (way, more), no_notification, not_asked = D[sprint]
+    names = bench.NAMES[:3]
+    lengths = bench.frames(names)
+    posteriors = bench.posteriors(lengths)
+    with bench.pool(way, *more, num_instances=2) as pool:
+        for segments in range(2):
+            loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
+            assert (loss == np.inf).all()
+            assert not error_signal.any()
+            assert pool.statistics.skipped == 3 * (segments + 1)
+        assert pool.statistics.segments == 0
+    said = sprint_log()
+    for name in names:
+        of_segment = [line for line in said if f"segment {name!r}" in line and "warning" in line]
+        assert sum("gave no error signal" in line for line in of_segment) == 2
+        assert sum("no segment notification" in line for line in of_segment) == 2 * no_notification
+        assert sum("not asked for posteriors" in line for line in of_segment) == 2 * not_asked
+
+
+def test_without_python_control_there_are_no_automata_and_the_error_says_why(bench: Any) -> None:
+    with bench.pool("trainer", "python-control-enabled=false", num_instances=2) as pool:
+        with pytest.raises(shmbridge.RemoteError, match="no callback; enable python-control"):
+            pool.get_automata_for_batch(bench.NAMES)
+        loss, _ = pool.get_batch_loss_and_error_signal(
+            bench.posteriors([3]), np.array([3]), ["kórpus/rec/one"]
+        )
+        assert loss[0] == np.inf
+
+
+def test_after_a_segment_without_an_error_signal_the_next_one_is_answered(
+    bench: Any, sprint_log: Any
+) -> None:
+    body = """
+    for name in segment_list():
+        control = sprint_entry.PythonControl.instance
+        if control.callback is None:
+            init()
+        if name != "c/s2":  # as with a bad lattice: the trainer does not come to it
+            process(control, name)
+    """
+    with bench.hand_pool(body, num_instances=2) as pool:
+        loss, error_signal = pool.get_batch_loss_and_error_signal(
+            np.ones((2, 3, 4)), np.array([2, 2, 2]), bench.HAND_NAMES
+        )
+        np.testing.assert_array_equal(loss, np.array([1.5, np.inf, 1.5], np.float32))
+        np.testing.assert_array_equal(error_signal.sum(axis=(0, 2)), [16, 0, 16])
+    said = "\n".join(line for line in sprint_log() if "warning" in line)
+    assert "segment 'c/s2': no segment notification" in said
+    assert "segment 'c/s2': not asked for posteriors" in said
+    assert "c/s1" not in said
+    assert "c/s3" not in said
+
+
+# --- names and orthographies arrive as they are
+
+
+@pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
+def test_a_corpus_in_latin_1_has_the_same_names(bench: Any, way: str) -> None:
+    bench.segments = {name: bench.segments[name] for name in bench.NAMES[:3]}
+    bench.write_corpus(encoding="iso-8859-1")
+    with bench.pool(way) as pool:
+        bench.check(pool, bench.NAMES[:3])
+
+
+def test_a_tag_may_be_utf_8_bytes(bench: Any) -> None:
+    lengths = bench.frames(bench.NAMES[:1])
+    with bench.pool("iterate") as pool:
+        posteriors = bench.posteriors(lengths)
+        loss, error_signal = pool.get_batch_loss_and_error_signal(
+            posteriors, np.array(lengths), [bench.NAMES[0].encode()]
+        )
+        bench.compare(loss, error_signal, posteriors, lengths, bench.NAMES[:1])
