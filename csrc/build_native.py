@@ -7,7 +7,7 @@ from cffi import FFI
 
 # cffi runs this file with exec, so that __file__ is not set: setup.py's folder is the current one.
 CSRC = Path("csrc")
-SOURCES = ["memory.c", "doorbell.c", "ring.c", "wait.c", "copy.c"]
+SOURCES = ["memory.c", "doorbell.c", "ring.c", "wait.c", "copy.c", "landing.c"]
 
 ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "declarations.h").read_text())

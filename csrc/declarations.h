@@ -85,6 +85,8 @@ int shmb_ring_claim(shmb_ring_end *end, shmb_record *record, const char *name);
 int shmb_ring_commit(shmb_ring_end *end, uint64_t position, uint32_t status, double loss, uint64_t states);
 int shmb_ring_abort(shmb_ring_end *end, uint64_t position);
 
+int shmb_ring_is_published(shmb_ring_end *end, uint64_t position);
+int shmb_ring_anchor(shmb_ring_end *end, uint64_t position);
 void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix);
 
 int shmb_ring_receive(shmb_ring_end *end, shmb_record *record);
@@ -98,3 +100,7 @@ int64_t shmb_copy_checked(float *target, const void *source, uint32_t dtype, uin
                           int64_t row_stride, int64_t column_stride);
 
 int64_t shmb_find_nan(const float *values, uint64_t count);
+
+const void *shmb_landing_handler(const void *default_handler);
+void shmb_landing_expect(shmb_ring_end *end, uint64_t position, void *matrix, uint64_t size);
+int shmb_landing_stop(void);

@@ -34,7 +34,7 @@ typedef struct {
     uint64_t start;
     uint64_t size;
     uint32_t finished; /* producer: committed or aborted; consumer: released */
-    uint32_t anchored; /* producer: an array still views it */
+    uint32_t anchors;  /* producer: how many arrays view it */
 } span;
 
 /* The spans in use, oldest first: a queue in an array whose length is a power of two. */
@@ -53,6 +53,7 @@ struct shmb_ring_end {
     uint64_t capacity;
     int role;
     shmb_doorbell *peer_doorbell;
+    atomic_uint count; /* arrays that numpy placed in the ring hold on to it */
     atomic_int disowned;
     _Atomic uint64_t next; /* where the next record is claimed or received; atomic for shmb_ring_has_news */
     _Atomic uint64_t peer; /* the peer's position when we last looked */
@@ -212,6 +213,7 @@ shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint
         return NULL;
     }
     pthread_mutex_init(&end->mutex, NULL);
+    atomic_init(&end->count, 1);
     shmb_memory_retain(memory);
     end->memory = memory;
     end->lines = lines;
@@ -225,8 +227,12 @@ shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint
     return end;
 }
 
+void shmb_ring_retain(shmb_ring_end *end) {
+    atomic_fetch_add_explicit(&end->count, 1, memory_order_relaxed);
+}
+
 void shmb_ring_free(shmb_ring_end *end) {
-    if (end == NULL)
+    if (end == NULL || atomic_fetch_sub_explicit(&end->count, 1, memory_order_acq_rel) != 1)
         return;
     pthread_mutex_destroy(&end->mutex);
     shmb_doorbell_free(end->peer_doorbell);
@@ -269,7 +275,7 @@ static int look_at_head(shmb_ring_end *end) {
     /* Space comes back in order, and not while an array of ours still views it. */
     while (end->spans.count > 0) {
         span *oldest = span_at(&end->spans, 0);
-        if (!oldest->finished || oldest->anchored || oldest->start + oldest->size > head)
+        if (!oldest->finished || oldest->anchors > 0 || oldest->start + oldest->size > head)
             break;
         pop_span(&end->spans);
     }
@@ -338,7 +344,7 @@ static int claim(shmb_ring_end *end, shmb_record *record, const char *name) {
     memcpy(end->data + next % end->capacity, &header, sizeof header);
     if (record->name_length > 0)
         memcpy(record->name, name, record->name_length);
-    push_span(&end->spans, (span){.start = next, .size = size, .anchored = 1});
+    push_span(&end->spans, (span){.start = next, .size = size});
     set(&end->next, next + size);
     return SHMB_OK;
 }
@@ -369,20 +375,32 @@ int shmb_ring_commit(shmb_ring_end *end, uint64_t position, uint32_t status, dou
     return leave(end, SHMB_OK);
 }
 
-static int abort_claim(shmb_ring_end *end, uint64_t position) {
-    span *item = open_claim(end, position);
-    if (item == NULL)
-        return SHMB_BAD_SPAN;
-    write_padding(end, item->start, item->size);
-    item->finished = 1;
-    publish(end, finished_position(end));
-    return SHMB_OK;
-}
-
 int shmb_ring_abort(shmb_ring_end *end, uint64_t position) {
     if (!enter(end))
         return SHMB_DISOWNED;
-    return leave(end, abort_claim(end, position));
+    span *item = open_claim(end, position);
+    if (item == NULL)
+        return leave(end, SHMB_BAD_SPAN);
+    write_padding(end, item->start, item->size);
+    item->finished = 1;
+    publish(end, finished_position(end));
+    return leave(end, SHMB_OK);
+}
+
+int shmb_ring_is_published(shmb_ring_end *end, uint64_t position) {
+    if (!enter(end))
+        return 0;
+    return leave(end, position < end->published);
+}
+
+int shmb_ring_anchor(shmb_ring_end *end, uint64_t position) {
+    if (!enter(end))
+        return SHMB_DISOWNED;
+    span *item = find_span(&end->spans, position);
+    if (item == NULL)
+        return leave(end, SHMB_BAD_SPAN);
+    item->anchors++;
+    return leave(end, SHMB_OK);
 }
 
 void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix) {
@@ -390,10 +408,8 @@ void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix) {
     if (!enter(end))
         return;
     span *item = find_span(&end->spans, position);
-    if (item != NULL && end->role == SHMB_PRODUCER) {
-        item->anchored = 0;
-        abort_claim(end, position);
-    }
+    if (item != NULL && item->anchors > 0)
+        item->anchors--;
     leave(end, SHMB_OK);
 }
 

@@ -135,6 +135,7 @@ int shmb_doorbell_sleep(shmb_doorbell *doorbell, int64_t deadline_ns);
  * geometry is impossible or memory is short. */
 shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint64_t data_offset,
                               uint64_t capacity, int role, shmb_doorbell *peer_doorbell);
+void shmb_ring_retain(shmb_ring_end *end);
 void shmb_ring_free(shmb_ring_end *end);
 /* After a fork, in the child: every further use returns SHMB_DISOWNED and changes nothing. */
 void shmb_ring_disown(shmb_ring_end *end);
@@ -144,13 +145,16 @@ const char *shmb_ring_problem(shmb_ring_end *end, uint64_t *value, uint64_t *lim
 uint64_t shmb_record_size(uint32_t dtype, uint64_t rows, uint64_t columns, uint64_t name_length);
 
 /* Producer. claim: in kind, dtype, rows, columns, sequence, name_length; out position, name, matrix.
- * Claims may be committed in any order; the consumer sees them in the order of their claiming.
- * A claim starts anchored: its space is not used again before both unanchor and the consumer's release. */
+ * Claims may be committed in any order; the consumer sees them in the order of their claiming. */
 int shmb_ring_claim(shmb_ring_end *end, shmb_record *record, const char *name);
 int shmb_ring_commit(shmb_ring_end *end, uint64_t position, uint32_t status, double loss, uint64_t states);
 int shmb_ring_abort(shmb_ring_end *end, uint64_t position);
-/* The last array over the claim is gone; a claim that is still open is thereby aborted.
- * The last argument is ignored: it lets cffi call this as the destructor of the matrix. */
+/* Whether the consumer can see the committed claim: not while an earlier one is open. */
+int shmb_ring_is_published(shmb_ring_end *end, uint64_t position);
+/* An array views the claim, or no longer does: the space of an anchored claim is not used again, even when it
+ * was aborted, or committed and released. The last argument of unanchor is ignored: it lets cffi call
+ * this as the destructor of the matrix. */
+int shmb_ring_anchor(shmb_ring_end *end, uint64_t position);
 void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix);
 
 /* Consumer. Records are received in order and may be released in any. */
@@ -169,6 +173,15 @@ int shmb_ring_has_news(shmb_ring_end *end);
  * after timeout_ns (never, if negative: SHMB_TIMED_OUT), or with SHMB_INTERRUPTED. Spins for spin_ns
  * before it sleeps. A wake-up may be spurious: look, and wait again. */
 int shmb_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns, int64_t timeout_ns);
+
+/* --- landing.c: numpy allocates its array in the ring (NEP 49) */
+
+/* A PyDataMem_Handler for numpy. Other allocations than the one that was announced go to the default one. */
+const void *shmb_landing_handler(const void *default_handler);
+/* The next allocation in this thread of exactly `size` bytes is to be `matrix`, that of the claim at `position`. */
+void shmb_landing_expect(shmb_ring_end *end, uint64_t position, void *matrix, uint64_t size);
+/* No longer. Whether it has come (or none was announced); the claim is then anchored until numpy frees it. */
+int shmb_landing_stop(void);
 
 /* --- copy.c */
 

@@ -20,6 +20,9 @@ from .memory import Memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+# Looked up once: these stand in what runs for each segment.
+_OK, _EMPTY, _BAD_SPAN = lib.SHMB_OK, lib.SHMB_EMPTY, lib.SHMB_BAD_SPAN
+
 _DTYPES: dict[int, np.dtype[Any]] = {
     lib.SHMB_FLOAT32: np.dtype(np.float32),
     lib.SHMB_UINT32: np.dtype(np.uint32),
@@ -121,8 +124,8 @@ class Producer(RingEnd):
         record.sequence = sequence
         record.name_length = len(name)
         result = lib.shmb_ring_claim(self.pointer, record, name)
-        if result == lib.SHMB_OK:
-            return Claim(self, record)
+        if result == _OK:
+            return Claim(self, record, sequence, (rows, columns))
         if result == lib.SHMB_FULL:
             return None
         if result == lib.SHMB_HELD:
@@ -135,6 +138,10 @@ class Producer(RingEnd):
             self.check_size(rows, columns, len(name), dtype)
         self._raise(result)
         return None
+
+    def is_published(self, position: int) -> bool:
+        """Whether the consumer can see the claim at the position: not while an earlier one is open."""
+        return bool(lib.shmb_ring_is_published(self.pointer, position))
 
     def check_size(self, rows: int, columns: int, name_length: int, dtype: int = lib.SHMB_FLOAT32) -> None:
         """Raise SegmentTooLargeError where such a record cannot fit into this ring, however empty."""
@@ -155,37 +162,73 @@ class Claim:
     """A record that is being filled. Dropping it unsent aborts it.
 
     Attributes:
-        matrix: the array to fill; None once the claim is committed or aborted. It may be kept: it then
-            shows what was sent, and its place in the ring stays taken for as long.
         sequence: the number that the answer will carry.
+        position: in the ring.
+        shape: of the matrix.
+        open: whether it is neither committed nor aborted.
     """
 
-    __slots__ = ("_position", "_producer", "matrix", "sequence")
+    __slots__ = ("_matrix", "_producer", "_record", "open", "position", "sequence", "shape")
 
-    def __del__(self) -> None:
-        # An array that outlives the claim must not keep later records from being seen.
-        if getattr(self, "matrix", None) is not None:
-            lib.shmb_ring_abort(self._producer.pointer, self._position)
-
-    def __init__(self, producer: Producer, record: Any) -> None:
+    def __init__(self, producer: Producer, record: Any, sequence: int, shape: tuple[int, int]) -> None:
         self._producer = producer
-        self._position = record.position
-        self.sequence = int(record.sequence)
-        self.matrix: Optional[Array] = _view(producer, record, lib.shmb_ring_unanchor)
+        self._record = record
+        self.position = record.position
+        self._matrix: Optional[Array] = None
+        self.open = True
+        self.sequence = sequence
+        self.shape = shape
+
+    @property
+    def matrix(self) -> Array:
+        """The array to fill.
+
+        It may be kept: after the commit it shows what was sent, and its place in the ring stays taken.
+
+        Raises:
+            UsageError: the claim was committed or aborted.
+        """
+        if self._matrix is None:
+            anchored = lib.shmb_ring_anchor(self._producer.pointer, self.position) if self.open else _BAD_SPAN
+            if anchored != _OK:
+                self._producer._raise(anchored)
+            self._matrix = _view(self._producer, self._record, lib.shmb_ring_unanchor)
+        return self._matrix
+
+    def expect_landing(self) -> None:
+        """Let the next array of this size that our handler allocates in this thread be the matrix."""
+        record = self._record
+        nbytes = self.shape[0] * self.shape[1] * _DTYPES[record.dtype].itemsize
+        lib.shmb_landing_expect(self._producer.pointer, self.position, record.matrix, nbytes)
+
+    def holds(self, array: Array) -> bool:
+        """Whether the array is this claim's matrix: the same address, shape, dtype and order."""
+        return (
+            array.shape == self.shape
+            and array.dtype == _DTYPES[self._record.dtype]
+            and array.flags.c_contiguous
+            and bool(ffi.from_buffer("void *", array) == self._record.matrix)
+        )
 
     def commit(self, status: int = lib.SHMB_ANSWERED, loss: float = 0.0, states: int = 0) -> None:
         """Hand the record to the consumer. Claims reach it in the order in which they were claimed."""
-        result = lib.shmb_ring_commit(self._producer.pointer, self._position, status, loss, states)
-        if result != lib.SHMB_OK:
+        result = lib.shmb_ring_commit(self._producer.pointer, self.position, status, loss, states)
+        if result != _OK:
             self._producer._raise(result)
-        self.matrix = None
+        self.open = False
+        self._matrix = None
 
     def abort(self) -> None:
         """Give the record up; the consumer passes it over."""
-        result = lib.shmb_ring_abort(self._producer.pointer, self._position)
-        if result != lib.SHMB_OK:
+        result = lib.shmb_ring_abort(self._producer.pointer, self.position)
+        if result != _OK:
             self._producer._raise(result)
-        self.matrix = None
+        self.open = False
+        self._matrix = None
+
+    def __del__(self) -> None:
+        if self.open:
+            lib.shmb_ring_abort(self._producer.pointer, self.position)
 
 
 class Consumer(RingEnd):
@@ -201,9 +244,9 @@ class Consumer(RingEnd):
         """
         record = ffi.new("shmb_record *")
         result = lib.shmb_ring_receive(self.pointer, record)
-        if result == lib.SHMB_OK:
+        if result == _OK:
             return Record(self, record)
-        if result == lib.SHMB_EMPTY:
+        if result == _EMPTY:
             return None
         self._raise(result)
         return None

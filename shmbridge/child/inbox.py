@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from typing import Union
 
 from .._native import lib
@@ -31,24 +30,20 @@ class Inbox:
         self._local.append(segment)
         self._link.channel.doorbell.poke()
 
-    def requests(self) -> Iterator[Union[SegmentRequest, AutomatonRequest]]:
-        """Wait for what is asked and yield it, until the parent wants no more or is gone.
+    def take(self) -> Union[SegmentRequest, AutomatonRequest, None]:
+        """Wait for what is asked next; None: the parent wants no more, or is gone.
 
         Raises:
             ProtocolError: the parent sent what it must not.
         """
         while not self._link.ended:
             if self._local:
-                yield self._local.popleft()
-                continue
+                return self._local.popleft()
             record = self._link.channel.receiver.receive()
-            if record is None:
-                self._link.wait()
-                continue
-            request = self._to_request(record)
-            del record  # or its place in the ring would be held until the next comes
-            yield request
-            del request
+            if record is not None:
+                return self._to_request(record)
+            self._link.channel.wait()
+        return None
 
     def _to_request(self, record: Record) -> Union[SegmentRequest, AutomatonRequest]:
         try:

@@ -20,6 +20,7 @@ from ..doorbell import Doorbell
 from ..errors import PeerGoneError, ProtocolError
 from ..memory import PAGE, Geometry, Memory
 from ..ring import Claim
+from .landing import Landing
 from .output import report, warn
 
 _READ_SIZE = 65536
@@ -28,8 +29,7 @@ _READ_SIZE = 65536
 class ParentLink:
     """Opens the bridge as the config string says, and knows whether it still stands.
 
-    Thread-safety: `claim` and `wait` belong to the thread in which Sprint calls; the rest may be called
-    from any.
+    Thread-safety: `claim` belongs to the thread in which Sprint calls; the rest may be called from any.
 
     Args:
         c2p_fd: the pipe on which control messages go to the parent.
@@ -44,6 +44,8 @@ class ParentLink:
         ProtocolError: the parent speaks another version.
 
     Attributes:
+        channel: to the parent.
+        landing: has error signals allocated in the ring.
         ended: the parent asked to exit, or is gone. There is nothing more to do.
     """
 
@@ -59,6 +61,7 @@ class ParentLink:
         self._p2c_fd = p2c_fd
         self._decoder = protocol.Decoder()
         self.ended = False
+        self.landing = Landing()
 
         hello = self._read_hello()
         geometry = Geometry(hello["posteriors_size"], hello["error_signals_size"])
@@ -99,10 +102,6 @@ class ParentLink:
         """Send a control message. A parent that is gone is no error here: `ended` will say so."""
         with contextlib.suppress(OSError):
             protocol.send(self._c2p_fd, kind, **fields)
-
-    def wait(self) -> None:
-        """Sleep until there may be a record, or news of the parent, or a poke."""
-        self.channel.wait()
 
     def claim(
         self, kind: int, rows: int, columns: int, *, sequence: int, dtype: Optional[int] = None

@@ -10,6 +10,7 @@ from typing import Optional
 
 from ..doorbell import WaitList
 from ..errors import BridgeTimeoutError, ClosedError, ShmbridgeError, UsageError
+from ..ring import RingEnd
 from .batch import Batch, Job
 from .instance import Instance
 from .options import Options
@@ -49,6 +50,8 @@ class Dispatcher:
         self.closed = False
         self._start_timeout = options.start_timeout
         self._watcher = Watcher()
+        self._waited_for: list[RingEnd] = []
+        self._wait_list = WaitList([])
         try:
             for _ in range(options.num_instances):
                 self.instances.append(Instance(options, self._watcher))
@@ -96,17 +99,11 @@ class Dispatcher:
         Children that have died before are started anew.
 
         Raises:
-            UsageError: a claim is open, behind which everything would wait.
+            UsageError: something waits behind a claim that was not sent.
             BufferError: what the user holds leaves no room.
         """
         self.collect()
-        for instance in self.instances:
-            for claim in instance.open_claims:
-                raise UsageError(
-                    f"segment {claim.name!r} was claimed and is not sent yet: what is sent after it would "
-                    "wait behind it; send or abort it first"
-                )
-        self._start_dead_anew()
+        self.start_dead_anew()
         waiting = deque(jobs)
         try:
             while True:
@@ -136,6 +133,12 @@ class Dispatcher:
             if not self.wait(timeout=left):
                 raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds")
 
+    def least_loaded(self) -> Instance:
+        """The child with the least to do; what is claimed and not sent counts as well."""
+        if len(self.instances) == 1:
+            return self.instances[0]
+        return min(self.instances, key=lambda i: (i.load, i.channel.sender.used))
+
     def collect(self) -> bool:
         """Hand out all answers that have come. Returns whether there were any."""
         progress = False
@@ -151,9 +154,12 @@ class Dispatcher:
         """
         for instance in self.instances:
             instance.check_not_stuck()
-        ends = [instance.channel.receiver.pointer for instance in self.instances if instance.death is None]
-        ends += [instance.channel.sender.pointer for instance in full]
-        return self._watcher.doorbell.wait(WaitList(ends), timeout)
+        ends: list[RingEnd] = [i.channel.receiver for i in self.instances if i.death is None]
+        ends += [instance.channel.sender for instance in full]
+        if ends != self._waited_for:
+            self._waited_for = ends
+            self._wait_list = WaitList([end.pointer for end in ends])
+        return self._watcher.doorbell.wait(self._wait_list, timeout)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self._start_timeout
@@ -169,12 +175,15 @@ class Dispatcher:
                     f"Sprint was not ready within {self._start_timeout} seconds (start_timeout)"
                 )
 
-    def _start_dead_anew(self) -> None:
-        dead = [instance for instance in self.instances if instance.death is not None]
-        for instance in dead:
-            instance.close()
-            instance.start()
-        if dead:
+    def start_dead_anew(self) -> None:
+        """Start children that have died anew, and wait until they are ready."""
+        anew = False
+        for instance in self.instances:
+            if instance.death is not None:
+                instance.close()
+                instance.start()
+                anew = True
+        if anew:
             self._wait_until_ready()
 
     def _hand_out(self, waiting: deque[Job]) -> list[Instance]:

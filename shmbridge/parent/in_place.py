@@ -66,17 +66,12 @@ class SegmentClaim(Pending):
     Dropped, or left as a context manager, without `send`, it is given up. Thread-safety: the pool's.
     """
 
-    def __init__(
-        self, dispatcher: Dispatcher, instance: Instance, name: str, rows: int, columns: int, claim: Claim
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, instance: Instance, name: str, claim: Claim) -> None:
         self.name = name
-        self.rows = rows
-        self.columns = columns
+        self.rows, self.columns = claim.shape
         self._dispatcher = dispatcher
         self._instance = instance
         self._claim: Optional[Claim] = claim
-        self.sequence = claim.sequence
-        instance.open_claims.add(self)
         self._sent = False
         self._result: Optional[SegmentResult] = None
         self._error: Optional[ShmbridgeError] = None
@@ -90,7 +85,7 @@ class SegmentClaim(Pending):
         Raises:
             UsageError: the claim was sent or aborted.
         """
-        if self._claim is None or self._claim.matrix is None:
+        if self._claim is None:
             raise UsageError(f"segment {self.name!r} was already sent or given up")
         return self._claim.matrix
 
@@ -149,7 +144,6 @@ class SegmentClaim(Pending):
             if self._claim is not None:
                 self._claim.abort()
                 self._claim = None
-                self._instance.open_claims.discard(self)
 
     def deliver(self, record: Record) -> None:
         """Keep the answer for `result`."""

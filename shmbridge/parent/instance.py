@@ -6,7 +6,6 @@ import abc
 import json
 import logging
 import os
-import weakref
 from typing import Optional
 
 import numpy as np
@@ -31,13 +30,13 @@ class Pending(abc.ABC):
 
     Attributes:
         name: the full segment name.
-        sequence: the number that the answer carries.
+        position: of what was sent, in the ring.
         rows, columns: the shape of the answer's matrix, where that is known beforehand; else 0.
         answer_kind: the kind of record that answers it.
     """
 
     name: str
-    sequence = 0
+    position = 0
     rows = 0
     columns = 0
     answer_kind = lib.SHMB_ERROR_SIGNAL
@@ -64,7 +63,6 @@ class Instance:
         ready: the child has said hello.
         labels: the label dimension that Sprint has told, or None.
         death: why there is no child (any more), or None.
-        open_claims: what the user has claimed and neither sent nor given up.
     """
 
     def __init__(self, options: Options, watcher: Watcher) -> None:
@@ -72,7 +70,6 @@ class Instance:
         self._watcher = watcher
         self._pending: dict[int, Pending] = {}  # by sequence number, oldest first
         self._next_sequence = 1
-        self.open_claims: weakref.WeakSet[Pending] = weakref.WeakSet()
         self.start()
 
     def start(self) -> None:
@@ -85,7 +82,6 @@ class Instance:
         self.ready = False
         self.labels: Optional[int] = None
         self.death: Optional[ShmbridgeError] = None
-        self.open_claims.clear()
         geometry = Geometry.for_ring_size(self._options.ring_size)
         shm_fd = create_object(geometry.total_size)
         try:
@@ -127,9 +123,8 @@ class Instance:
 
     def send(self, claim: Claim, pending: Pending) -> None:
         """Send what was claimed; `pending` gets the answer."""
-        pending.sequence = claim.sequence
+        pending.position = claim.position
         self._pending[claim.sequence] = pending
-        self.open_claims.discard(pending)
         claim.commit()
 
     def collect(self) -> bool:
@@ -161,14 +156,12 @@ class Instance:
         """
         if not self._pending:
             return
-        sequence, pending = next(iter(self._pending.items()))
-        for claim in self.open_claims:
-            if claim.sequence < sequence:
-                raise UsageError(
-                    f"segment {pending.name!r} waits behind {claim.name!r}, which was claimed earlier on the "
-                    "same child and is not sent yet: Sprint sees them in the order of their claims; send "
-                    "or abort that first"
-                )
+        pending = next(iter(self._pending.values()))
+        if not self.channel.sender.is_published(pending.position):
+            raise UsageError(
+                f"segment {pending.name!r} waits behind one that was claimed earlier on the same child "
+                "and is not sent yet: Sprint sees them in the order of their claims; send or abort that first"
+            )
         if not self.channel.receiver.has_room_for_next(pending.rows, pending.columns):
             raise BufferError(
                 f"Sprint has no room to answer for {pending.name!r}: {self.channel.receiver.used} of "
