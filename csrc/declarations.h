@@ -69,7 +69,7 @@ void shmb_doorbell_ring(shmb_doorbell *doorbell);
 
 void shmb_doorbell_poke(shmb_doorbell *doorbell);
 
-int shmb_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns, int64_t timeout_ns);
+int shmb_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns, int64_t timeout_ns);
 
 shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint64_t data_offset,
                               uint64_t capacity, int role, shmb_doorbell *peer_doorbell);

@@ -17,6 +17,7 @@ typedef struct {
 struct shmb_doorbell {
     shmb_memory *memory;
     shared_doorbell *shared;
+    int64_t typical_wait_ns;
     atomic_uint count; /* the ring ends that ring it hold on to it */
 };
 
@@ -36,6 +37,7 @@ shmb_doorbell *shmb_doorbell_open(shmb_memory *memory, uint64_t offset, int crea
     shmb_memory_retain(memory);
     doorbell->memory = memory;
     doorbell->shared = shared;
+    doorbell->typical_wait_ns = 0;
     atomic_init(&doorbell->count, 1);
     return doorbell;
 }
@@ -64,6 +66,10 @@ void shmb_doorbell_ring(shmb_doorbell *doorbell) {
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(waiting, memory_order_relaxed) != 0 && atomic_exchange(waiting, 0) != 0)
         sem_post(&doorbell->shared->semaphore);
+}
+
+int64_t *shmb_doorbell_typical_wait(shmb_doorbell *doorbell) {
+    return &doorbell->typical_wait_ns;
 }
 
 int shmb_doorbell_take_token(shmb_doorbell *doorbell) {

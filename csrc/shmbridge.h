@@ -124,6 +124,7 @@ void shmb_doorbell_poke(shmb_doorbell *doorbell);
 /* The waiter's steps; use shmb_wait. take_token: whether somebody rang or poked. announce: whether a sleeper is
  * to be woken. sleep: until a token comes (SHMB_OK), the monotonic deadline (never, if negative; SHMB_TIMED_OUT) or
  * a signal (SHMB_INTERRUPTED); SHMB_CORRUPT where the semaphore was overwritten. */
+int64_t *shmb_doorbell_typical_wait(shmb_doorbell *doorbell); /* kept by the waiter, in nanoseconds */
 int shmb_doorbell_take_token(shmb_doorbell *doorbell);
 void shmb_doorbell_announce(shmb_doorbell *doorbell, int waiting);
 int shmb_doorbell_sleep(shmb_doorbell *doorbell, int64_t deadline_ns);
@@ -170,9 +171,10 @@ int shmb_ring_has_news(shmb_ring_end *end);
 /* --- wait.c */
 
 /* Returns SHMB_OK when one of the ends may have news (a record, or room) or somebody poked, at latest
- * after timeout_ns (never, if negative: SHMB_TIMED_OUT), or with SHMB_INTERRUPTED. Spins for spin_ns
- * before it sleeps. A wake-up may be spurious: look, and wait again. */
-int shmb_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns, int64_t timeout_ns);
+ * after timeout_ns (never, if negative: SHMB_TIMED_OUT), or with SHMB_INTERRUPTED. Before it sleeps it spins for up to
+ * max_spin_ns, where waits have typically been that short of late. A wake-up may be spurious: look, and wait again. */
+int shmb_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns,
+              int64_t timeout_ns);
 
 /* --- landing.c: numpy allocates its array in the ring (NEP 49) */
 
