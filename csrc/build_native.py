@@ -17,7 +17,7 @@ ffibuilder.set_source(
     sources=[str(CSRC / name) for name in SOURCES],
     depends=[str(CSRC / "shmbridge.h")],
     include_dirs=[str(CSRC)],
-    libraries=["pthread", "rt"],
+    libraries=["pthread"],
     extra_compile_args=[
         "-std=c11",
         "-O3",

@@ -123,7 +123,7 @@ void shmb_doorbell_ring(shmb_doorbell *doorbell);
 void shmb_doorbell_poke(shmb_doorbell *doorbell);
 /* The waiter's steps; use shmb_wait. take_token: whether somebody rang or poked. announce: whether a sleeper is
  * to be woken. sleep: until a token comes (SHMB_OK), the monotonic deadline (never, if negative; SHMB_TIMED_OUT) or
- * a signal (SHMB_INTERRUPTED); SHMB_CORRUPT where the semaphore was overwritten. */
+ * a signal (SHMB_INTERRUPTED). */
 int64_t *shmb_doorbell_typical_wait(shmb_doorbell *doorbell); /* kept by the waiter, in nanoseconds */
 int shmb_doorbell_take_token(shmb_doorbell *doorbell);
 void shmb_doorbell_announce(shmb_doorbell *doorbell, int waiting);
@@ -187,11 +187,12 @@ int shmb_landing_stop(void);
 
 /* --- copy.c */
 
-/* Copies a strided rows x columns matrix of float32 or float64 into C-ordered float32. Strides are in bytes
- * and may be negative. Returns -1, or the index (row * columns + column) of the first NaN; the copy then
- * ends there. */
-int64_t shmb_copy_checked(float *target, const void *source, uint32_t dtype, uint64_t rows, uint64_t columns,
-                          int64_t row_stride, int64_t column_stride);
+/* Copies a strided rows x columns matrix of float32 or float64 into float32 rows. Strides are in bytes and may
+ * be negative; those of the target are of its rows, whose elements are contiguous. Large matrices are shared with a
+ * second thread, if wanted. Returns -1, or the index (row * columns + column) of the first NaN; the copy is then
+ * not complete. */
+int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint32_t dtype, uint64_t rows,
+                  uint64_t columns, int64_t row_stride, int64_t column_stride, int two_threads);
 /* The index of the first NaN, or -1. */
 int64_t shmb_find_nan(const float *values, uint64_t count);
 

@@ -81,15 +81,17 @@ class Lib:
     def shmb_landing_handler(self, default_handler: Any) -> Any: ...
     def shmb_landing_expect(self, end: Any, position: int, matrix: Any, size: int) -> None: ...
     def shmb_landing_stop(self) -> int: ...
-    def shmb_copy_checked(
+    def shmb_copy(
         self,
         target: Any,
+        target_stride: int,
         source: Any,
         dtype: int,
         rows: int,
         columns: int,
         row_stride: int,
         column_stride: int,
+        two_threads: int,
     ) -> int: ...
     def shmb_find_nan(self, values: Any, count: int) -> int: ...
 

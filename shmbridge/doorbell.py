@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from ._native import ffi, lib
-from .errors import ProtocolError
 from .memory import DOORBELL_OFFSET, Memory
 
 # The longest that a waiter spins before it sleeps; how long it does is adapted to how long it has waited
@@ -49,14 +48,9 @@ class Doorbell:
 
         Returns:
             False if the time ran out. True is no promise of news: look, and wait again.
-
-        Raises:
-            ProtocolError: the peer has overwritten the semaphore.
         """
         timeout_ns = -1 if timeout is None else max(0, int(timeout * 1e9))
         result = lib.shmb_wait(self.pointer, ends.pointer, ends.length, max_spin_ns, timeout_ns)
-        if result == lib.SHMB_CORRUPT:
-            raise ProtocolError("the doorbell in shared memory is no valid semaphore any more")
         # After SHMB_INTERRUPTED the caller looks again; Python runs the signal's handler on the way.
         return bool(result != lib.SHMB_TIMED_OUT)
 

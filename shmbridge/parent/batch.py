@@ -10,7 +10,7 @@ import numpy as np
 from .._native import lib
 from ..errors import BatchError, ShmbridgeError
 from ..ring import Array, Record
-from .copying import copy_checked, is_float
+from .copying import copy_checked, copy_out, is_float
 from .instance import Instance, Pending
 from .statistics import Statistics
 
@@ -109,7 +109,7 @@ class SegmentJob(Job):
             self._error_signal[: self.rows] = 0
         else:
             self._loss[self._index] = record.loss
-            self._error_signal[: self.rows] = record.matrix
+            copy_out(self._error_signal[: self.rows], record.matrix)
 
     def fail(self, error: ShmbridgeError) -> None:
         """The segment has no answer: its loss is NaN."""
