@@ -7,7 +7,7 @@ from cffi import FFI
 
 # cffi runs this file with exec, so that __file__ is not set: setup.py's folder is the current one.
 CSRC = Path("csrc")
-SOURCES = ["memory.c", "doorbell.c", "ring.c", "wait.c", "copy.c"]
+SOURCES = ["memory.c", "doorbell.c", "ring.c", "wait.c", "copy.c", "landing.c"]
 
 ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "declarations.h").read_text())
@@ -17,7 +17,7 @@ ffibuilder.set_source(
     sources=[str(CSRC / name) for name in SOURCES],
     depends=[str(CSRC / "shmbridge.h")],
     include_dirs=[str(CSRC)],
-    libraries=["pthread", "rt"],
+    libraries=["pthread"],
     extra_compile_args=[
         "-std=c11",
         "-O3",

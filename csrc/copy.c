@@ -1,9 +1,25 @@
-/* One pass that copies posteriors into the ring and looks for NaN on the way. */
+/* Matrices into and out of the ring: one pass that converts to float32 and looks for NaN on the way. */
 #include "shmbridge.h"
 
+#include <pthread.h>
 #include <string.h>
 
-enum { BLOCK = 2048 }; /* floats: looked at while they are in the nearest cache, then copied */
+enum {
+    BLOCK = 2048,                 /* floats: looked at while they are in the nearest cache, then copied */
+    PARALLEL_FROM = 4 * 1024 * 1024, /* floats; below this, a second thread costs more than it saves */
+};
+
+typedef struct {
+    unsigned char *target;
+    const unsigned char *source;
+    int64_t target_stride; /* of rows, in bytes; their elements are contiguous */
+    int64_t row_stride;
+    int64_t column_stride;
+    uint64_t rows;
+    uint64_t columns;
+    int is_double;
+    int64_t nan; /* result: index of the first NaN, or -1 */
+} copy_job;
 
 static int any_nan(const float *values, size_t count) {
     int found = 0;
@@ -54,21 +70,56 @@ static int64_t copy_strided(float *target, const unsigned char *source, int is_d
     return found ? shmb_find_nan(target, count) : -1;
 }
 
-int64_t shmb_copy_checked(float *target, const void *source, uint32_t dtype, uint64_t rows, uint64_t columns,
-                          int64_t row_stride, int64_t column_stride) {
-    const unsigned char *bytes = source;
-    int is_double = dtype == SHMB_FLOAT64;
-    int64_t row_bytes = (int64_t)(columns * sizeof(float));
-    int contiguous = !is_double && column_stride == (int64_t)sizeof(float);
-    if (contiguous && row_stride == row_bytes)
-        return copy_contiguous(target, bytes, rows * columns);
-    for (uint64_t row = 0; row < rows; row++) {
-        const unsigned char *from = bytes + (int64_t)row * row_stride;
-        float *to = target + row * columns;
-        int64_t nan = contiguous ? copy_contiguous(to, from, columns)
-                                 : copy_strided(to, from, is_double, columns, column_stride);
-        if (nan >= 0)
-            return (int64_t)(row * columns) + nan;
+static void run(copy_job *job) {
+    int64_t row_bytes = (int64_t)(job->columns * sizeof(float));
+    int contiguous = !job->is_double && job->column_stride == (int64_t)sizeof(float);
+    job->nan = -1;
+    if (contiguous && job->row_stride == row_bytes && job->target_stride == row_bytes) {
+        job->nan = copy_contiguous((float *)(void *)job->target, job->source, job->rows * job->columns);
+        return;
     }
-    return -1;
+    for (uint64_t row = 0; row < job->rows; row++) {
+        const unsigned char *from = job->source + (int64_t)row * job->row_stride;
+        float *to = (float *)(void *)(job->target + (int64_t)row * job->target_stride);
+        int64_t nan = contiguous ? copy_contiguous(to, from, job->columns)
+                                 : copy_strided(to, from, job->is_double, job->columns, job->column_stride);
+        if (nan >= 0) {
+            job->nan = (int64_t)(row * job->columns) + nan;
+            return;
+        }
+    }
+}
+
+static void *run_in_thread(void *job) {
+    run(job);
+    return NULL;
+}
+
+int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint32_t dtype, uint64_t rows,
+                  uint64_t columns, int64_t row_stride, int64_t column_stride, int two_threads) {
+    copy_job first = {
+        .target = (unsigned char *)target,
+        .source = source,
+        .target_stride = target_stride,
+        .row_stride = row_stride,
+        .column_stride = column_stride,
+        .rows = rows,
+        .columns = columns,
+        .is_double = dtype == SHMB_FLOAT64,
+    };
+    copy_job second = first;
+    uint64_t half = rows / 2;
+    pthread_t thread;
+    second.rows = rows - half;
+    second.target += (int64_t)half * target_stride;
+    second.source += (int64_t)half * row_stride;
+    if (!two_threads || rows * columns < PARALLEL_FROM ||
+        pthread_create(&thread, NULL, run_in_thread, &second) != 0) {
+        run(&first);
+        return first.nan;
+    }
+    first.rows = half;
+    run(&first);
+    pthread_join(thread, NULL);
+    return first.nan >= 0 || second.nan < 0 ? first.nan : (int64_t)(half * columns) + second.nan;
 }

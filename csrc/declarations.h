@@ -69,7 +69,8 @@ void shmb_doorbell_ring(shmb_doorbell *doorbell);
 
 void shmb_doorbell_poke(shmb_doorbell *doorbell);
 
-int shmb_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns, int64_t timeout_ns);
+int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns);
+int shmb_sleep(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t timeout_ns);
 
 shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint64_t data_offset,
                               uint64_t capacity, int role, shmb_doorbell *peer_doorbell);
@@ -85,16 +86,19 @@ int shmb_ring_claim(shmb_ring_end *end, shmb_record *record, const char *name);
 int shmb_ring_commit(shmb_ring_end *end, uint64_t position, uint32_t status, double loss, uint64_t states);
 int shmb_ring_abort(shmb_ring_end *end, uint64_t position);
 
+int shmb_ring_anchor(shmb_ring_end *end, uint64_t position);
 void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix);
 
 int shmb_ring_receive(shmb_ring_end *end, shmb_record *record);
 void shmb_ring_release(shmb_ring_end *end, uint64_t position, void *matrix);
 
-int shmb_ring_has_room_for_next(shmb_ring_end *end, uint64_t size);
-
+uint64_t shmb_ring_released(shmb_ring_end *end);
 uint64_t shmb_ring_used(shmb_ring_end *end);
 
-int64_t shmb_copy_checked(float *target, const void *source, uint32_t dtype, uint64_t rows, uint64_t columns,
-                          int64_t row_stride, int64_t column_stride);
-
+int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint32_t dtype, uint64_t rows,
+                  uint64_t columns, int64_t row_stride, int64_t column_stride, int two_threads);
 int64_t shmb_find_nan(const float *values, uint64_t count);
+
+const void *shmb_landing_handler(const void *default_handler);
+void shmb_landing_expect(shmb_ring_end *end, uint64_t position, void *matrix, uint64_t size);
+int shmb_landing_stop(void);

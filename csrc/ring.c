@@ -27,6 +27,8 @@ typedef struct {
     uint32_t columns;
 } record_header;
 
+enum { RESTART_ROOM = 4 }; /* records of the same size that fit before the padding of a restart */
+
 _Static_assert(sizeof(record_header) == SHMB_HEADER_SIZE, "the header is one cache line");
 
 /* A stretch of the ring that this end has claimed or received and not finished with. */
@@ -34,7 +36,7 @@ typedef struct {
     uint64_t start;
     uint64_t size;
     uint32_t finished; /* producer: committed or aborted; consumer: released */
-    uint32_t anchored; /* producer: an array still views it */
+    uint32_t anchors;  /* producer: how many arrays view it */
 } span;
 
 /* The spans in use, oldest first: a queue in an array whose length is a power of two. */
@@ -53,10 +55,11 @@ struct shmb_ring_end {
     uint64_t capacity;
     int role;
     shmb_doorbell *peer_doorbell;
+    atomic_uint count; /* arrays that numpy placed in the ring hold on to it */
     atomic_int disowned;
     _Atomic uint64_t next; /* where the next record is claimed or received; atomic for shmb_ring_has_news */
     _Atomic uint64_t peer; /* the peer's position when we last looked */
-    uint64_t published;    /* our own position, as the peer sees it */
+    _Atomic uint64_t published; /* our own position, as the peer sees it; atomic for shmb_ring_released */
     span_queue spans;
     const char *problem;
     uint64_t problem_value;
@@ -158,7 +161,7 @@ uint64_t shmb_record_size(uint32_t dtype, uint64_t rows, uint64_t columns, uint6
 
 /* The position up to which all spans are finished. What was published is: the search starts behind it. */
 static uint64_t finished_position(shmb_ring_end *end) {
-    for (size_t i = index_from(&end->spans, end->published); i < end->spans.count; i++) {
+    for (size_t i = index_from(&end->spans, get(&end->published)); i < end->spans.count; i++) {
         span *item = span_at(&end->spans, i);
         if (!item->finished)
             return item->start;
@@ -167,9 +170,9 @@ static uint64_t finished_position(shmb_ring_end *end) {
 }
 
 static void publish(shmb_ring_end *end, uint64_t position) {
-    if (position == end->published)
+    if (position == get(&end->published))
         return;
-    end->published = position;
+    set(&end->published, position);
     atomic_store_explicit(end->role == SHMB_PRODUCER ? &end->lines->tail : &end->lines->head, position,
                           memory_order_release);
     if (end->peer_doorbell != NULL)
@@ -212,6 +215,7 @@ shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint
         return NULL;
     }
     pthread_mutex_init(&end->mutex, NULL);
+    atomic_init(&end->count, 1);
     shmb_memory_retain(memory);
     end->memory = memory;
     end->lines = lines;
@@ -225,8 +229,12 @@ shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint
     return end;
 }
 
+void shmb_ring_retain(shmb_ring_end *end) {
+    atomic_fetch_add_explicit(&end->count, 1, memory_order_relaxed);
+}
+
 void shmb_ring_free(shmb_ring_end *end) {
-    if (end == NULL)
+    if (end == NULL || atomic_fetch_sub_explicit(&end->count, 1, memory_order_acq_rel) != 1)
         return;
     pthread_mutex_destroy(&end->mutex);
     shmb_doorbell_free(end->peer_doorbell);
@@ -259,17 +267,21 @@ uint64_t shmb_ring_used(shmb_ring_end *end) {
     return used;
 }
 
+uint64_t shmb_ring_released(shmb_ring_end *end) {
+    return end->role == SHMB_PRODUCER ? get(&end->peer) : get(&end->published);
+}
+
 /* --- producer */
 
 static int look_at_head(shmb_ring_end *end) {
     uint64_t head = atomic_load_explicit(&end->lines->head, memory_order_acquire);
-    if (head < get(&end->peer) || head > end->published || head % SHMB_ALIGNMENT != 0)
-        return corrupt(end, "the consumer's head lies outside of what was published", head, end->published);
+    if (head < get(&end->peer) || head > get(&end->published) || head % SHMB_ALIGNMENT != 0)
+        return corrupt(end, "the consumer's head lies outside of what was published", head, get(&end->published));
     set(&end->peer, head);
     /* Space comes back in order, and not while an array of ours still views it. */
     while (end->spans.count > 0) {
         span *oldest = span_at(&end->spans, 0);
-        if (!oldest->finished || oldest->anchored || oldest->start + oldest->size > head)
+        if (!oldest->finished || oldest->anchors > 0 || oldest->start + oldest->size > head)
             break;
         pop_span(&end->spans);
     }
@@ -291,7 +303,7 @@ static void pad_to_end(shmb_ring_end *end, uint64_t next, uint64_t size) {
  * is sent ahead, so that the consumer can pass it meanwhile. */
 static int no_room(shmb_ring_end *end) {
     publish(end, finished_position(end));
-    return get(&end->peer) == end->published ? SHMB_HELD : SHMB_FULL;
+    return get(&end->peer) == get(&end->published) ? SHMB_HELD : SHMB_FULL;
 }
 
 static int claim(shmb_ring_end *end, shmb_record *record, const char *name) {
@@ -308,8 +320,9 @@ static int claim(shmb_ring_end *end, shmb_record *record, const char *name) {
     uint64_t used = end->spans.count ? next - span_at(&end->spans, 0)->start : 0;
     uint64_t offset = next % end->capacity;
     uint64_t to_end = end->capacity - offset;
-    /* An empty ring starts again at its beginning where that needs no waiting: small work stays in cache. */
-    int restart = used == 0 && offset != 0 && size <= offset;
+    /* An empty ring starts again at its beginning, so that small work stays in cache. The padding takes the rest
+     * of the ring until the consumer passes it; what lies before it is to hold some more records. */
+    int restart = used == 0 && offset != 0 && size <= offset / RESTART_ROOM;
     if (restart || size > to_end) {
         if (used + to_end > end->capacity)
             return no_room(end);
@@ -339,7 +352,7 @@ static int claim(shmb_ring_end *end, shmb_record *record, const char *name) {
     memcpy(end->data + next % end->capacity, &header, sizeof header);
     if (record->name_length > 0)
         memcpy(record->name, name, record->name_length);
-    push_span(&end->spans, (span){.start = next, .size = size, .anchored = 1});
+    push_span(&end->spans, (span){.start = next, .size = size});
     set(&end->next, next + size);
     return SHMB_OK;
 }
@@ -370,20 +383,26 @@ int shmb_ring_commit(shmb_ring_end *end, uint64_t position, uint32_t status, dou
     return leave(end, SHMB_OK);
 }
 
-static int abort_claim(shmb_ring_end *end, uint64_t position) {
-    span *item = open_claim(end, position);
-    if (item == NULL)
-        return SHMB_BAD_SPAN;
-    write_padding(end, item->start, item->size);
-    item->finished = 1;
-    publish(end, finished_position(end));
-    return SHMB_OK;
-}
-
 int shmb_ring_abort(shmb_ring_end *end, uint64_t position) {
     if (!enter(end))
         return SHMB_DISOWNED;
-    return leave(end, abort_claim(end, position));
+    span *item = open_claim(end, position);
+    if (item == NULL)
+        return leave(end, SHMB_BAD_SPAN);
+    write_padding(end, item->start, item->size);
+    item->finished = 1;
+    publish(end, finished_position(end));
+    return leave(end, SHMB_OK);
+}
+
+int shmb_ring_anchor(shmb_ring_end *end, uint64_t position) {
+    if (!enter(end))
+        return SHMB_DISOWNED;
+    span *item = find_span(&end->spans, position);
+    if (item == NULL)
+        return leave(end, SHMB_BAD_SPAN);
+    item->anchors++;
+    return leave(end, SHMB_OK);
 }
 
 void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix) {
@@ -391,10 +410,8 @@ void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix) {
     if (!enter(end))
         return;
     span *item = find_span(&end->spans, position);
-    if (item != NULL && end->role == SHMB_PRODUCER) {
-        item->anchored = 0;
-        abort_claim(end, position);
-    }
+    if (item != NULL && item->anchors > 0)
+        item->anchors--;
     leave(end, SHMB_OK);
 }
 
@@ -402,9 +419,9 @@ void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix) {
 
 static int look_at_tail(shmb_ring_end *end) {
     uint64_t tail = atomic_load_explicit(&end->lines->tail, memory_order_acquire);
-    if (tail < get(&end->peer) || tail - end->published > end->capacity || tail % SHMB_ALIGNMENT != 0)
+    if (tail < get(&end->peer) || tail - get(&end->published) > end->capacity || tail % SHMB_ALIGNMENT != 0)
         return corrupt(end, "the producer's tail lies outside of the ring", tail,
-                       end->published + end->capacity);
+                       get(&end->published) + end->capacity);
     set(&end->peer, tail);
     return SHMB_OK;
 }
@@ -493,14 +510,4 @@ void shmb_ring_release(shmb_ring_end *end, uint64_t position, void *matrix) {
         release_in_order(end);
     }
     leave(end, SHMB_OK);
-}
-
-int shmb_ring_has_room_for_next(shmb_ring_end *end, uint64_t size) {
-    if (!enter(end))
-        return 0;
-    uint64_t next = get(&end->next);
-    uint64_t used = end->spans.count ? next - span_at(&end->spans, 0)->start : 0;
-    uint64_t to_end = end->capacity - next % end->capacity;
-    uint64_t needed = size <= to_end ? size : used == 0 ? 0 : to_end + size;
-    return leave(end, used + needed <= end->capacity);
 }

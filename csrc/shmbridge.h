@@ -102,6 +102,13 @@ typedef struct shmb_memory shmb_memory;
 typedef struct shmb_doorbell shmb_doorbell;
 typedef struct shmb_ring_end shmb_ring_end;
 
+/* How long the waiter of a doorbell has waited, in nanoseconds of the monotonic clock. Private to its process. */
+typedef struct {
+    int64_t typical; /* moving average */
+    int64_t start;   /* of the wait that is under way; 0: none */
+    int64_t max_spin;
+} shmb_waits;
+
 /* --- memory.c: a mapping, counted: it is unmapped when the last ring end and doorbell are freed. */
 
 /* Maps the object; NULL and errno where that fails. */
@@ -123,7 +130,8 @@ void shmb_doorbell_ring(shmb_doorbell *doorbell);
 void shmb_doorbell_poke(shmb_doorbell *doorbell);
 /* The waiter's steps; use shmb_wait. take_token: whether somebody rang or poked. announce: whether a sleeper is
  * to be woken. sleep: until a token comes (SHMB_OK), the monotonic deadline (never, if negative; SHMB_TIMED_OUT) or
- * a signal (SHMB_INTERRUPTED); SHMB_CORRUPT where the semaphore was overwritten. */
+ * a signal (SHMB_INTERRUPTED). */
+shmb_waits *shmb_doorbell_waits(shmb_doorbell *doorbell);
 int shmb_doorbell_take_token(shmb_doorbell *doorbell);
 void shmb_doorbell_announce(shmb_doorbell *doorbell, int waiting);
 int shmb_doorbell_sleep(shmb_doorbell *doorbell, int64_t deadline_ns);
@@ -135,6 +143,7 @@ int shmb_doorbell_sleep(shmb_doorbell *doorbell, int64_t deadline_ns);
  * geometry is impossible or memory is short. */
 shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint64_t data_offset,
                               uint64_t capacity, int role, shmb_doorbell *peer_doorbell);
+void shmb_ring_retain(shmb_ring_end *end);
 void shmb_ring_free(shmb_ring_end *end);
 /* After a fork, in the child: every further use returns SHMB_DISOWNED and changes nothing. */
 void shmb_ring_disown(shmb_ring_end *end);
@@ -144,39 +153,52 @@ const char *shmb_ring_problem(shmb_ring_end *end, uint64_t *value, uint64_t *lim
 uint64_t shmb_record_size(uint32_t dtype, uint64_t rows, uint64_t columns, uint64_t name_length);
 
 /* Producer. claim: in kind, dtype, rows, columns, sequence, name_length; out position, name, matrix.
- * Claims may be committed in any order; the consumer sees them in the order of their claiming.
- * A claim starts anchored: its space is not used again before both unanchor and the consumer's release. */
+ * Claims may be committed in any order; the consumer sees them in the order of their claiming. */
 int shmb_ring_claim(shmb_ring_end *end, shmb_record *record, const char *name);
 int shmb_ring_commit(shmb_ring_end *end, uint64_t position, uint32_t status, double loss, uint64_t states);
 int shmb_ring_abort(shmb_ring_end *end, uint64_t position);
-/* The last array over the claim is gone; a claim that is still open is thereby aborted.
- * The last argument is ignored: it lets cffi call this as the destructor of the matrix. */
+/* An array views the claim, or no longer does: the space of an anchored claim is not used again, even when it
+ * was aborted, or committed and released. The last argument of unanchor is ignored: it lets cffi call
+ * this as the destructor of the matrix. */
+int shmb_ring_anchor(shmb_ring_end *end, uint64_t position);
 void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix);
 
 /* Consumer. Records are received in order and may be released in any. */
 int shmb_ring_receive(shmb_ring_end *end, shmb_record *record);
 void shmb_ring_release(shmb_ring_end *end, uint64_t position, void *matrix);
-/* Whether a next record of this size could arrive while all that was received stays unreleased. */
-int shmb_ring_has_room_for_next(shmb_ring_end *end, uint64_t size);
+/* The position up to which the consumer has released, as this end knows. */
+uint64_t shmb_ring_released(shmb_ring_end *end);
 /* Bytes between the oldest record that is in use and the next position, at this end. */
 uint64_t shmb_ring_used(shmb_ring_end *end);
 /* Whether there is news at this end: a record to receive, or that the peer moved since the last claim. */
 int shmb_ring_has_news(shmb_ring_end *end);
 
-/* --- wait.c */
+/* --- wait.c: to wait is to spin, then to sleep, then to look; each may be in vain.
+ * They are two functions so that Python handles a signal that came while it spun before it sleeps. */
 
-/* Returns SHMB_OK when one of the ends may have news (a record, or room) or somebody poked, at latest
- * after timeout_ns (never, if negative: SHMB_TIMED_OUT), or with SHMB_INTERRUPTED. Spins for spin_ns
- * before it sleeps. A wake-up may be spurious: look, and wait again. */
-int shmb_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns, int64_t timeout_ns);
+/* Returns SHMB_OK when one of the ends has news (a record, or room) or somebody poked; SHMB_EMPTY when neither came
+ * within the time. That is max_spin_ns at most, and little where waits have typically been long of late. */
+int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns);
+/* Sleeps until then: SHMB_OK; SHMB_TIMED_OUT after timeout_ns (never, if negative); SHMB_INTERRUPTED. */
+int shmb_sleep(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t timeout_ns);
+
+/* --- landing.c: numpy allocates its array in the ring (NEP 49) */
+
+/* A PyDataMem_Handler for numpy. Other allocations than the one that was announced go to the default one. */
+const void *shmb_landing_handler(const void *default_handler);
+/* The next allocation in this thread of exactly `size` bytes is to be `matrix`, that of the claim at `position`. */
+void shmb_landing_expect(shmb_ring_end *end, uint64_t position, void *matrix, uint64_t size);
+/* No longer. Whether it has come (or none was announced); the claim is then anchored until numpy frees it. */
+int shmb_landing_stop(void);
 
 /* --- copy.c */
 
-/* Copies a strided rows x columns matrix of float32 or float64 into C-ordered float32. Strides are in bytes
- * and may be negative. Returns -1, or the index (row * columns + column) of the first NaN; the copy then
- * ends there. */
-int64_t shmb_copy_checked(float *target, const void *source, uint32_t dtype, uint64_t rows, uint64_t columns,
-                          int64_t row_stride, int64_t column_stride);
+/* Copies a strided rows x columns matrix of float32 or float64 into float32 rows. Strides are in bytes and may
+ * be negative; those of the target are of its rows, whose elements are contiguous. Large matrices are shared with a
+ * second thread, if wanted. Returns -1, or the index (row * columns + column) of the first NaN; the copy is then
+ * not complete. */
+int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint32_t dtype, uint64_t rows,
+                  uint64_t columns, int64_t row_stride, int64_t column_stride, int two_threads);
 /* The index of the first NaN, or -1. */
 int64_t shmb_find_nan(const float *values, uint64_t count);
 

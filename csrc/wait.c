@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* clock_gettime */
 #include "shmbridge.h"
 
+#include <sched.h>
 #include <time.h>
 
 static int64_t now_ns(void) {
@@ -25,29 +26,61 @@ static void relax(void) {
 #endif
 }
 
-/* True when there is news or a token within the time. */
-static int spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns) {
-    int64_t end = spin_ns > 0 ? now_ns() + spin_ns : 0;
+enum {
+    POLITE_NS = 20000,  /* after this long, let others run on this core while we spin */
+    MARGIN_NS = 20000,  /* spin for twice the typical wait, and this */
+    HASTY_NS = 5000,    /* where waits are typically long, only look again for as long as this */
+};
+
+/* How long to spin: bounded, and only where news typically comes before it would be over. A sleeper takes 25 to
+ * 50 us to wake; a spinner keeps a core busy. */
+static int64_t spin_limit(int64_t typical, int64_t max_spin_ns) {
+    int64_t wanted = 2 * typical + MARGIN_NS;
+    if (max_spin_ns <= 0)
+        return 0;
+    return wanted <= 2 * max_spin_ns ? (wanted < max_spin_ns ? wanted : max_spin_ns) : HASTY_NS;
+}
+
+/* A moving average; a single long wait counts for no more than what stops the spinning after a few. */
+static void end_wait(shmb_waits *waits) {
+    int64_t passed = now_ns() - waits->start;
+    int64_t counted = passed < 8 * waits->max_spin ? passed : 8 * waits->max_spin;
+    waits->typical += (counted - waits->typical) / 4;
+    waits->start = 0;
+}
+
+int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns) {
+    shmb_waits *waits = shmb_doorbell_waits(doorbell);
+    int64_t limit = spin_limit(waits->typical, max_spin_ns);
+    waits->start = now_ns();
+    waits->max_spin = max_spin_ns;
     for (;;) {
         for (int i = 0; i < 32; i++) {
-            if (any_news(ends, n_ends) || shmb_doorbell_take_token(doorbell))
-                return 1;
-            if (spin_ns <= 0)
-                return 0;
+            if (any_news(ends, n_ends) || shmb_doorbell_take_token(doorbell)) {
+                end_wait(waits);
+                return SHMB_OK;
+            }
+            if (limit == 0)
+                return SHMB_EMPTY;
             relax();
         }
-        if (now_ns() >= end)
-            return 0;
+        int64_t passed = now_ns() - waits->start;
+        if (passed >= limit)
+            return SHMB_EMPTY;
+        if (passed >= POLITE_NS)
+            sched_yield();
     }
 }
 
-int shmb_wait(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns, int64_t timeout_ns) {
-    if (spin(doorbell, ends, n_ends, spin_ns))
-        return SHMB_OK;
-    int64_t deadline = timeout_ns < 0 ? -1 : now_ns() + timeout_ns;
+int shmb_sleep(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t timeout_ns) {
+    shmb_waits *waits = shmb_doorbell_waits(doorbell);
+    int64_t now = now_ns();
+    int64_t deadline = timeout_ns < 0 || timeout_ns > INT64_MAX - now ? -1 : now + timeout_ns;
     shmb_doorbell_announce(doorbell, 1);
     int result = any_news(ends, n_ends) ? SHMB_OK : shmb_doorbell_sleep(doorbell, deadline);
     /* A ringer that saw us just before this leaves a token; the next wait returns at once, once. */
     shmb_doorbell_announce(doorbell, 0);
+    if (waits->start != 0)
+        end_wait(waits);
     return result;
 }

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from ._native import ffi, lib
-from .errors import ProtocolError
 from .memory import DOORBELL_OFFSET, Memory
 
-# A sleeping process takes 25 to 50 us to wake, whatever wakes it. Spinning for as long as that before
-# sleeping costs at most twice the best choice; on a single core it only keeps the peer from running.
-DEFAULT_SPIN_NS = 50_000 if len(os.sched_getaffinity(0)) > 1 else 0
+# The longest that a waiter spins before it sleeps; how long it does is adapted to how long it has waited
+# of late (csrc/wait.c). On a single core, spinning would only keep the peer from running.
+DEFAULT_MAX_SPIN_NS = 200_000 if len(os.sched_getaffinity(0)) > 1 else 0
+
+_OK = lib.SHMB_OK
+_LONGEST_TIMEOUT = 1e9  # seconds: what is longer is for ever
 
 
 class Doorbell:
@@ -35,7 +37,9 @@ class Doorbell:
         """Wake the waiter, or let its next wait return at once: there is news outside of the rings."""
         lib.shmb_doorbell_poke(self.pointer)
 
-    def wait(self, ends: WaitList, timeout: Optional[float] = None, spin_ns: int = DEFAULT_SPIN_NS) -> bool:
+    def wait(
+        self, ends: WaitList, timeout: Optional[float] = None, max_spin_ns: int = DEFAULT_MAX_SPIN_NS
+    ) -> bool:
         """Sleep until one of the ring ends may have news, or somebody pokes.
 
         The GIL is released meanwhile; signals are handled (KeyboardInterrupt leaves from here).
@@ -43,18 +47,15 @@ class Doorbell:
         Args:
             ends: the ring ends to look at.
             timeout: seconds; None waits for ever.
-            spin_ns: nanoseconds to look again and again before sleeping.
+            max_spin_ns: the most nanoseconds to look again and again before sleeping.
 
         Returns:
             False if the time ran out. True is no promise of news: look, and wait again.
-
-        Raises:
-            ProtocolError: the peer has overwritten the semaphore.
         """
-        timeout_ns = -1 if timeout is None else max(0, int(timeout * 1e9))
-        result = lib.shmb_wait(self.pointer, ends.pointer, ends.length, spin_ns, timeout_ns)
-        if result == lib.SHMB_CORRUPT:
-            raise ProtocolError("the doorbell in shared memory is no valid semaphore any more")
+        if lib.shmb_spin(self.pointer, ends.pointer, ends.length, max_spin_ns) == _OK:
+            return True
+        timeout_ns = -1 if timeout is None else int(min(max(timeout, 0), _LONGEST_TIMEOUT) * 1e9)
+        result = lib.shmb_sleep(self.pointer, ends.pointer, ends.length, timeout_ns)
         # After SHMB_INTERRUPTED the caller looks again; Python runs the signal's handler on the way.
         return bool(result != lib.SHMB_TIMED_OUT)
 

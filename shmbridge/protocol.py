@@ -3,6 +3,7 @@
     parent -> child   hello       protocol, abi, posteriors_size, error_signals_size
     child -> parent   hello       protocol, abi, pid, python, numpy, sprint_version
     child -> parent   dimension   labels                                (as soon as Sprint tells it)
+    child -> parent   no_room     sequence, released     (the answer finds no room, so far released)
     child -> parent   exception   exception_type, message, traceback    (the child is about to end)
     parent -> child   exit
 
@@ -32,6 +33,7 @@ Message = dict[str, Any]
 _FIELDS: dict[str, dict[str, type]] = {
     "hello": {"protocol": int, "abi": int},
     "dimension": {"labels": int},
+    "no_room": {"sequence": int, "released": int},
     "exception": {"exception_type": str, "message": str, "traceback": str},
     "exit": {},
 }

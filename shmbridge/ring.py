@@ -20,6 +20,9 @@ from .memory import Memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+# Looked up once: these stand in what runs for each segment.
+_OK, _EMPTY, _BAD_SPAN = lib.SHMB_OK, lib.SHMB_EMPTY, lib.SHMB_BAD_SPAN
+
 _DTYPES: dict[int, np.dtype[Any]] = {
     lib.SHMB_FLOAT32: np.dtype(np.float32),
     lib.SHMB_UINT32: np.dtype(np.uint32),
@@ -61,6 +64,11 @@ class RingEnd:
     def disown(self) -> None:
         """After a fork, in the child of the fork: leave the ring to the parent for good."""
         lib.shmb_ring_disown(self.pointer)
+
+    @property
+    def released(self) -> int:
+        """The position up to which the consumer has released, as this end knows."""
+        return int(lib.shmb_ring_released(self.pointer))
 
     @property
     def used(self) -> int:
@@ -113,6 +121,8 @@ class Producer(RingEnd):
             ProtocolError: the consumer has written nonsense.
         """
         dtype = lib.SHMB_FLOAT32 if dtype is None else dtype
+        if rows >= 1 << 32 or columns >= 1 << 32:
+            self.check_size(rows, columns, len(name), dtype)
         record = ffi.new("shmb_record *")
         record.kind = kind
         record.dtype = dtype
@@ -121,8 +131,8 @@ class Producer(RingEnd):
         record.sequence = sequence
         record.name_length = len(name)
         result = lib.shmb_ring_claim(self.pointer, record, name)
-        if result == lib.SHMB_OK:
-            return Claim(self, record)
+        if result == _OK:
+            return Claim(self, record, sequence, (rows, columns))
         if result == lib.SHMB_FULL:
             return None
         if result == lib.SHMB_HELD:
@@ -142,12 +152,15 @@ class Producer(RingEnd):
             raise SegmentTooLargeError(
                 f"a segment name of {name_length} bytes is too long: {lib.SHMB_NAME_MAX} are possible"
             )
-        size = lib.shmb_record_size(dtype, rows, columns, name_length)
+        fits = max(rows, columns) < 1 << 32
+        size = lib.shmb_record_size(dtype, rows, columns, name_length) if fits else 0
         if size == 0 or size > self.capacity:
-            needed = f"{size / 1e6:.3f} MB ({size} bytes)" if size else "more than can be counted"
+            if size == 0:
+                raise SegmentTooLargeError(f"{rows} x {columns} is more than a record can ever have")
             raise SegmentTooLargeError(
-                f"{rows} x {columns} needs {needed} in the ring, which has {self.capacity / 1e6:.3f} MB "
-                f"({self.capacity} bytes): set the option ring_size to at least {size}"
+                f"{rows} x {columns} needs {size / 1e6:.3f} MB ({size} bytes) in the ring, which has "
+                f"{self.capacity / 1e6:.3f} MB ({self.capacity} bytes): set the option ring_size to at "
+                f"least {size}"
             )
 
 
@@ -155,37 +168,73 @@ class Claim:
     """A record that is being filled. Dropping it unsent aborts it.
 
     Attributes:
-        matrix: the array to fill; None once the claim is committed or aborted. It may be kept: it then
-            shows what was sent, and its place in the ring stays taken for as long.
         sequence: the number that the answer will carry.
+        position: in the ring.
+        shape: of the matrix.
+        open: whether it is neither committed nor aborted.
     """
 
-    __slots__ = ("_position", "_producer", "matrix", "sequence")
+    __slots__ = ("_matrix", "_producer", "_record", "open", "position", "sequence", "shape")
 
-    def __del__(self) -> None:
-        # An array that outlives the claim must not keep later records from being seen.
-        if getattr(self, "matrix", None) is not None:
-            lib.shmb_ring_abort(self._producer.pointer, self._position)
-
-    def __init__(self, producer: Producer, record: Any) -> None:
+    def __init__(self, producer: Producer, record: Any, sequence: int, shape: tuple[int, int]) -> None:
         self._producer = producer
-        self._position = record.position
-        self.sequence = int(record.sequence)
-        self.matrix: Optional[Array] = _view(producer, record, lib.shmb_ring_unanchor)
+        self._record = record
+        self.position = record.position
+        self._matrix: Optional[Array] = None
+        self.open = True
+        self.sequence = sequence
+        self.shape = shape
+
+    @property
+    def matrix(self) -> Array:
+        """The array to fill.
+
+        It may be kept: after the commit it shows what was sent, and its place in the ring stays taken.
+
+        Raises:
+            UsageError: the claim was committed or aborted.
+        """
+        if self._matrix is None:
+            anchored = lib.shmb_ring_anchor(self._producer.pointer, self.position) if self.open else _BAD_SPAN
+            if anchored != _OK:
+                self._producer._raise(anchored)
+            self._matrix = _view(self._producer, self._record, lib.shmb_ring_unanchor)
+        return self._matrix
+
+    def expect_landing(self) -> None:
+        """Let the next array of this size that our handler allocates in this thread be the matrix."""
+        record = self._record
+        nbytes = self.shape[0] * self.shape[1] * _DTYPES[record.dtype].itemsize
+        lib.shmb_landing_expect(self._producer.pointer, self.position, record.matrix, nbytes)
+
+    def holds(self, array: Array) -> bool:
+        """Whether the array is this claim's matrix: the same address, shape, dtype and order."""
+        return (
+            array.shape == self.shape
+            and array.dtype == _DTYPES[self._record.dtype]
+            and array.flags.c_contiguous
+            and bool(ffi.from_buffer("void *", array) == self._record.matrix)
+        )
 
     def commit(self, status: int = lib.SHMB_ANSWERED, loss: float = 0.0, states: int = 0) -> None:
         """Hand the record to the consumer. Claims reach it in the order in which they were claimed."""
-        result = lib.shmb_ring_commit(self._producer.pointer, self._position, status, loss, states)
-        if result != lib.SHMB_OK:
+        result = lib.shmb_ring_commit(self._producer.pointer, self.position, status, loss, states)
+        if result != _OK:
             self._producer._raise(result)
-        self.matrix = None
+        self.open = False
+        self._matrix = None
 
     def abort(self) -> None:
         """Give the record up; the consumer passes it over."""
-        result = lib.shmb_ring_abort(self._producer.pointer, self._position)
-        if result != lib.SHMB_OK:
+        result = lib.shmb_ring_abort(self._producer.pointer, self.position)
+        if result != _OK:
             self._producer._raise(result)
-        self.matrix = None
+        self.open = False
+        self._matrix = None
+
+    def __del__(self) -> None:
+        if self.open:
+            lib.shmb_ring_abort(self._producer.pointer, self.position)
 
 
 class Consumer(RingEnd):
@@ -201,17 +250,12 @@ class Consumer(RingEnd):
         """
         record = ffi.new("shmb_record *")
         result = lib.shmb_ring_receive(self.pointer, record)
-        if result == lib.SHMB_OK:
+        if result == _OK:
             return Record(self, record)
-        if result == lib.SHMB_EMPTY:
+        if result == _EMPTY:
             return None
         self._raise(result)
         return None
-
-    def has_room_for_next(self, rows: int, columns: int) -> bool:
-        """Whether a float32 record of this shape could still come while nothing more is released."""
-        size = lib.shmb_record_size(lib.SHMB_FLOAT32, rows, columns, 0)
-        return bool(lib.shmb_ring_has_room_for_next(self.pointer, size))
 
 
 class Record:

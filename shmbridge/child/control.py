@@ -211,7 +211,7 @@ class PythonControl:
             UsageError: there is no current segment.
         """
         segment = self._segment_of(None, "get_current_seg_posteriors")
-        segment.asked = True
+        segment.expect_answer()
         shape = segment.posteriors.shape
         expected = (seg_len, shape[1] if labels is None else labels)
         if shape == expected:
@@ -250,7 +250,10 @@ class PythonControl:
             known: the names in the corpus; any other is answered with a KeyError. None: all are good.
         """
         self._serving_thread = threading.get_ident()
-        for request in self._inbox.requests():
+        while True:
+            request = self._inbox.take()
+            if request is None:
+                return
             if isinstance(request, AutomatonRequest):
                 self._export_automaton(request)
                 continue
@@ -284,7 +287,7 @@ class PythonControl:
 
     def handle_next(self) -> bool:
         """Wait for the parent's next request and answer it. False: the parent wants no more."""
-        request = next(self._inbox.requests(), None)
+        request = self._inbox.take()
         if request is None:
             return False
         if isinstance(request, AutomatonRequest):

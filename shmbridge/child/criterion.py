@@ -67,7 +67,7 @@ def compute(
     )
     if orthography is None and alignment is None:
         raise UsageError("Sprint gave neither an orthography nor an alignment for this segment")
-    segment.asked = True
+    segment.expect_answer()
     loss, error_signal = callback(
         "calculate_criterion",
         # (label,time), and the one layout that Sprint takes with a single memcpy

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator
 from typing import Union
 
 from .._native import lib
@@ -34,8 +33,8 @@ class Inbox:
         if self._link.ended:
             self._fail_local()
 
-    def requests(self) -> Iterator[Union[SegmentRequest, AutomatonRequest]]:
-        """Wait for what is asked and yield it, until the parent wants no more or is gone.
+    def take(self) -> Union[SegmentRequest, AutomatonRequest, None]:
+        """Wait for what is asked next; None: the parent wants no more, or is gone.
 
         Raises:
             ProtocolError: the parent sent what it must not.
@@ -44,17 +43,13 @@ class Inbox:
         self._link.start_watching()
         while not self._link.ended:
             if self._local:
-                yield self._local.popleft()
-                continue
+                return self._local.popleft()
             record = self._link.channel.receiver.receive()
-            if record is None:
-                self._link.wait()
-                continue
-            request = self._to_request(record)
-            del record  # or its place in the ring would be held until the next comes
-            yield request
-            del request
+            if record is not None:
+                return self._to_request(record)
+            self._link.channel.wait()
         self._fail_local()
+        return None
 
     def _fail_local(self) -> None:
         """The other threads wait for nothing any more."""

@@ -20,6 +20,7 @@ from ..doorbell import Doorbell
 from ..errors import OptionError, PeerGoneError, ProtocolError
 from ..memory import PAGE, Geometry, Memory
 from ..ring import Claim
+from .landing import Landing
 from .output import report, warn
 
 _READ_SIZE = 65536
@@ -28,8 +29,7 @@ _READ_SIZE = 65536
 class ParentLink:
     """Opens the bridge as the config string says, and knows whether it still stands.
 
-    Thread-safety: `claim` and `wait` belong to the thread in which Sprint calls; the rest may be called
-    from any.
+    Thread-safety: `claim` belongs to the thread in which Sprint calls; the rest may be called from any.
 
     Args:
         c2p_fd: the pipe on which control messages go to the parent.
@@ -44,6 +44,8 @@ class ParentLink:
         ProtocolError: the parent speaks another version.
 
     Attributes:
+        channel: to the parent.
+        landing: has error signals allocated in the ring.
         ended: the parent asked to exit, or is gone. There is nothing more to do.
     """
 
@@ -67,6 +69,7 @@ class ParentLink:
         self._p2c_fd = p2c_fd
         self._decoder = protocol.Decoder()
         self.ended = False
+        self.landing = Landing()
 
         hello = self._read_hello()
         geometry = Geometry(hello["posteriors_size"], hello["error_signals_size"])
@@ -108,10 +111,6 @@ class ParentLink:
         with contextlib.suppress(OSError):
             protocol.send(self._c2p_fd, kind, **fields)
 
-    def wait(self) -> None:
-        """Sleep until there may be a record, or news of the parent, or a poke."""
-        self.channel.wait()
-
     def claim(
         self, kind: int, rows: int, columns: int, *, sequence: int, dtype: Optional[int] = None
     ) -> Optional[Claim]:
@@ -120,10 +119,15 @@ class ParentLink:
         Raises:
             SegmentTooLargeError: it can never fit.
         """
+        released = -1
         while not self.ended:
             claim = self.channel.sender.claim(kind, rows, columns, sequence=sequence, dtype=dtype)
             if claim is not None:
                 return claim
+            if released != self.channel.sender.released:
+                # So that the parent knows whether it is its user who has to make room.
+                released = self.channel.sender.released
+                self.send("no_room", sequence=sequence, released=released)
             self.channel.wait(for_room=True)
         return None
 

@@ -12,8 +12,10 @@ import numpy as np
 from .. import protocol
 from .._native import lib
 from ..errors import BatchError
-from ..ring import Array, Record
+from ..ring import Array, Claim, Record
 from .link import ParentLink
+
+_NOTHING: Array = np.empty((0, 0), np.float32)
 
 
 class Request(abc.ABC):
@@ -71,6 +73,10 @@ class SegmentRequest(Request):
             self._answer(self.loss, self.error_signal)
             self.answered = True  # not before: an answer that could not be written is still to be failed
 
+    def expect_answer(self) -> None:
+        """Sprint is about to calculate this segment, in this thread."""
+        self.asked = True
+
     def skip(self) -> None:
         """Answer that Sprint discarded the segment, or gave no error signal for it."""
         if not self.answered:
@@ -102,29 +108,51 @@ class ParentSegment(SegmentRequest):
         super().__init__(name, record.matrix)
         self._link = link
         self._sequence = record.sequence
+        self._claim: Optional[Claim] = None
         record.matrix = None  # from here on the arrays alone keep it
 
     def _answer(self, loss: float, error_signal: Array) -> None:
         rows, columns = error_signal.shape
-        claim = self._link.claim(lib.SHMB_ERROR_SIGNAL, rows, columns, sequence=self._sequence)
-        if claim is not None and claim.matrix is not None:
-            np.copyto(claim.matrix, error_signal, casting="same_kind")
+        landed = self._link.landing.stop()
+        claim, self._claim = self._claim, None
+        if claim is None:
+            claim = self._link.claim(lib.SHMB_ERROR_SIGNAL, rows, columns, sequence=self._sequence)
+            landed = False
+        if claim is not None:
+            if not (landed and claim.holds(error_signal)):
+                np.copyto(claim.matrix, error_signal, casting="same_kind")
             claim.commit(loss=loss)
         self._let_go()
 
+    def expect_answer(self) -> None:
+        """Have the error signal allocated where it is to be sent from, if there is room for it now."""
+        super().expect_answer()
+        if self._claim is None:
+            self._claim = self._link.channel.sender.claim(
+                lib.SHMB_ERROR_SIGNAL, *self.posteriors.shape, sequence=self._sequence
+            )
+            if self._claim is not None:
+                self._link.landing.expect(self._claim)
+
+    def _stop_expecting(self) -> None:
+        self._link.landing.stop()
+        self._claim = None
+
     def _skip(self) -> None:
+        self._stop_expecting()
         claim = self._link.claim(lib.SHMB_ERROR_SIGNAL, 0, 0, sequence=self._sequence)
         if claim is not None:
             claim.commit(status=lib.SHMB_SKIPPED)
         self._let_go()
 
     def _fail(self, error: BaseException) -> None:
+        self._stop_expecting()
         send_failure(self._link, lib.SHMB_ERROR_SIGNAL, self._sequence, error)
         self._let_go()
 
     def _let_go(self) -> None:
         # Not released but let go: Sprint, or its user's code, may still hold a view.
-        self.posteriors = np.empty((0, 0), np.float32)
+        self.posteriors = _NOTHING
         self.error_signal = None
 
 
@@ -177,7 +205,7 @@ class AutomatonRequest(Request):
         claim = self._link.claim(
             lib.SHMB_AUTOMATON, 4, num_edges, sequence=self._sequence, dtype=lib.SHMB_UINT32
         )
-        if claim is not None and claim.matrix is not None:
+        if claim is not None:
             claim.matrix[...] = matrix
             claim.commit(states=num_states)
 

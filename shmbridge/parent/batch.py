@@ -10,7 +10,7 @@ import numpy as np
 from .._native import lib
 from ..errors import BatchError, ShmbridgeError
 from ..ring import Array, Record
-from .copying import copy_checked, is_float
+from .copying import copy_checked, copy_out, is_float
 from .instance import Instance, Pending
 from .statistics import Statistics
 
@@ -87,7 +87,7 @@ class SegmentJob(Job):
             BatchError: there is a NaN.
         """
         claim = instance.try_claim(lib.SHMB_POSTERIORS, self.rows, self.columns, self.name.encode())
-        if claim is None or claim.matrix is None:
+        if claim is None:
             return False
         nan = copy_checked(claim.matrix, self._posteriors)
         if nan is not None:
@@ -109,7 +109,7 @@ class SegmentJob(Job):
             self._error_signal[: self.rows] = 0
         else:
             self._loss[self._index] = record.loss
-            self._error_signal[: self.rows] = record.matrix
+            copy_out(self._error_signal[: self.rows], record.matrix)
 
     def fail(self, error: ShmbridgeError) -> None:
         """The segment has no answer: its loss is NaN."""
@@ -126,22 +126,29 @@ def nan_error(name: str, nan: tuple[int, int], index: Optional[int] = None) -> B
     )
 
 
+def check_tag(tag: Any, where: str = "the tag") -> str:
+    """The segment name as str.
+
+    Raises:
+        BatchError: it is empty, or no str or UTF-8 bytes.
+    """
+    try:
+        name = tag.decode("utf-8") if isinstance(tag, bytes) else tag
+        if not isinstance(name, str) or not name:
+            raise BatchError(f"{where} is {tag!r}; it has to be a full segment name")
+        name.encode("utf-8")
+    except UnicodeError as error:
+        raise BatchError(f"{where} is {tag!r}, which is not UTF-8: {error}") from None
+    return name
+
+
 def check_tags(tags: Iterable[Any]) -> list[str]:
     """The segment names as str.
 
     Raises:
-        BatchError: one is empty, no str or UTF-8 bytes, or there twice.
+        BatchError: one is no name, or there twice.
     """
-    names = []
-    for index, tag in enumerate(tags):
-        try:
-            name = tag.decode("utf-8") if isinstance(tag, bytes) else tag
-            if not isinstance(name, str) or not name:
-                raise BatchError(f"tags[{index}] is {tag!r}; it has to be a full segment name")
-            name.encode("utf-8")
-        except UnicodeError as error:
-            raise BatchError(f"tags[{index}] is {tag!r}, which is not UTF-8: {error}") from None
-        names.append(str(name))
+    names = [check_tag(tag, f"tags[{index}]") for index, tag in enumerate(tags)]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise BatchError(f"the segment {twice!r} is in the batch more than once")

@@ -1,7 +1,8 @@
-"""Posteriors of any float dtype and stride into the ring, in one pass that also looks for NaN."""
+"""Posteriors of any float dtype and stride into the ring, looking for NaN; error signals out of it."""
 
 from __future__ import annotations
 
+import os
 from typing import Optional
 
 import numpy as np
@@ -11,6 +12,9 @@ from ..ring import Array
 
 # Rows of dtypes that C does not know are converted in blocks of about this many bytes, which stay in cache.
 _BLOCK_BYTES = 1 << 18
+
+# A large matrix is copied by two threads: one core alone does not use all of the memory's bandwidth.
+_TWO_THREADS = int(len(os.sched_getaffinity(0)) > 1)
 
 _C_DTYPES = {np.dtype(np.float32): lib.SHMB_FLOAT32, np.dtype(np.float64): lib.SHMB_FLOAT64}
 
@@ -42,6 +46,19 @@ def copy_checked(target: Array, source: Array) -> Optional[tuple[int, int]]:
     return None
 
 
+def copy_out(target: Array, source: Array) -> None:
+    """Copy an error signal (time,label) out of the ring.
+
+    Args:
+        target: float32 of the same shape; any strides.
+        source: as received: C-ordered float32.
+    """
+    if target.strides[1] != target.itemsize or not target.flags.aligned:
+        target[...] = source
+    elif _copy_block(target, source, lib.SHMB_FLOAT32) is not None:
+        target[...] = source  # it ended at a NaN: Sprint's, which is for the user to see
+
+
 def find_nan(array: Array) -> Optional[tuple[int, int]]:
     """(time, label) of the first NaN in a C-ordered float32 array, or None."""
     index = lib.shmb_find_nan(ffi.cast("float *", _address(array)), array.size)
@@ -50,13 +67,17 @@ def find_nan(array: Array) -> Optional[tuple[int, int]]:
 
 def _copy_block(target: Array, source: Array, dtype: int) -> Optional[tuple[int, int]]:
     rows, columns = source.shape
-    index = lib.shmb_copy_checked(
+    row_stride, column_stride = source.strides
+    index = lib.shmb_copy(
         ffi.cast("float *", _address(target)),
+        target.strides[0],
         ffi.cast("void *", _address(source)),
         dtype,
         rows,
         columns,
-        *source.strides,
+        row_stride,
+        column_stride,
+        _TWO_THREADS,
     )
     return None if index < 0 else divmod(index, columns)
 

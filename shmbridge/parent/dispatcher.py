@@ -10,6 +10,7 @@ from typing import Optional
 
 from ..doorbell import WaitList
 from ..errors import BridgeTimeoutError, ClosedError, ShmbridgeError, UsageError
+from ..ring import RingEnd
 from .batch import Batch, Job
 from .instance import Instance
 from .options import Options
@@ -49,6 +50,8 @@ class Dispatcher:
         self.closed = False
         self._start_timeout = options.start_timeout
         self._watcher = Watcher()
+        self._waited_for: list[RingEnd] = []
+        self._wait_list = WaitList([])
         try:
             for _ in range(options.num_instances):
                 self.instances.append(Instance(options, self._watcher))
@@ -101,10 +104,10 @@ class Dispatcher:
         """
         self.start_dead_anew()
         for instance in self.instances:
-            for claim in instance.open_claims:
+            for name in instance.open_claims.values():
                 raise UsageError(
-                    f"segment {claim.name!r} was claimed and is not sent yet: what is sent after it would "
-                    "wait behind it; send or abort it first"
+                    f"segment {name!r} was claimed and is not sent yet: what is sent after it would wait "
+                    "behind it; send or abort it first"
                 )
         waiting = deque(jobs)
         try:
@@ -135,6 +138,12 @@ class Dispatcher:
             if not self.wait(timeout=left):
                 raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds")
 
+    def least_loaded(self) -> Instance:
+        """The child with the least to do; what is claimed and not sent counts as well."""
+        if len(self.instances) == 1:
+            return self.instances[0]
+        return min(self.instances, key=lambda i: (i.load, i.channel.sender.used))
+
     def collect(self) -> bool:
         """Hand out all answers that have come. Returns whether there were any."""
         progress = False
@@ -150,9 +159,12 @@ class Dispatcher:
         """
         for instance in self.instances:
             instance.check_not_stuck()
-        ends = [instance.channel.receiver.pointer for instance in self.instances if instance.death is None]
-        ends += [instance.channel.sender.pointer for instance in full]
-        return self._watcher.doorbell.wait(WaitList(ends), timeout)
+        ends: list[RingEnd] = [i.channel.receiver for i in self.instances if i.death is None]
+        ends += [instance.channel.sender for instance in full]
+        if ends != self._waited_for:
+            self._waited_for = ends
+            self._wait_list = WaitList([end.pointer for end in ends])
+        return self._watcher.doorbell.wait(self._wait_list, timeout)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self._start_timeout
@@ -175,11 +187,13 @@ class Dispatcher:
             OptionError, ResourceError, PeerGoneError, ProtocolError, BridgeTimeoutError: as at first.
         """
         self.collect()
-        dead = [instance for instance in self.instances if instance.death is not None]
-        for instance in dead:
-            instance.close()
-            instance.start()
-        if dead:
+        anew = False
+        for instance in self.instances:
+            if instance.death is not None:
+                instance.close()
+                instance.start()
+                anew = True
+        if anew:
             self._wait_until_ready()
 
     def _hand_out(self, waiting: deque[Job]) -> list[Instance]:

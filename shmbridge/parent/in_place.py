@@ -66,18 +66,15 @@ class SegmentClaim(Pending):
     Dropped, or left as a context manager, without `send`, it is given up. Thread-safety: the pool's.
     """
 
-    def __init__(
-        self, dispatcher: Dispatcher, instance: Instance, name: str, rows: int, columns: int, claim: Claim
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, instance: Instance, name: str, claim: Claim) -> None:
         self.name = name
-        self.rows = rows
-        self.columns = columns
+        self.rows, self.columns = claim.shape
         self._dispatcher = dispatcher
         self._instance = instance
         self._claim: Optional[Claim] = claim
         self._channel = instance.channel
-        self.sequence = claim.sequence
-        instance.open_claims.add(self)
+        self._sequence = claim.sequence
+        instance.open_claims[claim.sequence] = name
         self._sent = False
         self._result: Optional[SegmentResult] = None
         self._error: Optional[ShmbridgeError] = None
@@ -91,7 +88,7 @@ class SegmentClaim(Pending):
         Raises:
             UsageError: the claim was sent or aborted.
         """
-        if self._claim is None or self._claim.matrix is None:
+        if self._claim is None:
             raise UsageError(f"segment {self.name!r} was already sent or given up")
         return self._claim.matrix
 
@@ -125,6 +122,7 @@ class SegmentClaim(Pending):
             # In this order: Ctrl-C may come as soon as it is sent.
             claim, self._claim = self._claim, None
             self._sent = True
+            self._forget()
             self._instance.send(claim, self)
             self._dispatcher.statistics.posteriors_bytes += 4 * self.rows * self.columns
         return self
@@ -158,7 +156,7 @@ class SegmentClaim(Pending):
             if self._claim is not None:
                 self._claim.abort()
                 self._claim = None
-                self._instance.open_claims.discard(self)
+                self._forget()
 
     def deliver(self, record: Record) -> None:
         """Keep the answer for `result`."""
@@ -169,6 +167,14 @@ class SegmentClaim(Pending):
         """Keep the error for `result`."""
         self._dispatcher.statistics.failed += 1
         self._error = error
+
+    def _forget(self) -> None:
+        """It is no open claim any more (of the child for which it was claimed)."""
+        if self._channel is self._instance.channel:
+            self._instance.open_claims.pop(self._sequence, None)
+
+    def __del__(self) -> None:
+        self._forget()
 
     def __enter__(self) -> SegmentClaim:
         return self

@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import os
-import weakref
 from typing import Optional
 
 import numpy as np
@@ -32,13 +31,11 @@ class Pending(abc.ABC):
 
     Attributes:
         name: the full segment name.
-        sequence: the number that the answer carries.
         rows, columns: the shape of the answer's matrix, where that is known beforehand; else 0.
         answer_kind: the kind of record that answers it.
     """
 
     name: str
-    sequence = 0
     rows = 0
     columns = 0
     answer_kind = lib.SHMB_ERROR_SIGNAL
@@ -65,7 +62,7 @@ class Instance:
         ready: the child has said hello.
         labels: the label dimension that Sprint has told, or None.
         death: why there is no child (any more), or None.
-        open_claims: what the user has claimed and neither sent nor given up.
+        open_claims: the names, by sequence number, of what the user has claimed and not sent or given up.
     """
 
     def __init__(self, options: Options, watcher: Watcher) -> None:
@@ -73,7 +70,7 @@ class Instance:
         self._watcher = watcher
         self._pending: dict[int, Pending] = {}  # by sequence number, oldest first
         self._next_sequence = 1
-        self.open_claims: weakref.WeakSet[Pending] = weakref.WeakSet()
+        self.open_claims: dict[int, str] = {}
         self.start()
 
     def start(self) -> None:
@@ -87,6 +84,7 @@ class Instance:
         self.labels: Optional[int] = None
         self.death: Optional[ShmbridgeError] = None
         self.open_claims.clear()
+        self._no_room: Optional[tuple[int, int]] = None  # for which answer, and how much was released then
         geometry = Geometry.for_ring_size(self._options.ring_size)
         shm_fd = create_object(geometry.total_size)
         try:
@@ -128,12 +126,10 @@ class Instance:
 
     def send(self, claim: Claim, pending: Pending) -> None:
         """Send what was claimed; `pending` gets the answer."""
-        pending.sequence = claim.sequence
         in_order = not self._pending or next(reversed(self._pending)) < claim.sequence
         self._pending[claim.sequence] = pending
         if not in_order:  # claimed earlier than what was sent before: Sprint sees it, and answers it, first
             self._pending = dict(sorted(self._pending.items()))
-        self.open_claims.discard(pending)
         try:
             claim.commit()
         except BaseException:  # such as Ctrl-C, which may come just before or just behind the commit itself
@@ -168,23 +164,24 @@ class Instance:
 
         Raises:
             UsageError: what was sent lies behind a claim that was not sent yet.
-            BufferError: the next answer finds no room, because the results of earlier ones are held.
+            BufferError: Sprint has told that it finds no room for its answer, and what is received is held.
         """
-        if not self._pending:
+        oldest = next(iter(self._pending), None)
+        if oldest is None:
             return
-        sequence, pending = next(iter(self._pending.items()))
-        for claim in self.open_claims:
-            if claim.sequence < sequence:
+        name = self._pending[oldest].name
+        for sequence, claimed in self.open_claims.items():
+            if sequence < oldest:
                 raise UsageError(
-                    f"segment {pending.name!r} waits behind {claim.name!r}, which was claimed earlier on the "
-                    "same child and is not sent yet: Sprint sees them in the order of their claims; send "
-                    "or abort that first"
+                    f"segment {name!r} waits behind {claimed!r}, which was claimed earlier on the same child "
+                    "and is not sent yet: Sprint sees them in the order of their claims; send or abort that"
                 )
-        if not self.channel.receiver.has_room_for_next(pending.rows, pending.columns):
+        receiver = self.channel.receiver
+        if self._no_room == (oldest, receiver.released) and receiver.used:
             raise BufferError(
-                f"Sprint has no room to answer for {pending.name!r}: {self.channel.receiver.used} of "
-                f"{self.channel.receiver.capacity} bytes are results that are still held; release them "
-                "and their arrays, or raise the option ring_size"
+                f"Sprint has no room to answer for {name!r}: {receiver.used} of {receiver.capacity} bytes of "
+                "the ring lie behind the oldest result that is still held; release the results and their "
+                "arrays, or raise the option ring_size"
             )
 
     def ask_to_exit(self) -> None:
@@ -231,6 +228,8 @@ class Instance:
             self.ready = True
         elif message["kind"] == "dimension":
             self.labels = message["labels"]
+        elif message["kind"] == "no_room":
+            self._no_room = (message["sequence"], message["released"])
         else:
             raise ProtocolError(f"Sprint sent {message['kind']!r}, which is not for it to send")
 

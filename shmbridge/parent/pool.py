@@ -13,7 +13,7 @@ from .._native import lib
 from ..errors import OptionError
 from ..ring import Array
 from .automata import AutomatonJob, combine
-from .batch import Batch, Job, SegmentJob, check_batch, check_shape, check_tags
+from .batch import Batch, Job, SegmentJob, check_batch, check_shape, check_tag, check_tags
 from .dispatcher import Dispatcher
 from .in_place import SegmentClaim
 from .options import Options
@@ -74,8 +74,8 @@ class SprintInstancePool:
 
         Returns:
             loss (batch,) float32, infinite for segments that Sprint discarded; error signal
-            (time,batch,label) float32, y_hat - y as Sprint gives it (its "error-signal": the gradient before
-            the softmax), zero beyond each length and for discarded segments.
+            (time,batch,label) float32, the gradient before the softmax (y - y_hat; Sprint's "error-signal"),
+            zero beyond each length and for discarded segments.
 
         Raises:
             BatchError: the arguments do not fit together, there is a NaN or a segment without frames.
@@ -91,9 +91,9 @@ class SprintInstancePool:
                 log_posteriors, seq_lengths, tags, out, labels
             )
             n_labels = posteriors.shape[2]
-            sender = self._dispatcher.instances[0].channel.sender
-            for name, length in zip(names, lengths):
-                sender.check_size(length, n_labels, len(name.encode()))
+            self._dispatcher.instances[0].channel.sender.check_size(
+                max(lengths, default=0), n_labels, max((len(name.encode()) for name in names), default=0)
+            )
             loss: Array = np.full(len(names), np.nan, np.float32)
             batch = Batch(self._dispatcher.statistics)
             jobs: list[Job] = [
@@ -145,18 +145,15 @@ class SprintInstancePool:
         """
         with self._dispatcher.lock:
             self._dispatcher.check_usable()
-            (name,) = check_tags([tag])
+            name = check_tag(tag)
             check_shape(name, frames, labels, self._known_labels())
             encoded = name.encode()
             self._dispatcher.start_dead_anew()
-            instance = min(
-                self._dispatcher.instances, key=lambda i: i.load + sum(c.rows for c in i.open_claims)
-            )
-            instance.channel.sender.check_size(frames, labels, len(encoded))
+            instance = self._dispatcher.least_loaded()
             while True:
                 claim = instance.try_claim(lib.SHMB_POSTERIORS, frames, labels, encoded)
                 if claim is not None:
-                    return SegmentClaim(self._dispatcher, instance, name, frames, labels, claim)
+                    return SegmentClaim(self._dispatcher, instance, name, claim)
                 if instance.collect():
                     continue
                 if instance.death is not None:
@@ -186,8 +183,10 @@ class SprintInstancePool:
 
     def _known_labels(self) -> Optional[int]:
         """The label dimension, as given, told by Sprint, or seen to work."""
-        told = (instance.labels for instance in self._dispatcher.instances)
-        return next((labels for labels in told if labels is not None), self._labels)
+        for instance in self._dispatcher.instances:
+            if instance.labels is not None:
+                return instance.labels
+        return self._labels
 
 
 class SprintSubprocessInstance(SprintInstancePool):

@@ -425,7 +425,7 @@ def test_a_claim_on_a_child_that_has_died_is_an_error_at_send_and_not_in_the_way
         (("c/s1", 3, 0), "3 frames x 0 labels"),
         (("c/s1", -1, 4), "-1 frames"),
         (("", 3, 4), "full segment name"),
-        ((7, 3, 4), "tags.0. is 7"),
+        ((7, 3, 4), "the tag is 7"),
         ((b"\xff", 3, 4), "not UTF-8"),
         (("c/\ud800", 3, 4), "not UTF-8"),
     ],

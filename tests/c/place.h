@@ -20,4 +20,9 @@ static inline shmb_memory *create_memory(uint64_t capacity) {
     return memory;
 }
 
+static inline int wait_for_news(shmb_doorbell *bell, shmb_ring_end **ends, size_t n_ends, int64_t spin_ns,
+                                int64_t timeout_ns) {
+    return shmb_spin(bell, ends, n_ends, spin_ns) == SHMB_OK ? SHMB_OK : shmb_sleep(bell, ends, n_ends, timeout_ns);
+}
+
 #endif

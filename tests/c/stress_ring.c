@@ -65,7 +65,7 @@ static int is_filled(const unsigned char *from, uint64_t length, uint64_t sequen
 static void wait_for(const char *what, shmb_doorbell *bell, shmb_ring_end *end, uint64_t *random) {
     /* Mostly without spinning: the sleep is what is hard to get right. */
     int64_t spin_ns = next_random(random) % 4 == 0 ? 5000 : 0;
-    int result = shmb_wait(bell, &end, 1, spin_ns, 20000000000);
+    int result = wait_for_news(bell, &end, 1, spin_ns, 20000000000);
     if (result == SHMB_TIMED_OUT) {
         fprintf(stderr, "a wake-up was lost: waited for %s\n", what);
         exit(1);
@@ -80,7 +80,6 @@ static void finish(const shmb_record *claim) {
         CHECK_EQUAL(shmb_ring_commit(producer, claim->position, claim->sequence % 3, (double)claim->sequence,
                                      ~claim->sequence),
                     SHMB_OK);
-    shmb_ring_unanchor(producer, claim->position, claim->matrix);
 }
 
 static void *produce(void *unused) {

@@ -10,12 +10,12 @@ import time
 import pytest
 from ring_peer import with_peer
 
-from shmbridge.doorbell import DEFAULT_SPIN_NS, WaitList
+from shmbridge.doorbell import DEFAULT_MAX_SPIN_NS, WaitList
 
 NOTHING = 0.02
 
 
-@pytest.mark.parametrize("spin_ns", [0, DEFAULT_SPIN_NS, 1_000_000])
+@pytest.mark.parametrize("spin_ns", [0, DEFAULT_MAX_SPIN_NS, 1_000_000])
 def test_a_wait_without_news_ends_with_its_time(ring, spin_ns):
     for end in ("consumer", "producer"):
         started = time.monotonic()
@@ -37,7 +37,7 @@ def test_a_wait_at_no_ring_at_all_ends_with_its_time_or_a_poke(ring):
     assert ring.consumer_bell.wait(nowhere, NOTHING) is True
 
 
-@pytest.mark.parametrize("spin_ns", [0, DEFAULT_SPIN_NS])
+@pytest.mark.parametrize("spin_ns", [0, DEFAULT_MAX_SPIN_NS])
 def test_a_poke_before_the_wait_is_not_lost_and_counts_once(ring, spin_ns):
     ring.consumer_bell.poke()
     assert ring.wait("consumer", 20.0, spin_ns) is True
@@ -161,7 +161,7 @@ def test_a_poke_from_another_process_wakes():
         assert partner.channel.wait(timeout=NOTHING) is False
 
 
-@pytest.mark.parametrize("spin_ns", [0, DEFAULT_SPIN_NS])
+@pytest.mark.parametrize("spin_ns", [0, DEFAULT_MAX_SPIN_NS])
 def test_ctrl_c_ends_a_wait_without_a_timeout_promptly(spin_ns):
     with with_peer("wait", 1, spin_ns) as (_, process):
         assert process.stdout.readline() == "waiting\n"

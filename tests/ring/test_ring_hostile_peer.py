@@ -370,20 +370,8 @@ print("alive")
 """
 
 
-ABORTS = pytest.mark.xfail(
-    reason="glibc aborts the process where sem_t's private flag, at byte 8, is neither 0 nor 128",
-    strict=False,  # other versions of glibc lay sem_t out differently
-)
-
-
-@pytest.mark.parametrize(
-    ("at", "garbage"),
-    [
-        pytest.param(at, garbage, marks=ABORTS if at == 8 and garbage != "00" else ())
-        for at in (0, 4, 8, 12, 16, 24, 32, 64)
-        for garbage in ("00", "ff", "01", "80", "7f")
-    ],
-)
+@pytest.mark.parametrize("at", [0, 4, 8, 12, 16, 24, 32, 64])
+@pytest.mark.parametrize("garbage", ["00", "ff", "01", "80", "7f"])
 def test_a_doorbell_that_was_overwritten_does_not_end_the_process(at, garbage):
     done = subprocess.run(
         [sys.executable, "-c", BELL, str(Path(__file__).parent), str(at), garbage * 4],

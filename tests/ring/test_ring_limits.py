@@ -110,28 +110,6 @@ def test_the_size_of_a_record_is_what_the_layout_says():
     assert size(lib.SHMB_UINT8, 1 << 32, 0, 0) == 0
 
 
-@pytest.mark.parametrize("held", range(0, 1024 + 1, 64))
-@pytest.mark.parametrize("offset", range(0, 1024, 128))
-@pytest.mark.parametrize("elements", [0, 16, 48, 112, 240])
-def test_has_room_for_next_foresees_what_the_producer_will_find(ring_of, held, offset, elements):
-    ring = ring_of(1024)
-    ring.place_at(offset)
-    if held:
-        if not ring.send(held):
-            assert ring.consumer.receive() is None
-            ring.must_send(held)
-        record = ring.receive(size=held)
-    foreseen = ring.consumer.has_room_for_next(1, elements)
-    claim = ring.producer.claim(lib.SHMB_POSTERIORS, 1, elements)
-    if claim is None:
-        assert ring.consumer.receive() is None  # passes the padding, if there is one
-        claim = ring.producer.claim(lib.SHMB_POSTERIORS, 1, elements)
-    assert foreseen == (claim is not None)
-    if held:
-        assert ring.consumer.used >= held
-        del record
-
-
 def test_used_counts_what_is_claimed_and_what_is_held(ring):
     assert (ring.producer.used, ring.consumer.used) == (0, 0)
     claim = ring.claim(256)
