@@ -1,0 +1,186 @@
+"""The exchange: posteriors to a child with a null criterion, and loss and error signal back.
+
+All peers of a size are alive at once and take turns in blocks, so that what else happens on the machine
+hits all alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any, Optional
+
+from .peers import Entry, Peer, PeerFailedError, Work
+from .percentiles import summarise
+from .progress import Progress
+
+_TIMEOUT = 120  # seconds for a start or a block, after which a peer is given up
+_MOST_TRIPS = 1000  # in a block
+_WARM_UP = 5  # round trips at the beginning of a block that are not counted
+_REASON_LENGTH = 500
+
+
+def measure(
+    sizes: Sequence[tuple[int, int]],
+    entries: Sequence[Entry],
+    rounds: int,
+    block_seconds: float,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Measure all peers at all sizes.
+
+    Args:
+        sizes: (time,label) of the matrices.
+        entries: the peers.
+        rounds: how often it is each peer's turn.
+        block_seconds: how long its turn lasts, where that is more than one round trip.
+        progress: is told.
+
+    Returns:
+        For each size: rows, columns, bytes, and for each peer percentiles in seconds, or why there are none.
+    """
+    progress.begin("exchange", len(sizes) * (len(entries) + rounds))
+    return [_measure_size(Work(*size), entries, rounds, block_seconds, progress) for size in sizes]
+
+
+def _measure_size(
+    work: Work, entries: Sequence[Entry], rounds: int, block_seconds: float, progress: Progress
+) -> dict[str, Any]:
+    title = f"{work.rows} x {work.columns}"
+    results: dict[str, dict[str, Any]] = {}
+    running: dict[Entry, _Running] = {}
+    with contextlib.ExitStack() as stack:
+        for entry in entries:
+            progress.advance(f"{title}: starting {entry.title}")
+            runner = _Running(entry, work, block_seconds)
+            stack.callback(runner.close)
+            reason = runner.start()
+            if reason is None:
+                running[entry] = runner
+            else:
+                results[entry.name] = {"unavailable": reason}
+        # What is there now stays: collections in the middle of a round trip need not look at it.
+        gc.collect()
+        gc.freeze()
+        stack.callback(gc.unfreeze)
+        for number in range(rounds):
+            progress.advance(f"{title}: round {number + 1} of {rounds}")
+            for entry in _rotated(list(running), number):
+                reason = running[entry].block()
+                if reason is not None:
+                    results[entry.name] = {"unavailable": reason}
+                    running.pop(entry).close()
+    for entry, runner in running.items():
+        results[entry.name] = summarise(runner.nanoseconds)
+    return {
+        "rows": work.rows,
+        "columns": work.columns,
+        "bytes": work.nbytes,
+        "results": {entry.name: results[entry.name] for entry in entries},
+    }
+
+
+class _Running:
+    """A peer while it runs, and its durations."""
+
+    def __init__(self, entry: Entry, work: Work, block_seconds: float) -> None:
+        self.nanoseconds: list[int] = []
+        self._entry = entry
+        self._work = work
+        self._block_ns = int(block_seconds * 1e9)
+        self._peer: Optional[Peer] = None
+        self._warm_up = 0
+        self._value = 0
+
+    def start(self) -> Optional[str]:
+        """Start it and warm it up. Returns why it cannot run."""
+        try:
+            with _deadline(_TIMEOUT):
+                peer = self._entry.load()(self._work)
+                peer.__enter__()
+                self._peer = peer
+                peer.begin_block()
+                # The first ones touch memory for the first time, and one may wait for the child to start.
+                usual = min(self._round_trip(peer) for _ in range(3))
+                peer.end_block()
+        except Exception as error:
+            self.close()
+            return _reason(error)
+        # Caches hold what the peer before had, and its child sleeps. Where only a few round trips fit into
+        # a block, that is no large part of them.
+        self._warm_up = _WARM_UP if usual * _WARM_UP < self._block_ns / 10 else 0
+        return None
+
+    def block(self) -> Optional[str]:
+        """Take its turn. Returns why it could not."""
+        peer = self._peer
+        if peer is None:
+            return "it has not been started"
+        try:
+            with _deadline(_TIMEOUT):
+                peer.begin_block()
+                for _ in range(self._warm_up):
+                    self._round_trip(peer)
+                end = time.perf_counter_ns() + self._block_ns
+                for _ in range(_MOST_TRIPS):
+                    self.nanoseconds.append(self._round_trip(peer))
+                    if time.perf_counter_ns() >= end:
+                        break
+                peer.end_block()
+        except Exception as error:
+            return _reason(error)
+        return None
+
+    def close(self) -> None:
+        """End it. May be called again."""
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            with contextlib.suppress(Exception):  # a peer that does not end well has its figures all the same
+                peer.__exit__(None, None, None)
+
+    def _round_trip(self, peer: Peer) -> int:
+        """One, with a value of its own. Returns its duration in nanoseconds."""
+        self._value = self._value % 1000 + 1
+        start = time.perf_counter_ns()
+        came_back = peer.round_trip(float(self._value))
+        duration = time.perf_counter_ns() - start
+        if came_back != self._value:
+            raise PeerFailedError(f"{came_back} came back where {self._value} was sent")
+        return duration
+
+
+def _rotated(entries: list[Entry], number: int) -> list[Entry]:
+    """Another one begins each round, so that none always comes after the same."""
+    start = number % max(1, len(entries))
+    return entries[start:] + entries[:start]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed"
+    kind = "" if isinstance(error, PeerFailedError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())[:_REASON_LENGTH]
+
+
+@contextlib.contextmanager
+def _deadline(seconds: int) -> Iterator[None]:
+    """Raise PeerFailedError in here when the time is up: a peer that hangs is a result as well."""
+
+    def ring(_number: int, _frame: Optional[FrameType]) -> None:
+        raise PeerFailedError(f"no answer within {seconds} seconds")
+
+    if threading.current_thread() is not threading.main_thread():  # signals are for that one alone
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
