@@ -43,7 +43,7 @@ def run(python: str, version: str, numpy: str, arguments: list[str]) -> bool:
         [
             str(venv / "bin" / "pytest"),
             *("-c", str(ROOT / "pyproject.toml"), str(ROOT / "tests")),
-            f"--ignore={ROOT / 'tests' / 'benchmarks'}",  # they have one numpy and an environment of their own
+            f"--ignore={ROOT / 'tests' / 'benchmarks'}",  # they have an environment of their own
             *arguments,
         ],
     ]
