@@ -46,7 +46,8 @@ class Options:
         labels: the label dimension of the posteriors, if known beforehand: others are refused at once.
         start_timeout: seconds until a starting child has to say hello.
         exit_timeout: seconds until a child that was asked to exit is killed.
-        env: the environment of the children; None: that of this process.
+        env: the environment of the children; None: that of this process. Two settings of glibc's malloc are
+            added where they are not set (see docs/architecture.md).
     """
 
     sprint_exec_path: Union[str, Sequence[str]]

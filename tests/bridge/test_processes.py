@@ -460,3 +460,14 @@ def test_what_sprint_has_started_holds_nothing_up_when_sprint_is_gone(bench: Any
     except ProcessLookupError:
         pass
     bench.wait_gone([helper])
+
+
+def test_sprint_is_told_to_keep_its_memory_unless_the_user_says_otherwise(bench: Any) -> None:
+    settings = {"MALLOC_MMAP_THRESHOLD_": "1234567", "MALLOC_TRIM_THRESHOLD_": ""}
+    plain = {key: value for key, value in bench.env.items() if key not in settings}
+    for env, expected in ((plain, {"4294967296", "17179869184"}), ({**plain, **settings}, {"1234567", ""})):
+        with bench.pool("loop", env=env):
+            (pid,) = bench.sprint_pids()
+            with open(f"/proc/{pid}/environ", encoding="utf-8") as file:
+                found = dict(item.split("=", 1) for item in file.read().split("\0") if item)
+            assert {found[key] for key in settings} == expected
