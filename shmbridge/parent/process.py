@@ -24,7 +24,7 @@ _sprint_log = logging.getLogger("shmbridge.sprint")
 _KEPT_LINES = 30  # of output, for the error that reports a death
 _MAX_LINE = 4096  # bytes; what has no line end is cut there
 _READ_SIZE = 65536
-# glibc gives Sprint's big matrices back to the kernel after each segment, and the next one pays for their pages
+# glibc gives Sprint's big matrices back to the kernel after each segment, and the next pays for their pages
 # again: CTC on 1000 x 12000 takes 0.34 s with these and 0.40 s without. What the user sets wins.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 # Where sprint_entry.py lies, both in a checkout and installed.
