@@ -18,6 +18,7 @@ typedef struct {
     uint64_t rows;
     uint64_t columns;
     int is_double;
+    int look; /* for NaN */
     int64_t nan; /* result: index of the first NaN, or -1 */
 } copy_job;
 
@@ -40,7 +41,11 @@ int64_t shmb_find_nan(const float *values, uint64_t count) {
     return -1;
 }
 
-static int64_t copy_contiguous(float *target, const unsigned char *source, uint64_t count) {
+static int64_t copy_contiguous(float *target, const unsigned char *source, uint64_t count, int look) {
+    if (!look) {
+        memcpy(target, source, count * sizeof(float));
+        return -1;
+    }
     for (uint64_t start = 0; start < count; start += BLOCK) {
         size_t length = (size_t)(count - start < BLOCK ? count - start : BLOCK);
         memcpy(target + start, source + start * sizeof(float), length * sizeof(float));
@@ -75,13 +80,14 @@ static void run(copy_job *job) {
     int contiguous = !job->is_double && job->column_stride == (int64_t)sizeof(float);
     job->nan = -1;
     if (contiguous && job->row_stride == row_bytes && job->target_stride == row_bytes) {
-        job->nan = copy_contiguous((float *)(void *)job->target, job->source, job->rows * job->columns);
+        job->nan = copy_contiguous((float *)(void *)job->target, job->source, job->rows * job->columns,
+                                   job->look);
         return;
     }
     for (uint64_t row = 0; row < job->rows; row++) {
         const unsigned char *from = job->source + (int64_t)row * job->row_stride;
         float *to = (float *)(void *)(job->target + (int64_t)row * job->target_stride);
-        int64_t nan = contiguous ? copy_contiguous(to, from, job->columns)
+        int64_t nan = contiguous ? copy_contiguous(to, from, job->columns, job->look)
                                  : copy_strided(to, from, job->is_double, job->columns, job->column_stride);
         if (nan >= 0) {
             job->nan = (int64_t)(row * job->columns) + nan;
@@ -96,7 +102,7 @@ static void *run_in_thread(void *job) {
 }
 
 int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint32_t dtype, uint64_t rows,
-                  uint64_t columns, int64_t row_stride, int64_t column_stride, int two_threads) {
+                  uint64_t columns, int64_t row_stride, int64_t column_stride, int look, int two_threads) {
     copy_job first = {
         .target = (unsigned char *)target,
         .source = source,
@@ -106,6 +112,7 @@ int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint
         .rows = rows,
         .columns = columns,
         .is_double = dtype == SHMB_FLOAT64,
+        .look = look,
     };
     copy_job second = first;
     uint64_t half = rows / 2;

@@ -96,7 +96,7 @@ uint64_t shmb_ring_released(shmb_ring_end *end);
 uint64_t shmb_ring_used(shmb_ring_end *end);
 
 int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint32_t dtype, uint64_t rows,
-                  uint64_t columns, int64_t row_stride, int64_t column_stride, int two_threads);
+                  uint64_t columns, int64_t row_stride, int64_t column_stride, int look, int two_threads);
 int64_t shmb_find_nan(const float *values, uint64_t count);
 
 const void *shmb_landing_handler(const void *default_handler);

@@ -27,8 +27,6 @@ typedef struct {
     uint32_t columns;
 } record_header;
 
-enum { RESTART_ROOM = 4 }; /* records of the same size that fit before the padding of a restart */
-
 _Static_assert(sizeof(record_header) == SHMB_HEADER_SIZE, "the header is one cache line");
 
 /* A stretch of the ring that this end has claimed or received and not finished with. */
@@ -320,9 +318,9 @@ static int claim(shmb_ring_end *end, shmb_record *record, const char *name) {
     uint64_t used = end->spans.count ? next - span_at(&end->spans, 0)->start : 0;
     uint64_t offset = next % end->capacity;
     uint64_t to_end = end->capacity - offset;
-    /* An empty ring starts again at its beginning, so that small work stays in cache. The padding takes the rest
-     * of the ring until the consumer passes it; what lies before it is to hold some more records. */
-    int restart = used == 0 && offset != 0 && size <= offset / RESTART_ROOM;
+    /* An empty ring starts again at its beginning, so that small work stays in cache. Until the consumer has
+     * passed the padding, which it does when it takes this record, there is little room for another. */
+    int restart = used == 0 && offset != 0 && size <= offset;
     if (restart || size > to_end) {
         if (used + to_end > end->capacity)
             return no_room(end);

@@ -195,10 +195,10 @@ int shmb_landing_stop(void);
 
 /* Copies a strided rows x columns matrix of float32 or float64 into float32 rows. Strides are in bytes and may
  * be negative; those of the target are of its rows, whose elements are contiguous. Large matrices are shared with a
- * second thread, if wanted. Returns -1, or the index (row * columns + column) of the first NaN; the copy is then
- * not complete. */
+ * second thread, if wanted. Returns -1, or where it is to look for NaN, the index (row * columns + column) of the
+ * first; the copy is then not complete. */
 int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint32_t dtype, uint64_t rows,
-                  uint64_t columns, int64_t row_stride, int64_t column_stride, int two_threads);
+                  uint64_t columns, int64_t row_stride, int64_t column_stride, int look, int two_threads);
 /* The index of the first NaN, or -1. */
 int64_t shmb_find_nan(const float *values, uint64_t count);
 

@@ -91,6 +91,7 @@ class Lib:
         columns: int,
         row_stride: int,
         column_stride: int,
+        look: int,
         two_threads: int,
     ) -> int: ...
     def shmb_find_nan(self, values: Any, count: int) -> int: ...
