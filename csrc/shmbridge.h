@@ -128,7 +128,7 @@ void shmb_doorbell_free(shmb_doorbell *doorbell);
 void shmb_doorbell_ring(shmb_doorbell *doorbell);
 /* Wakes the waiter, or lets the next wait return at once: for news from anywhere else. */
 void shmb_doorbell_poke(shmb_doorbell *doorbell);
-/* The waiter's steps; use shmb_wait. take_token: whether somebody rang or poked. announce: whether a sleeper is
+/* The steps of shmb_spin and shmb_sleep. take_token: whether somebody rang or poked. announce: whether a sleeper is
  * to be woken. sleep: until a token comes (SHMB_OK), the monotonic deadline (never, if negative; SHMB_TIMED_OUT) or
  * a signal (SHMB_INTERRUPTED). */
 shmb_waits *shmb_doorbell_waits(shmb_doorbell *doorbell);
