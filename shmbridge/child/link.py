@@ -7,6 +7,7 @@ import os
 import platform
 import select
 import threading
+import time
 from collections.abc import Mapping
 from typing import Optional
 
@@ -24,6 +25,7 @@ from .landing import Landing
 from .output import report, warn
 
 _READ_SIZE = 65536
+_GRACE = 0.5  # seconds for Sprint to end in its own way when the parent is gone
 
 
 class ParentLink:
@@ -163,39 +165,55 @@ class ParentLink:
 
     def _watch(self) -> None:
         """Until the end: block on the pipe and on the parent's life, and wake the main thread."""
+        parent_is_gone = True
+        try:
+            parent_is_gone = self._watch_until_end()
+        except (OSError, ProtocolError) as error:
+            _try_to_warn(f"lost the control pipe: {error}; ending")
+        finally:
+            self.ended = True
+            self.channel.doorbell.poke()
+        if parent_is_gone:
+            # Sprint ends by itself when its main thread next comes to us. That may be never: it may compute
+            # for long, or hang. Nobody waits for it, and it holds memory and a core of somebody's cluster.
+            time.sleep(_GRACE)
+            os._exit(1)
+
+    def _watch_until_end(self) -> bool:
+        """Returns whether the end is the parent's; not, where it asked to exit, or this side closes."""
         poll = select.poll()
         poll.register(self._p2c_fd, select.POLLIN)
         poll.register(self._stop_read, select.POLLIN)
         if self._parent_pidfd is not None:
             # The pipe alone would not tell: a fork of the parent may hold its other end open.
             poll.register(self._parent_pidfd, select.POLLIN)
-        try:
-            while not self.ended:
-                ready = {descriptor for descriptor, _ in poll.poll()}
-                if self._stop_read in ready:
-                    return
-                if self._parent_pidfd in ready:
-                    warn("the parent process ended; ending")
-                    return
-                if self._p2c_fd in ready and not self._read_messages():
-                    return
-        except (OSError, ProtocolError) as error:
-            warn(f"lost the control pipe: {error}; ending")
-        finally:
-            self.ended = True
-            self.channel.doorbell.poke()
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if self._stop_read in ready:
+                return False
+            if self._p2c_fd in ready:
+                data = os.read(self._p2c_fd, _READ_SIZE)
+                if not data:
+                    _try_to_warn("the parent closed the control pipe; ending")
+                    return True
+                if self._is_exit(data):
+                    report("the parent asks to exit")
+                    return False
+            elif self._parent_pidfd in ready:
+                _try_to_warn("the parent process ended; ending")
+                return True
 
-    def _read_messages(self) -> bool:
-        data = os.read(self._p2c_fd, _READ_SIZE)
-        if not data:
-            warn("the parent closed the control pipe; ending")
-            return False
+    def _is_exit(self, data: bytes) -> bool:
         for message in self._decoder.feed(data):
             if message["kind"] == "exit":
-                report("the parent asks to exit")
-                return False
+                return True
             raise ProtocolError(f"the parent sent {message['kind']!r}, which is not for it to send")
-        return True
+        return False
+
+
+def _try_to_warn(text: str) -> None:
+    with contextlib.suppress(OSError):  # who read Sprint's output is gone as well
+        warn(text)
 
 
 def _check_open(name: str, descriptor: Optional[int]) -> None:

@@ -191,6 +191,31 @@ def test_the_trainers_sudden_death_ends_the_children_while_a_fork_of_it_lives_on
         bench.wait_gone([fork])
 
 
+def test_when_the_trainer_is_killed_a_sprint_that_hangs_in_its_criterion_ends_too(bench: Any) -> None:
+    hangs = bench.path / "hangs"
+    sprint = f"""
+    def hanging(command, **arguments):
+        if command == "calculate_criterion":
+            open({str(hangs)!r}, "w").close()
+            threading.Event().wait()
+        return callback(command, **arguments)
+
+    control = init(callback=hanging)
+    control.run_control_loop(callback=hanging)
+    """
+    body = """
+    pool = shmbridge.SprintInstancePool(**OPTIONS)
+    pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
+    """
+    with bench.trainer(body, bench.hand(sprint)) as trainer:
+        bench.wait_until(hangs.exists, "Sprint hangs")
+        pids = bench.sprint_pids()
+        assert len(pids) == 1
+        trainer.kill()
+        trainer.wait()
+        bench.wait_gone(pids)
+
+
 def test_a_fork_may_have_a_pool_of_its_own(bench: Any) -> None:
     with bench.pool("loop") as pool:
 
