@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import select
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ class ParentLink:
             protocol=protocol.PROTOCOL_VERSION,
             abi=lib.SHMB_ABI,
             pid=os.getpid(),
-            python=platform.python_version(),
+            python=".".join(str(part) for part in sys.version_info[:3]),
             numpy=np.__version__,
             sprint_version=sprint_version,
         )
