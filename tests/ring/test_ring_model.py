@@ -238,7 +238,9 @@ class RingMachine(RuleBasedStateMachine):
             elif item.state == OPEN:
                 self.check(item, item.claim.matrix)
             for array in item.arrays:
-                if isinstance(array, np.ndarray) and array.shape == item.shape:
+                # Not the transposed, which of a square matrix has the same shape.
+                whole = isinstance(array, np.ndarray) and array.shape == item.shape
+                if whole and array.flags.c_contiguous:
                     self.check(item, array)
 
     @precondition(lambda self: hasattr(self, "ring"))
