@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
@@ -18,15 +19,13 @@ from .statistics import Statistics
 class Job(Pending):
     """One thing to be sent to whichever child is free, and its answer."""
 
-    answered = False
-
+    @abc.abstractmethod
     def start(self, instance: Instance) -> bool:
         """Send it to this child. False: there is no room in its ring now.
 
         Raises:
             UsageError: it cannot be sent at all.
         """
-        raise NotImplementedError
 
 
 class Batch:
