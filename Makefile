@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 NATIVE := setup.py pyproject.toml $(wildcard csrc/*)
 C_FLAGS := -std=c11 -O2 -Wall -Wextra -Werror -fsyntax-only
+# Where the headers of Python and numpy are.
+INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())
 
 .PHONY: help demo test test-all check bench clean
 
@@ -32,7 +34,7 @@ check: .venv/with-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(CC) $(C_FLAGS) csrc/*.c
+	$(CC) $(C_FLAGS) $$($(BIN)/python -c "$(INCLUDES)") csrc/*.c
 
 test-all:
 	$(PYTHON) tests/run_all_pythons.py $(ARGS)

@@ -9,6 +9,15 @@ enum {
     PARALLEL_FROM = 4 * 1024 * 1024, /* floats; below this, a second thread costs more than it saves */
 };
 
+/* Compiled for newer processors as well; which one runs is chosen when the library is loaded. Sanitizers and other
+ * compilers do not go along with that. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
+
 typedef struct {
     unsigned char *target;
     const unsigned char *source;
@@ -17,12 +26,12 @@ typedef struct {
     int64_t column_stride;
     uint64_t rows;
     uint64_t columns;
-    int is_double;
+    uint32_t dtype;
     int look; /* for NaN */
     int64_t nan; /* result: index of the first NaN, or -1 */
 } copy_job;
 
-static int any_nan(const float *values, size_t count) {
+WIDE static int any_nan(const float *values, size_t count) {
     int found = 0;
     for (size_t i = 0; i < count; i++)
         found |= values[i] != values[i];
@@ -55,29 +64,70 @@ static int64_t copy_contiguous(float *target, const unsigned char *source, uint6
     return -1;
 }
 
-static int64_t copy_strided(float *target, const unsigned char *source, int is_double, uint64_t count,
-                            int64_t stride) {
-    int found = 0;
-    if (is_double)
-        for (uint64_t i = 0; i < count; i++) {
-            double value;
-            memcpy(&value, source + (int64_t)i * stride, sizeof value);
-            target[i] = (float)value;
-            found |= value != value;
-        }
-    else
-        for (uint64_t i = 0; i < count; i++) {
-            float value;
-            memcpy(&value, source + (int64_t)i * stride, sizeof value);
-            target[i] = value;
-            found |= value != value;
-        }
-    return found ? shmb_find_nan(target, count) : -1;
+static float from_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* The upper half of a float32. */
+static float from_bfloat16(uint16_t bits) {
+    return from_bits((uint32_t)bits << 16);
+}
+
+/* 5 bits of exponent, biased by 15, and 10 of fraction. In the place of a float32's, whose bias is 127, they stand
+ * for 2^-112 of the value, denormal numbers too; what was infinite or NaN is to be so again. */
+static float from_float16(uint16_t bits) {
+    float magnitude = from_bits((uint32_t)(bits & 0x7fff) << 13) * 0x1p112f;
+    uint32_t wide;
+    memcpy(&wide, &magnitude, sizeof wide);
+    wide |= magnitude >= 0x1p16f ? 0x7f800000u : 0;
+    return from_bits(wide | (uint32_t)(bits & 0x8000) << 16);
+}
+
+/* One loop for each dtype and, so that it is done many at a time, another where the elements are contiguous. */
+#define CONVERT(name, type, convert)                                                                     \
+    WIDE static void name(float *target, const unsigned char *source, uint64_t count, int64_t stride) { \
+        type value;                                                                                      \
+        if (stride == (int64_t)sizeof value)                                                             \
+            for (uint64_t i = 0; i < count; i++) {                                                       \
+                memcpy(&value, source + i * sizeof value, sizeof value);                                 \
+                target[i] = convert(value);                                                              \
+            }                                                                                            \
+        else                                                                                             \
+            for (uint64_t i = 0; i < count; i++) {                                                       \
+                memcpy(&value, source + (int64_t)i * stride, sizeof value);                              \
+                target[i] = convert(value);                                                              \
+            }                                                                                            \
+    }
+
+CONVERT(convert_float32, float, (float))
+CONVERT(convert_float64, double, (float))
+CONVERT(convert_float16, uint16_t, from_float16)
+CONVERT(convert_bfloat16, uint16_t, from_bfloat16)
+
+static int64_t copy_converted(float *target, const unsigned char *source, uint32_t dtype, uint64_t count,
+                              int64_t stride, int look) {
+    for (uint64_t start = 0; start < count; start += BLOCK) {
+        uint64_t length = count - start < BLOCK ? count - start : BLOCK;
+        const unsigned char *from = source + (int64_t)start * stride;
+        if (dtype == SHMB_FLOAT32)
+            convert_float32(target + start, from, length, stride);
+        else if (dtype == SHMB_FLOAT64)
+            convert_float64(target + start, from, length, stride);
+        else if (dtype == SHMB_FLOAT16)
+            convert_float16(target + start, from, length, stride);
+        else
+            convert_bfloat16(target + start, from, length, stride);
+        if (look && any_nan(target + start, length))
+            return (int64_t)start + shmb_find_nan(target + start, length);
+    }
+    return -1;
 }
 
 static void run(copy_job *job) {
     int64_t row_bytes = (int64_t)(job->columns * sizeof(float));
-    int contiguous = !job->is_double && job->column_stride == (int64_t)sizeof(float);
+    int contiguous = job->dtype == SHMB_FLOAT32 && job->column_stride == (int64_t)sizeof(float);
     job->nan = -1;
     if (contiguous && job->row_stride == row_bytes && job->target_stride == row_bytes) {
         job->nan = copy_contiguous((float *)(void *)job->target, job->source, job->rows * job->columns,
@@ -88,7 +138,7 @@ static void run(copy_job *job) {
         const unsigned char *from = job->source + (int64_t)row * job->row_stride;
         float *to = (float *)(void *)(job->target + (int64_t)row * job->target_stride);
         int64_t nan = contiguous ? copy_contiguous(to, from, job->columns, job->look)
-                                 : copy_strided(to, from, job->is_double, job->columns, job->column_stride);
+                                 : copy_converted(to, from, job->dtype, job->columns, job->column_stride, job->look);
         if (nan >= 0) {
             job->nan = (int64_t)(row * job->columns) + nan;
             return;
@@ -111,7 +161,7 @@ int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint
         .column_stride = column_stride,
         .rows = rows,
         .columns = columns,
-        .is_double = dtype == SHMB_FLOAT64,
+        .dtype = dtype,
         .look = look,
     };
     copy_job second = first;

@@ -38,22 +38,14 @@ enum shmb_status {
     SHMB_FAILED = 2,
 };
 
-enum shmb_dtype { SHMB_FLOAT32 = 1, SHMB_UINT32 = 2, SHMB_UINT8 = 3, SHMB_FLOAT64 = 4 };
-
-typedef struct {
-    uint64_t position;
-    uint64_t sequence;
-    double loss;
-    uint64_t states;
-    uint32_t kind;
-    uint32_t status;
-    uint32_t dtype;
-    uint32_t name_length;
-    uint32_t rows;
-    uint32_t columns;
-    char *name;
-    void *matrix;
-} shmb_record;
+enum shmb_dtype {
+    SHMB_FLOAT32 = 1,
+    SHMB_UINT32 = 2,
+    SHMB_UINT8 = 3,
+    SHMB_FLOAT64 = 4,
+    SHMB_FLOAT16 = 5,
+    SHMB_BFLOAT16 = 6,
+};
 
 typedef struct shmb_memory shmb_memory;
 typedef struct shmb_doorbell shmb_doorbell;
@@ -65,8 +57,6 @@ void shmb_memory_free(shmb_memory *memory);
 shmb_doorbell *shmb_doorbell_open(shmb_memory *memory, uint64_t offset, int create);
 void shmb_doorbell_free(shmb_doorbell *doorbell);
 
-void shmb_doorbell_ring(shmb_doorbell *doorbell);
-
 void shmb_doorbell_poke(shmb_doorbell *doorbell);
 
 int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns);
@@ -74,7 +64,6 @@ int shmb_sleep(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int
 
 shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint64_t data_offset,
                               uint64_t capacity, int role, shmb_doorbell *peer_doorbell);
-void shmb_ring_free(shmb_ring_end *end);
 
 void shmb_ring_disown(shmb_ring_end *end);
 
@@ -82,23 +71,5 @@ const char *shmb_ring_problem(shmb_ring_end *end, uint64_t *value, uint64_t *lim
 
 uint64_t shmb_record_size(uint32_t dtype, uint64_t rows, uint64_t columns, uint64_t name_length);
 
-int shmb_ring_claim(shmb_ring_end *end, shmb_record *record, const char *name);
-int shmb_ring_commit(shmb_ring_end *end, uint64_t position, uint32_t status, double loss, uint64_t states);
-int shmb_ring_abort(shmb_ring_end *end, uint64_t position);
-
-int shmb_ring_anchor(shmb_ring_end *end, uint64_t position);
-void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix);
-
-int shmb_ring_receive(shmb_ring_end *end, shmb_record *record);
-void shmb_ring_release(shmb_ring_end *end, uint64_t position, void *matrix);
-
 uint64_t shmb_ring_released(shmb_ring_end *end);
 uint64_t shmb_ring_used(shmb_ring_end *end);
-
-int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint32_t dtype, uint64_t rows,
-                  uint64_t columns, int64_t row_stride, int64_t column_stride, int look, int two_threads);
-int64_t shmb_find_nan(const float *values, uint64_t count);
-
-const void *shmb_landing_handler(const void *default_handler);
-void shmb_landing_expect(shmb_ring_end *end, uint64_t position, void *matrix, uint64_t size);
-int shmb_landing_stop(void);

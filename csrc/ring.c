@@ -33,6 +33,8 @@ _Static_assert(sizeof(record_header) == SHMB_HEADER_SIZE, "the header is one cac
 typedef struct {
     uint64_t start;
     uint64_t size;
+    uint64_t sequence;
+    uint32_t name_length;
     uint32_t finished; /* producer: committed or aborted; consumer: released */
     uint32_t anchors;  /* producer: how many arrays view it */
 } span;
@@ -350,7 +352,8 @@ static int claim(shmb_ring_end *end, shmb_record *record, const char *name) {
     memcpy(end->data + next % end->capacity, &header, sizeof header);
     if (record->name_length > 0)
         memcpy(record->name, name, record->name_length);
-    push_span(&end->spans, (span){.start = next, .size = size});
+    push_span(&end->spans, (span){
+        .start = next, .size = size, .sequence = record->sequence, .name_length = record->name_length});
     set(&end->next, next + size);
     return SHMB_OK;
 }
@@ -391,6 +394,23 @@ int shmb_ring_abort(shmb_ring_end *end, uint64_t position) {
     item->finished = 1;
     publish(end, finished_position(end));
     return leave(end, SHMB_OK);
+}
+
+int shmb_ring_oldest_open(shmb_ring_end *end, shmb_record *record) {
+    if (!enter(end))
+        return 0;
+    size_t index = 0;
+    while (index < end->spans.count && span_at(&end->spans, index)->finished)
+        index++;
+    int found = index < end->spans.count;
+    if (found) {
+        const span *item = span_at(&end->spans, index);
+        record->sequence = item->sequence;
+        record->name_length = item->name_length;
+        record->name = (char *)end->data + item->start % end->capacity + SHMB_HEADER_SIZE;
+    }
+    leave(end, SHMB_OK);
+    return found;
 }
 
 int shmb_ring_anchor(shmb_ring_end *end, uint64_t position) {

@@ -80,7 +80,15 @@ enum shmb_status {
     SHMB_FAILED = 2,  /* the child's Python raised; the matrix is the report, JSON as uint8 */
 };
 
-enum shmb_dtype { SHMB_FLOAT32 = 1, SHMB_UINT32 = 2, SHMB_UINT8 = 3, SHMB_FLOAT64 = 4 };
+/* Of records: the first three. Of what shmb_copy takes: the floats. */
+enum shmb_dtype {
+    SHMB_FLOAT32 = 1,
+    SHMB_UINT32 = 2,
+    SHMB_UINT8 = 3,
+    SHMB_FLOAT64 = 4,
+    SHMB_FLOAT16 = 5,
+    SHMB_BFLOAT16 = 6,
+};
 
 /* A record as one process sees it. */
 typedef struct {
@@ -157,6 +165,8 @@ uint64_t shmb_record_size(uint32_t dtype, uint64_t rows, uint64_t columns, uint6
 int shmb_ring_claim(shmb_ring_end *end, shmb_record *record, const char *name);
 int shmb_ring_commit(shmb_ring_end *end, uint64_t position, uint32_t status, double loss, uint64_t states);
 int shmb_ring_abort(shmb_ring_end *end, uint64_t position);
+/* The oldest claim that is neither committed nor aborted: whether there is one, its sequence number and name. */
+int shmb_ring_oldest_open(shmb_ring_end *end, shmb_record *record);
 /* An array views the claim, or no longer does: the space of an anchored claim is not used again, even when it
  * was aborted, or committed and released. The last argument of unanchor is ignored: it lets cffi call
  * this as the destructor of the matrix. */
@@ -193,7 +203,7 @@ int shmb_landing_stop(void);
 
 /* --- copy.c */
 
-/* Copies a strided rows x columns matrix of float32 or float64 into float32 rows. Strides are in bytes and may
+/* Copies a strided rows x columns matrix of any float dtype into float32 rows. Strides are in bytes and may
  * be negative; those of the target are of its rows, whose elements are contiguous. Large matrices are shared with a
  * second thread, if wanted. Returns -1, or where it is to look for NaN, the index (row * columns + column) of the
  * first; the copy is then not complete. */

@@ -25,8 +25,8 @@ class Channel:
         self.receiver = receiver
         self.doorbell = doorbell
         self._wait_lists = {
-            False: WaitList([receiver.pointer]),
-            True: WaitList([receiver.pointer, sender.pointer]),
+            False: WaitList([receiver]),
+            True: WaitList([receiver, sender]),
         }
 
     @classmethod

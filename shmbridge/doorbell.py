@@ -65,5 +65,5 @@ class WaitList:
 
     def __init__(self, ends: Sequence[Any]) -> None:
         self._ends = list(ends)  # keeps them alive: the C array holds bare pointers
-        self.pointer: Any = ffi.new("shmb_ring_end *[]", self._ends)
+        self.pointer: Any = ffi.new("shmb_ring_end *[]", [end.pointer for end in self._ends])
         self.length = len(self._ends)

@@ -14,11 +14,11 @@ from .. import protocol
 from ..errors import BatchError, OptionError, ProtocolError, UsageError
 from ..ring import Array
 from . import criterion
-from .criterion import Callback, SprintCallback
+from .criterion import Callback
 from .inbox import Inbox
 from .link import ParentLink
 from .output import Verbosity, detail, report, warn
-from .request import AutomatonRequest, LocalSegment, SegmentRequest
+from .request import AutomatonRequest, LocalSegment, Request, SegmentRequest
 
 _NEEDED_BY = "shmbridge's side of Sprint"
 
@@ -87,6 +87,7 @@ class PythonControl:
     Attributes:
         instance: the one of this process, or None.
         callback: Sprint's callback, where it gave one.
+        asking_sprint: Sprint is answering its callback just now, on our behalf.
         current: the segment that Sprint works on, or None.
     """
 
@@ -97,7 +98,8 @@ class PythonControl:
         self, c2p_fd: int, p2c_fd: int, config: Mapping[str, str], version_number: Optional[int]
     ) -> None:
         self.link = ParentLink(c2p_fd, p2c_fd, config, version_number)
-        self.callback: Optional[SprintCallback] = None
+        self.callback: Optional[Callback] = None
+        self.asking_sprint = False
         self.current: Optional[SegmentRequest] = None
         self._inbox = Inbox(self.link)
         self._labels: Optional[int] = None
@@ -128,7 +130,7 @@ class PythonControl:
         if cls.instance is None:
             cls.instance = cls(c2p_fd, p2c_fd, config, version_number)
         if callback is not None:
-            cls.instance.callback = SprintCallback(callback)
+            cls.instance.callback = callback
         return cls.instance
 
     def close(self) -> None:
@@ -174,11 +176,9 @@ class PythonControl:
         segment = self._segment_of(name, "process_segment")
         detail(f"process_segment {name!r}")
         segment.notified = True
-        try:
+        with _Asking(self, segment) as callback:
             text = orthography.decode("utf-8") if isinstance(orthography, bytes) else orthography
-            criterion.compute(self._sprint_callback(), segment, orthography=text, alignment=alignment)
-        except Exception as error:  # the parent gets it; Sprint goes on with the next segment
-            segment.fail(error)
+            criterion.compute(callback, segment, orthography=text, alignment=alignment)
 
     # --- a trainer with PythonControl and a Python layer
 
@@ -266,10 +266,6 @@ class PythonControl:
             self._finish(request)
             self.current = None
 
-    def is_asking_sprint(self) -> bool:
-        """Whether Sprint is answering its callback just now, on our behalf."""
-        return self.callback is not None and self.callback.busy
-
     # --- the control loop, in which Sprint does nothing but answer its callback
 
     def run_control_loop(self, callback: Callback, **_kwargs: Any) -> None:
@@ -279,7 +275,7 @@ class PythonControl:
             callback: Sprint's (or `own_threaded_callback`).
         """
         report(f"run_control_loop: {callback('version')}")
-        self.callback = SprintCallback(callback)
+        self.callback = callback
         self.check_control_loop_running()
         self._serving_thread = threading.get_ident()
         while self.handle_next():
@@ -293,12 +289,9 @@ class PythonControl:
         if isinstance(request, AutomatonRequest):
             self._export_automaton(request)
             return True
-        try:
-            callback = self._sprint_callback()
+        with _Asking(self, request) as callback:
             orthography = callback("get_orthography_by_segment_name", segment_name=request.name)
             criterion.compute(callback, request, orthography=orthography)
-        except Exception as error:  # the parent gets it; Sprint goes on
-            request.fail(error)
         return True
 
     def exit(self, **_kwargs: Any) -> None:
@@ -373,11 +366,6 @@ class PythonControl:
             self._labels = labels
             self.link.send("dimension", labels=labels)
 
-    def _sprint_callback(self) -> SprintCallback:
-        if self.callback is None:
-            raise UsageError("this Sprint gave no callback; enable python-control, or use a Python layer")
-        return self.callback
-
     def _segment_of(self, name: Optional[str], call: str) -> SegmentRequest:
         """The current segment, which has to be the named one."""
         if self.current is None or name not in (None, self.current.name):
@@ -389,14 +377,8 @@ class PythonControl:
         return self.current
 
     def _export_automaton(self, request: AutomatonRequest) -> None:
-        try:
-            request.answer(
-                *self._sprint_callback()(
-                    "export_allophone_state_fsa_by_segment_name", segment_name=request.name
-                )
-            )
-        except Exception as error:  # the parent gets it; Sprint goes on
-            request.fail(error)
+        with _Asking(self, request) as callback:
+            request.answer(*callback("export_allophone_state_fsa_by_segment_name", segment_name=request.name))
 
     def _finish(self, segment: SegmentRequest) -> None:
         """Sprint is done with the segment: if it gave no error signal, say so to log and parent."""
@@ -414,3 +396,35 @@ class PythonControl:
                 "does Sprint's network have the Python layer?"
             )
         segment.skip()
+
+
+def _no_callback(command: str, **_arguments: object) -> Any:
+    raise UsageError(
+        "this Sprint gave no callback; enable python-control, or use a Python layer "
+        f"(it was to be asked for {command})"
+    )
+
+
+class _Asking:
+    """Sprint's callback, for a request: what it raises is the request's answer, and Sprint goes on.
+
+    Meanwhile Sprint may call us: to answer what is asked by segment name, it first reads the whole corpus
+    once, in the segment order. It calls getSegmentList again, from within the callback.
+    """
+
+    __slots__ = ("_control", "_request")
+
+    def __init__(self, control: PythonControl, request: Request) -> None:
+        self._control = control
+        self._request = request
+
+    def __enter__(self) -> Callback:
+        self._control.asking_sprint = True
+        return self._control.callback or _no_callback
+
+    def __exit__(self, kind: object, error: Optional[BaseException], traceback: object) -> bool:
+        self._control.asking_sprint = False
+        if isinstance(error, Exception):
+            self._request.fail(error)
+            return True
+        return False

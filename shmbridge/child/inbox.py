@@ -12,6 +12,8 @@ from ..ring import Record
 from .link import ParentLink
 from .request import AutomatonRequest, LocalSegment, ParentSegment, SegmentRequest
 
+_POSTERIORS = lib.SHMB_POSTERIORS  # looked up once: this stands in what runs for each segment
+
 
 class Inbox:
     """The parent's requests, and those of other threads of this process.
@@ -39,15 +41,16 @@ class Inbox:
         Raises:
             ProtocolError: the parent sent what it must not.
         """
-        # Nobody else looks at the pipe: without this, the parent's end would not be noticed here.
-        self._link.start_watching()
-        while not self._link.ended:
+        link = self._link
+        while not link.ended:
             if self._local:
                 return self._local.popleft()
-            record = self._link.channel.receiver.receive()
+            record = link.channel.receiver.receive()
             if record is not None:
                 return self._to_request(record)
-            self._link.channel.wait()
+            # Nobody else looks at the pipe: without this, the parent's end would not be noticed here.
+            link.start_watching()
+            link.channel.wait()
         self._fail_local()
         return None
 
@@ -67,7 +70,7 @@ class Inbox:
             name = record.name.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ProtocolError(f"the parent sent a segment name that is no UTF-8: {error}") from None
-        if record.kind == lib.SHMB_POSTERIORS:
+        if record.kind == _POSTERIORS:
             return ParentSegment(self._link, name, record)
         if record.kind == lib.SHMB_AUTOMATON_REQUEST:
             return AutomatonRequest(self._link, name, record.sequence)

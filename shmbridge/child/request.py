@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 import json
 import threading
 from typing import Any, Optional
@@ -15,10 +14,13 @@ from ..errors import BatchError
 from ..ring import Array, Claim, Record
 from .link import ParentLink
 
+# Looked up once: these stand in what runs for each segment.
+_ERROR_SIGNAL, _FLOAT32, _ANSWERED = lib.SHMB_ERROR_SIGNAL, lib.SHMB_FLOAT32, lib.SHMB_ANSWERED
+
 _NOTHING: Array = np.empty((0, 0), np.float32)
 
 
-class Request(abc.ABC):
+class Request:
     """Something to be answered, once, by an answer or by a failure.
 
     Attributes:
@@ -26,13 +28,17 @@ class Request(abc.ABC):
         answered: whether it has been.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.answered = False
+    name: str
+    answered = False
 
-    @abc.abstractmethod
     def fail(self, error: BaseException) -> None:
         """Answer with an exception; Sprint goes on."""
+        if not self.answered:
+            self.answered = True
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        raise NotImplementedError
 
 
 class SegmentRequest(Request):
@@ -47,30 +53,25 @@ class SegmentRequest(Request):
         asked: Sprint has asked for the posteriors.
     """
 
-    def __init__(self, name: str, posteriors: Array) -> None:
-        super().__init__(name)
-        self.posteriors = posteriors
-        self.loss: Optional[float] = None
-        self.error_signal: Optional[Array] = None
-        self.notified = False
-        self.asked = False
+    posteriors: Array
+    loss: Optional[float] = None
+    error_signal: Optional[Array] = None
+    notified = False
+    asked = False
 
     def give(self, *, loss: Optional[float] = None, error_signal: Optional[Array] = None) -> None:
         """Take a part of the answer; the answer goes out when both parts are there, whichever came first."""
         if self.answered:
             return  # a segment that failed half-way, of which Sprint goes on to tell
-        if error_signal is not None and error_signal.shape != self.posteriors.shape:
-            self.fail(
-                BatchError(
-                    f"Sprint's error signal is {error_signal.shape} (time,label), "
-                    f"the posteriors are {self.posteriors.shape}"
-                )
-            )
-            return
-        self.loss = loss if loss is not None else self.loss
-        self.error_signal = error_signal if error_signal is not None else self.error_signal
+        if loss is not None:
+            self.loss = loss
+        if error_signal is not None:
+            self.error_signal = error_signal
         if self.loss is not None and self.error_signal is not None:
-            self._answer(self.loss, self.error_signal)
+            try:
+                self._answer(self.loss, self.error_signal)
+            except BatchError as error:
+                self.fail(error)
             self.answered = True  # not before: an answer that could not be written is still to be failed
 
     def expect_answer(self) -> None:
@@ -83,20 +84,18 @@ class SegmentRequest(Request):
             self.answered = True
             self._skip()
 
-    def fail(self, error: BaseException) -> None:
-        """Answer with an exception; Sprint goes on."""
-        if not self.answered:
-            self.answered = True
-            self._fail(error)
+    def _answer(self, loss: float, error_signal: Array) -> None:
+        raise NotImplementedError
 
-    @abc.abstractmethod
-    def _answer(self, loss: float, error_signal: Array) -> None: ...
+    def _skip(self) -> None:
+        raise NotImplementedError
 
-    @abc.abstractmethod
-    def _skip(self) -> None: ...
-
-    @abc.abstractmethod
-    def _fail(self, error: BaseException) -> None: ...
+    def _check_shape(self, error_signal: Array) -> None:
+        if error_signal.shape != self.posteriors.shape:
+            raise BatchError(
+                f"Sprint's error signal is {error_signal.shape} (time,label), "
+                f"the posteriors are {self.posteriors.shape}"
+            )
 
 
 class ParentSegment(SegmentRequest):
@@ -105,34 +104,36 @@ class ParentSegment(SegmentRequest):
     def __init__(self, link: ParentLink, name: str, record: Record) -> None:
         if record.matrix is None:
             raise ValueError("the record was released")
-        super().__init__(name, record.matrix)
+        self.name = name
+        self.posteriors = record.matrix  # these arrays alone keep the record
         self._link = link
         self._sequence = record.sequence
         self._claim: Optional[Claim] = None
-        record.matrix = None  # from here on the arrays alone keep it
 
     def _answer(self, loss: float, error_signal: Array) -> None:
-        rows, columns = error_signal.shape
-        landed = self._link.landing.stop()
+        link = self._link
+        link.landing.stop()
         claim, self._claim = self._claim, None
-        if claim is None:
-            claim = self._link.claim(lib.SHMB_ERROR_SIGNAL, rows, columns, sequence=self._sequence)
-            landed = False
-        if claim is not None:
-            if not (landed and claim.holds(error_signal)):
+        if claim is None or not claim.holds(error_signal):
+            self._check_shape(error_signal)
+            claim = claim or link.claim(_ERROR_SIGNAL, *error_signal.shape, sequence=self._sequence)
+            if claim is not None:
                 np.copyto(claim.matrix, error_signal, casting="same_kind")
-            claim.commit(loss=loss)
+        if claim is not None:
+            claim.commit(_ANSWERED, loss)
         self._let_go()
 
     def expect_answer(self) -> None:
         """Have the error signal allocated where it is to be sent from, if there is room for it now."""
-        super().expect_answer()
+        self.asked = True
         if self._claim is None:
-            self._claim = self._link.channel.sender.claim(
-                lib.SHMB_ERROR_SIGNAL, *self.posteriors.shape, sequence=self._sequence
+            link = self._link
+            rows, columns = self.posteriors.shape
+            self._claim = link.channel.sender.claim_record(
+                _ERROR_SIGNAL, _FLOAT32, rows, columns, self._sequence, b""
             )
             if self._claim is not None:
-                self._link.landing.expect(self._claim)
+                link.landing.expect(self._claim)
 
     def _stop_expecting(self) -> None:
         self._link.landing.stop()
@@ -140,14 +141,14 @@ class ParentSegment(SegmentRequest):
 
     def _skip(self) -> None:
         self._stop_expecting()
-        claim = self._link.claim(lib.SHMB_ERROR_SIGNAL, 0, 0, sequence=self._sequence)
+        claim = self._link.claim(_ERROR_SIGNAL, 0, 0, sequence=self._sequence)
         if claim is not None:
-            claim.commit(status=lib.SHMB_SKIPPED)
+            claim.commit(lib.SHMB_SKIPPED)
         self._let_go()
 
     def _fail(self, error: BaseException) -> None:
         self._stop_expecting()
-        send_failure(self._link, lib.SHMB_ERROR_SIGNAL, self._sequence, error)
+        send_failure(self._link, _ERROR_SIGNAL, self._sequence, error)
         self._let_go()
 
     def _let_go(self) -> None:
@@ -160,7 +161,8 @@ class LocalSegment(SegmentRequest):
     """A segment that another thread of this process hands to Sprint's thread."""
 
     def __init__(self, name: str, posteriors: Array) -> None:
-        super().__init__(name, posteriors)
+        self.name = name
+        self.posteriors = posteriors
         self._done = threading.Event()
         self._result: tuple[float, Array] = (float("inf"), np.zeros_like(posteriors))
         self._error: Optional[BaseException] = None
@@ -177,6 +179,7 @@ class LocalSegment(SegmentRequest):
         return self._result
 
     def _answer(self, loss: float, error_signal: Array) -> None:
+        self._check_shape(error_signal)
         self._result = (loss, error_signal)
         self._done.set()
 
@@ -192,7 +195,7 @@ class AutomatonRequest(Request):
     """The parent asks for a segment's allophone state automaton."""
 
     def __init__(self, link: ParentLink, name: str, sequence: int) -> None:
-        super().__init__(name)
+        self.name = name
         self._link = link
         self._sequence = sequence
 
@@ -201,17 +204,15 @@ class AutomatonRequest(Request):
         matrix = np.empty((4, num_edges), np.uint32)
         matrix[:3] = np.asarray(edges, np.uint32).reshape(3, num_edges)
         matrix[3] = np.asarray(weights, np.float32).view(np.uint32)
-        self.answered = True
         claim = self._link.claim(
             lib.SHMB_AUTOMATON, 4, num_edges, sequence=self._sequence, dtype=lib.SHMB_UINT32
         )
         if claim is not None:
             claim.matrix[...] = matrix
-            claim.commit(states=num_states)
-
-    def fail(self, error: BaseException) -> None:
-        """Answer with an exception; Sprint goes on."""
+            claim.commit(lib.SHMB_ANSWERED, 0.0, num_states)
         self.answered = True
+
+    def _fail(self, error: BaseException) -> None:
         send_failure(self._link, lib.SHMB_AUTOMATON, self._sequence, error)
 
 
@@ -222,4 +223,4 @@ def send_failure(link: ParentLink, kind: int, sequence: int, error: BaseExceptio
     claim = link.claim(kind, 1, len(report), sequence=sequence, dtype=lib.SHMB_UINT8)
     if claim is not None and claim.matrix is not None:
         claim.matrix[0] = report
-        claim.commit(status=lib.SHMB_FAILED)
+        claim.commit(lib.SHMB_FAILED)

@@ -30,7 +30,7 @@ def getSegmentList(  # noqa: N802 - the name that Sprint calls
     """
     control = init(name="shmbridge.PythonSegmentOrder", reference=corpusName, config=config)
     report(f"getSegmentList: corpus {corpusName!r}, {len(segmentList)} segments")
-    if control.is_asking_sprint():
+    if control.asking_sprint:
         # To answer its callback, Sprint collects the orthographies of the whole corpus.
         yield from segmentList
         return

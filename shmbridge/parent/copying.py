@@ -7,16 +7,23 @@ from typing import Optional
 
 import numpy as np
 
-from .._native import ffi, lib
+from .. import _ring
+from .._native import lib
 from ..ring import Array
 
-# Rows of dtypes that C does not know are converted in blocks of about this many bytes, which stay in cache.
+# Rows of what C does not know (longdouble, another byte order) are converted in blocks of about this many bytes,
+# which stay in cache.
 _BLOCK_BYTES = 1 << 18
 
 # A large matrix is copied by two threads: one core alone does not use all of the memory's bandwidth.
-_TWO_THREADS = int(len(os.sched_getaffinity(0)) > 1)
+_TWO_THREADS = len(os.sched_getaffinity(0)) > 1
 
-_C_DTYPES = {np.dtype(np.float32): lib.SHMB_FLOAT32, np.dtype(np.float64): lib.SHMB_FLOAT64}
+_FLOAT32 = lib.SHMB_FLOAT32
+_C_DTYPES = {
+    np.dtype(np.float32): _FLOAT32,
+    np.dtype(np.float64): lib.SHMB_FLOAT64,
+    np.dtype(np.float16): lib.SHMB_FLOAT16,
+}
 
 
 def is_float(dtype: np.dtype[np.generic]) -> bool:
@@ -35,14 +42,16 @@ def copy_checked(target: Array, source: Array) -> Optional[tuple[int, int]]:
         (time, label) of the first NaN, with which the copy ended; None where there is none.
     """
     dtype = _C_DTYPES.get(source.dtype)
-    if dtype is not None and source.flags.aligned:
-        return _copy_block(target, source, dtype)
+    if dtype is None and source.dtype.name == "bfloat16":
+        dtype = lib.SHMB_BFLOAT16
+    if dtype is not None:
+        return _place(_ring.copy(target, source, dtype, True, _TWO_THREADS), source)
     rows = max(1, _BLOCK_BYTES // (4 * max(1, source.shape[1])))
     for start in range(0, source.shape[0], rows):
         block = source[start : start + rows].astype(np.float32)
-        nan = _copy_block(target[start : start + rows], block, lib.SHMB_FLOAT32)
+        nan = _ring.copy(target[start : start + rows], block, _FLOAT32, True, False)
         if nan is not None:
-            return start + nan[0], nan[1]
+            return start + nan // source.shape[1], nan % source.shape[1]
     return None
 
 
@@ -56,32 +65,14 @@ def copy_out(target: Array, source: Array) -> None:
     if target.strides[1] != target.itemsize or not target.flags.aligned:
         target[...] = source
     else:  # whatever NaN Sprint gives is for the user to see
-        _copy_block(target, source, lib.SHMB_FLOAT32, look=False)
+        _ring.copy(target, source, _FLOAT32, False, _TWO_THREADS)
 
 
 def find_nan(array: Array) -> Optional[tuple[int, int]]:
     """(time, label) of the first NaN in a C-ordered float32 array, or None."""
-    index = lib.shmb_find_nan(ffi.cast("float *", _address(array)), array.size)
-    return None if index < 0 else divmod(index, array.shape[1])
+    return _place(_ring.find_nan(array), array)
 
 
-def _copy_block(target: Array, source: Array, dtype: int, look: bool = True) -> Optional[tuple[int, int]]:
-    rows, columns = source.shape
-    row_stride, column_stride = source.strides
-    index = lib.shmb_copy(
-        ffi.cast("float *", _address(target)),
-        target.strides[0],
-        ffi.cast("void *", _address(source)),
-        dtype,
-        rows,
-        columns,
-        row_stride,
-        column_stride,
-        look,
-        _TWO_THREADS,
-    )
-    return None if index < 0 else divmod(index, columns)
-
-
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])
+def _place(index: Optional[int], array: Array) -> Optional[tuple[int, int]]:
+    """The index as (time, label)."""
+    return None if index is None else divmod(index, array.shape[1])

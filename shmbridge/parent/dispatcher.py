@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Optional
 
 from ..doorbell import WaitList
 from ..errors import BridgeTimeoutError, ClosedError, ShmbridgeError, UsageError
 from ..ring import RingEnd
 from .batch import Batch, Job
-from .instance import Instance
+from .instance import Instance, Pending
 from .options import Options
 from .statistics import Statistics
 from .watcher import Watcher
@@ -104,11 +104,7 @@ class Dispatcher:
         """
         self.start_dead_anew()
         for instance in self.instances:
-            for name in instance.open_claims.values():
-                raise UsageError(
-                    f"segment {name!r} was claimed and is not sent yet: what is sent after it would wait "
-                    "behind it; send or abort it first"
-                )
+            instance.check_no_open_claim()
         waiting = deque(jobs)
         try:
             while True:
@@ -122,15 +118,15 @@ class Dispatcher:
             batch.abandoned = True
             raise
 
-    def wait_until(self, done: Callable[[], bool], timeout: Optional[float]) -> None:
-        """Collect answers until `done()`.
+    def wait_for(self, pending: Pending, timeout: Optional[float]) -> None:
+        """Collect answers until this one is there.
 
         Raises:
             BridgeTimeoutError: it is not, after so many seconds.
             UsageError, BufferError: it never will be: see Instance.check_not_stuck.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not done():
+        while not pending.done:
             if self.collect():
                 continue
             self.check_usable()
@@ -148,7 +144,8 @@ class Dispatcher:
         """Hand out all answers that have come. Returns whether there were any."""
         progress = False
         for instance in self.instances:
-            progress |= instance.collect()
+            if instance.collect():
+                progress = True
         return progress
 
     def wait(self, full: Sequence[Instance] = (), timeout: Optional[float] = None) -> bool:
@@ -163,7 +160,7 @@ class Dispatcher:
         ends += [instance.channel.sender for instance in full]
         if ends != self._waited_for:
             self._waited_for = ends
-            self._wait_list = WaitList([end.pointer for end in ends])
+            self._wait_list = WaitList(ends)
         return self._watcher.doorbell.wait(self._wait_list, timeout)
 
     def _wait_until_ready(self) -> None:
@@ -186,10 +183,9 @@ class Dispatcher:
         Raises:
             OptionError, ResourceError, PeerGoneError, ProtocolError, BridgeTimeoutError: as at first.
         """
-        self.collect()
         anew = False
         for instance in self.instances:
-            if instance.death is not None:
+            if instance.look_for_death() is not None:
                 instance.close()
                 instance.start()
                 anew = True

@@ -14,6 +14,8 @@ from .copying import find_nan
 from .dispatcher import Dispatcher
 from .instance import Instance, Pending
 
+_SKIPPED = lib.SHMB_SKIPPED  # looked up once: this stands in what runs for each segment
+
 
 class SegmentResult:
     """Loss and error signal of one segment.
@@ -24,12 +26,17 @@ class SegmentResult:
         skipped: whether it did.
     """
 
+    __slots__ = ("_record", "_zeros", "loss", "name", "skipped")
+
     def __init__(self, name: str, shape: tuple[int, int], record: Record) -> None:
         self.name = name
-        self.skipped = record.status == lib.SHMB_SKIPPED
-        self.loss = float("inf") if self.skipped else record.loss
-        self._record: Optional[Record] = None if self.skipped else record
-        self._zeros: Optional[Array] = np.zeros(shape, np.float32) if self.skipped else None
+        self.loss = record.loss
+        self.skipped = record.status == _SKIPPED
+        self._record = record
+        self._zeros: Optional[Array] = None
+        if self.skipped:
+            self.loss = float("inf")
+            self._zeros = np.zeros(shape, np.float32)
 
     @property
     def error_signal(self) -> Array:
@@ -38,10 +45,10 @@ class SegmentResult:
         Raises:
             UsageError: it was released.
         """
-        array = self._zeros if self._record is None else self._record.matrix
+        array = self._record.matrix
         if array is None:
             raise UsageError(f"the result of segment {self.name!r} was released")
-        return array
+        return array if self._zeros is None else self._zeros
 
     def release(self) -> None:
         """Give its place in the ring back.
@@ -49,9 +56,7 @@ class SegmentResult:
         Raises:
             BufferError: an array still views it; it is then released when that one is gone.
         """
-        if self._record is not None:
-            self._record.release()
-        self._zeros = None
+        self._record.release()
 
     def __enter__(self) -> SegmentResult:
         return self
@@ -66,18 +71,18 @@ class SegmentClaim(Pending):
     Dropped, or left as a context manager, without `send`, it is given up. Thread-safety: the pool's.
     """
 
+    _sent = False
+    _result: Optional[SegmentResult] = None
+    _error: Optional[ShmbridgeError] = None
+
     def __init__(self, dispatcher: Dispatcher, instance: Instance, name: str, claim: Claim) -> None:
         self.name = name
-        self.rows, self.columns = claim.shape
+        self.rows = claim.rows
+        self.columns = claim.columns
         self._dispatcher = dispatcher
         self._instance = instance
-        self._claim: Optional[Claim] = claim
         self._channel = instance.channel
-        self._sequence = claim.sequence
-        instance.open_claims[claim.sequence] = name
-        self._sent = False
-        self._result: Optional[SegmentResult] = None
-        self._error: Optional[ShmbridgeError] = None
+        self._claim: Optional[Claim] = claim  # None: sent, or given up
 
     @property
     def posteriors(self) -> Array:
@@ -122,7 +127,6 @@ class SegmentClaim(Pending):
             # In this order: Ctrl-C may come as soon as it is sent.
             claim, self._claim = self._claim, None
             self._sent = True
-            self._forget()
             self._instance.send(claim, self)
             self._dispatcher.statistics.posteriors_bytes += 4 * self.rows * self.columns
         return self
@@ -143,7 +147,8 @@ class SegmentClaim(Pending):
         with self._dispatcher.lock:
             if not self._sent:
                 raise UsageError(f"segment {self.name!r} was not sent; call send() first")
-            self._dispatcher.wait_until(lambda: self._result is not None or self._error is not None, timeout)
+            if not self.done:
+                self._dispatcher.wait_for(self, timeout)
             if self._error is not None:
                 raise self._error
             if self._result is None:
@@ -156,25 +161,18 @@ class SegmentClaim(Pending):
             if self._claim is not None:
                 self._claim.abort()
                 self._claim = None
-                self._forget()
 
     def deliver(self, record: Record) -> None:
         """Keep the answer for `result`."""
         self._dispatcher.statistics.count(record)
         self._result = SegmentResult(self.name, (self.rows, self.columns), record)
+        self.done = True
 
     def fail(self, error: ShmbridgeError) -> None:
         """Keep the error for `result`."""
         self._dispatcher.statistics.failed += 1
         self._error = error
-
-    def _forget(self) -> None:
-        """It is no open claim any more (of the child for which it was claimed)."""
-        if self._channel is self._instance.channel:
-            self._instance.open_claims.pop(self._sequence, None)
-
-    def __del__(self) -> None:
-        self._forget()
+        self.done = True
 
     def __enter__(self) -> SegmentClaim:
         return self

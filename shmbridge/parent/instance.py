@@ -7,6 +7,8 @@ import contextlib
 import json
 import logging
 import os
+from bisect import bisect
+from collections import deque
 from typing import Optional
 
 import numpy as np
@@ -25,6 +27,9 @@ from .watcher import Watcher
 
 _log = logging.getLogger("shmbridge")
 
+# Looked up once: these stand in what runs for each segment.
+_ANSWERED, _FAILED, _FLOAT32 = lib.SHMB_ANSWERED, lib.SHMB_FAILED, lib.SHMB_FLOAT32
+
 
 class Pending(abc.ABC):
     """Something that was sent to Sprint, and what is to be done with the answer.
@@ -33,9 +38,11 @@ class Pending(abc.ABC):
         name: the full segment name.
         rows, columns: the shape of the answer's matrix, where that is known beforehand; else 0.
         answer_kind: the kind of record that answers it.
+        done: the answer, or the error, is there.
     """
 
     name: str
+    done = False
     rows = 0
     columns = 0
     answer_kind = lib.SHMB_ERROR_SIGNAL
@@ -62,15 +69,13 @@ class Instance:
         ready: the child has said hello.
         labels: the label dimension that Sprint has told, or None.
         death: why there is no child (any more), or None.
-        open_claims: the names, by sequence number, of what the user has claimed and not sent or given up.
     """
 
     def __init__(self, options: Options, watcher: Watcher) -> None:
         self._options = options
         self._watcher = watcher
-        self._pending: dict[int, Pending] = {}  # by sequence number, oldest first
+        self._pending: deque[tuple[int, Pending]] = deque()  # with their sequence numbers, oldest first
         self._next_sequence = 1
-        self.open_claims: dict[int, str] = {}
         self.start()
 
     def start(self) -> None:
@@ -83,7 +88,6 @@ class Instance:
         self.ready = False
         self.labels: Optional[int] = None
         self.death: Optional[ShmbridgeError] = None
-        self.open_claims.clear()
         self._no_room: Optional[tuple[int, int]] = None  # for which answer, and how much was released then
         geometry = Geometry.for_ring_size(self._options.ring_size)
         shm_fd = create_object(geometry.total_size)
@@ -111,7 +115,7 @@ class Instance:
     @property
     def load(self) -> int:
         """The frames that were sent and are not answered: what the child still has to do."""
-        return sum(pending.rows for pending in self._pending.values())
+        return sum(pending.rows for _, pending in self._pending)
 
     def try_claim(self, kind: int, rows: int, columns: int, name: bytes) -> Optional[Claim]:
         """Claim a float32 record for the child; None where there is no room now.
@@ -119,45 +123,40 @@ class Instance:
         Raises:
             SegmentTooLargeError: it can never fit.
         """
-        claim = self.channel.sender.claim(kind, rows, columns, name=name, sequence=self._next_sequence)
+        claim = self.channel.sender.claim_record(kind, _FLOAT32, rows, columns, self._next_sequence, name)
         if claim is not None:
             self._next_sequence += 1
         return claim
 
     def send(self, claim: Claim, pending: Pending) -> None:
         """Send what was claimed; `pending` gets the answer."""
-        in_order = not self._pending or next(reversed(self._pending)) < claim.sequence
-        self._pending[claim.sequence] = pending
-        if not in_order:  # claimed earlier than what was sent before: Sprint sees it, and answers it, first
-            self._pending = dict(sorted(self._pending.items()))
+        entry = (claim.sequence, pending)
+        if not self._pending or self._pending[-1] < entry:
+            self._pending.append(entry)
+        else:  # claimed earlier than what was sent before: Sprint sees it, and answers it, first
+            self._pending.insert(bisect(self._pending, entry), entry)
         try:
             claim.commit()
         except BaseException:  # such as Ctrl-C, which may come just before or just behind the commit itself
             with contextlib.suppress(UsageError):  # it is committed: the answer will come
                 claim.abort()
-                self._pending.pop(claim.sequence, None)
+                self._pending.remove(entry)
                 pending.fail(UsageError(f"sending segment {pending.name!r} was interrupted"))
             raise
 
     def collect(self) -> bool:
-        """Hand out the answers that have come. Returns whether anything was new."""
+        """Hand out the next answer, if it is there, and take other news. Returns whether there was any."""
         if self.death is not None:
             return False
-        progress = self._take_messages()
-        exited = self._process.exited  # before the last look at the ring: what it holds then is all
-        try:
-            while self.death is None:
-                record = self.channel.receiver.receive()
-                if record is None:
-                    break
-                progress = True
-                self._deliver(record)
-        except ProtocolError as error:
-            self._condemn(error)
-        if exited and self.death is None:
-            self._end(self._process.death([pending.name for pending in self._pending.values()]))
-            progress = True
-        return progress
+        if self._process.has_news:
+            return self._take_news()
+        return self._take_answer()
+
+    def look_for_death(self) -> Optional[ShmbridgeError]:
+        """Why there is no child any more, as far as can be known now; else None."""
+        if self._process.has_news and self.death is None:
+            self._take_news()
+        return self.death
 
     def check_not_stuck(self) -> None:
         """Raise where no answer can come until the user does something; call it before waiting.
@@ -166,22 +165,32 @@ class Instance:
             UsageError: what was sent lies behind a claim that was not sent yet.
             BufferError: Sprint has told that it finds no room for its answer, and what is received is held.
         """
-        oldest = next(iter(self._pending), None)
-        if oldest is None:
+        if not self._pending:
             return
-        name = self._pending[oldest].name
-        for sequence, claimed in self.open_claims.items():
-            if sequence < oldest:
-                raise UsageError(
-                    f"segment {name!r} waits behind {claimed!r}, which was claimed earlier on the same child "
-                    "and is not sent yet: Sprint sees them in the order of their claims; send or abort that"
-                )
+        oldest, pending = self._pending[0]
+        name = pending.name
+        open_claim = self.channel.sender.oldest_open()
+        if open_claim is not None and open_claim[0] < oldest:
+            raise UsageError(
+                f"segment {name!r} waits behind {_decode(open_claim[1])!r}, which was claimed earlier on the "
+                "same child and is not sent yet: Sprint sees them in the order of their claims; send or "
+                "abort that"
+            )
         receiver = self.channel.receiver
         if self._no_room == (oldest, receiver.released) and receiver.used:
             raise BufferError(
                 f"Sprint has no room to answer for {name!r}: {receiver.used} of {receiver.capacity} bytes of "
                 "the ring lie behind the oldest result that is still held; release the results and their "
                 "arrays, or raise the option ring_size"
+            )
+
+    def check_no_open_claim(self) -> None:
+        """Raise UsageError where what is sent now would wait behind a claim that is not sent yet."""
+        open_claim = self.channel.sender.oldest_open()
+        if open_claim is not None:
+            raise UsageError(
+                f"segment {_decode(open_claim[1])!r} was claimed and is not sent yet: what is sent after it "
+                "would wait behind it; send or abort it first"
             )
 
     def ask_to_exit(self) -> None:
@@ -202,6 +211,30 @@ class Instance:
         self._process.leave_to_parent()
 
     # --- within
+
+    def _take_news(self) -> bool:
+        """What came by pipe, a death, and all answers that were there before it."""
+        process = self._process
+        process.has_news = False
+        exited = process.exited  # before the last look at the ring: what it holds then is all
+        progress = self._take_messages()
+        while exited and self._take_answer():
+            progress = True
+        if exited and self.death is None:
+            self._end(process.death([pending.name for _, pending in self._pending]))
+            progress = True
+        return progress
+
+    def _take_answer(self) -> bool:
+        """The next answer in the ring. Returns whether there was one."""
+        try:
+            record = self.channel.receiver.receive() if self.death is None else None
+            if record is None:
+                return False
+            self._deliver(record)
+        except ProtocolError as error:
+            self._condemn(error)
+        return True
 
     def _take_messages(self) -> bool:
         process = self._process
@@ -234,26 +267,23 @@ class Instance:
             raise ProtocolError(f"Sprint sent {message['kind']!r}, which is not for it to send")
 
     def _deliver(self, record: Record) -> None:
-        oldest = next(iter(self._pending), None)
+        if not self._pending:
+            raise ProtocolError(f"Sprint answered request {record.sequence} where nothing was asked")
+        oldest, pending = self._pending[0]
         if record.sequence != oldest:
             raise ProtocolError(
-                f"Sprint answered request {record.sequence} where "
-                + ("nothing was asked" if oldest is None else f"{oldest} was the next to be answered")
+                f"Sprint answered request {record.sequence} where {oldest} was the next to be answered"
             )
-        pending = self._pending[oldest]
         if record.kind != pending.answer_kind:
             raise ProtocolError(f"the answer for {pending.name!r} is of kind {record.kind}")
-        if record.status == lib.SHMB_FAILED:
+        if record.status == _FAILED:
             error = _remote_error(pending.name, record)
-            del self._pending[oldest]
+            self._pending.popleft()
             pending.fail(error)
             return
-        if record.status == lib.SHMB_ANSWERED and record.matrix is not None:
-            shape = record.matrix.shape
-            expected = (pending.rows, pending.columns) if pending.rows else shape
-            if shape != expected:
-                raise ProtocolError(f"the answer for {pending.name!r} is {shape}; it has to be {expected}")
-        del self._pending[oldest]
+        if record.status == _ANSWERED and pending.rows:
+            _check_error_signal(pending, record)
+        self._pending.popleft()
         pending.deliver(record)
 
     def _condemn(self, error: ShmbridgeError) -> None:
@@ -263,17 +293,31 @@ class Instance:
 
     def _end(self, error: ShmbridgeError) -> None:
         self.death = error
-        pending, self._pending = self._pending, {}
-        for item in pending.values():
+        pending, self._pending = self._pending, deque()
+        for _, item in pending:
             item.fail(error)
+
+
+def _decode(name: bytes) -> str:
+    """For messages: it was read from shared memory, where the child may write."""
+    return name.decode("utf-8", "replace")
+
+
+def _check_error_signal(pending: Pending, record: Record) -> None:
+    if record.rows != pending.rows or record.columns != pending.columns or record.dtype != _FLOAT32:
+        raise ProtocolError(
+            f"the answer for {pending.name!r} is {record.shape} of dtype {record.dtype}; it has to be "
+            f"{(pending.rows, pending.columns)} of dtype {_FLOAT32}"
+        )
 
 
 def _remote_error(name: str, record: Record) -> RemoteError:
     """The exception that the child reports in the record."""
     try:
-        if record.matrix is None or record.matrix.dtype != np.uint8:
+        matrix = record.matrix
+        if matrix is None or matrix.dtype != np.uint8:
             raise ValueError("not bytes")
-        report = json.loads(record.matrix.tobytes())
+        report = json.loads(matrix.tobytes())
         texts = [report[key] for key in ("exception_type", "message", "traceback")]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("not texts")

@@ -51,6 +51,8 @@ class SprintProcess:
         pid: of the child.
         messages: control messages that have come and not been taken.
         broken: what was wrong with the control messages, or None.
+        exited: the process has ended, and its last output and messages have been read.
+        has_news: one of these three has changed since this was last set to False.
     """
 
     def __init__(self, options: Options, watcher: Watcher, shm_fd: int) -> None:
@@ -59,6 +61,8 @@ class SprintProcess:
         self._decoder = protocol.Decoder()
         self._output: deque[str] = deque(maxlen=_KEPT_LINES)
         self._partial_line = b""
+        self.exited = False
+        self.has_news = False
         self._exited = threading.Event()
         self._exiting = False
         with _Descriptors() as descriptors:
@@ -92,11 +96,6 @@ class SprintProcess:
         watcher.watch(exit_fd if exit_fd is not None else self._thread_that_reaps(), self._on_exit)
 
     # --- what the owner does
-
-    @property
-    def exited(self) -> bool:
-        """Whether the process has ended and its last output and messages have been read."""
-        return self._exited.is_set()
 
     def send(self, kind: str, **fields: object) -> None:
         """Send a control message; a process that is gone is told by `exited`, not here."""
@@ -190,6 +189,7 @@ class SprintProcess:
             self.messages.extend(self._decoder.feed(data))
         except ProtocolError as error:
             self.broken = error
+        self.has_news = True
         if not data and not self._exiting:
             # Nobody will answer any more. What still runs there holds memory that nobody will read.
             self.kill()
@@ -208,6 +208,8 @@ class SprintProcess:
                     break
                 take(data)
         self._take_output(b"")
+        self.exited = True
+        self.has_news = True
         self._exited.set()
         return False
 

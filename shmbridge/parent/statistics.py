@@ -7,6 +7,8 @@ import dataclasses
 from .._native import lib
 from ..ring import Record
 
+_SKIPPED = lib.SHMB_SKIPPED  # looked up once: this stands in what runs for each segment
+
 
 @dataclasses.dataclass
 class Statistics:
@@ -30,8 +32,8 @@ class Statistics:
 
     def count(self, record: Record) -> None:
         """Count the answer to a segment."""
-        if record.status == lib.SHMB_SKIPPED or record.matrix is None:
+        if record.status == _SKIPPED:
             self.skipped += 1
         else:
             self.segments += 1
-            self.error_signal_bytes += record.matrix.nbytes
+            self.error_signal_bytes += 4 * record.rows * record.columns

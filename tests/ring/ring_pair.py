@@ -173,4 +173,4 @@ class RingPair:
             "consumer": (self.consumer, self.consumer_bell),
             "producer": (self.producer, self.producer_bell),
         }[end]
-        return bell.wait(WaitList([ring_end.pointer]), timeout, spin_ns)
+        return bell.wait(WaitList([ring_end]), timeout, spin_ns)

@@ -51,8 +51,8 @@ class Partner:
         self.received = 0
         self.n_waits = 0
         self._wait_lists = {
-            False: WaitList([channel.receiver.pointer]),
-            True: WaitList([channel.receiver.pointer, channel.sender.pointer]),
+            False: WaitList([channel.receiver]),
+            True: WaitList([channel.receiver, channel.sender]),
         }
 
     def wait(self, *, for_room: bool) -> None:
@@ -76,7 +76,7 @@ class Partner:
         if claim is None:
             return False
         claim.matrix[0] = pattern(sequence + self.role, size)
-        claim.commit(loss=sequence / 2)
+        claim.commit(lib.SHMB_ANSWERED, sequence / 2)
         self.sent += 1
         return True
 
@@ -184,7 +184,7 @@ def main(shm_fd: str, bell_fd: str, ring_size: str, mode: str, count: str, spin_
         started = time.monotonic()
         try:
             while True:
-                channel.doorbell.wait(WaitList([channel.receiver.pointer]), None, int(spin_ns))
+                channel.doorbell.wait(WaitList([channel.receiver]), None, int(spin_ns))
                 if channel.receiver.receive() is not None:
                     print("received", flush=True)
         except KeyboardInterrupt:

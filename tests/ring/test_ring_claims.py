@@ -143,7 +143,7 @@ def test_a_claim_cannot_be_committed_after_its_place_was_used_anew(ring):
 
 def test_status_loss_and_states_arrive(ring):
     claim = ring.claim(128)
-    claim.commit(status=lib.SHMB_SKIPPED, loss=-1.5e300, states=12345678901234)
+    claim.commit(lib.SHMB_SKIPPED, -1.5e300, 12345678901234)
     record = ring.receive(0)
     assert record.kind == lib.SHMB_POSTERIORS
     assert (record.status, record.loss, record.states) == (lib.SHMB_SKIPPED, -1.5e300, 12345678901234)

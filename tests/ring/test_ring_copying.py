@@ -133,7 +133,7 @@ def test_the_first_nan_is_found_exactly_where_it_is(layout, dtype, rows, columns
     check_guards(guarded)
     if expected is None:
         np.testing.assert_array_equal(target, source.astype(np.float32))
-    np.testing.assert_equal(find_nan(np.ascontiguousarray(source, np.float32)), expected)
+    np.testing.assert_equal(find_nan(np.array(source, np.float32, order="C")), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -387,7 +387,7 @@ def test_a_doorbell_that_was_overwritten_does_not_end_the_process(at, garbage):
 def test_the_header_here_is_the_one_in_c(ring):
     assert HEADER.size == lib.SHMB_HEADER_SIZE
     claim = ring.producer.claim(lib.SHMB_AUTOMATON, 2, 3, name=b"abc", sequence=9, dtype=lib.SHMB_UINT32)
-    claim.commit(status=lib.SHMB_SKIPPED, loss=2.5, states=7)
+    claim.commit(lib.SHMB_SKIPPED, 2.5, 7)
     values = (0, 192, 9, 2.5, 7, lib.SHMB_AUTOMATON, lib.SHMB_SKIPPED, lib.SHMB_UINT32, 3, 2, 3)
     assert ring.header(0) == dict(zip(FIELDS, values))
     assert struct.unpack_from("<Q", ring.raw, TAIL) == (192,)

@@ -216,6 +216,6 @@ def test_positions_go_beyond_32_bits(ring_of):
 
 def test_a_sequence_number_of_64_bits_arrives(ring: RingPair):
     claim = ring.producer.claim(lib.SHMB_POSTERIORS, 0, 0, sequence=(1 << 64) - 1)
-    claim.commit(states=(1 << 64) - 3)
+    claim.commit(lib.SHMB_ANSWERED, 0.0, (1 << 64) - 3)
     record = ring.consumer.receive()
     assert (record.sequence, record.states) == ((1 << 64) - 1, (1 << 64) - 3)

@@ -1,0 +1,23 @@
+"""The part of the C library that is written against CPython and numpy (csrc/ring_objects.c).
+
+Its types are in _ring.pyi. It is the second module in the library that cffi builds, so that both share one
+copy of the code.
+"""
+
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import module_from_spec
+
+from . import _native
+
+# CPython finds PyInit__ring by the last part of the name.
+_loader = ExtensionFileLoader("shmbridge._ring", _native.__file__)
+_module = module_from_spec(ModuleSpec("shmbridge._ring", _loader, origin=_native.__file__))
+_loader.exec_module(_module)
+
+Claim = _module.Claim
+End = _module.End
+Record = _module.Record
+copy = _module.copy
+find_nan = _module.find_nan
+install_landing = _module.install_landing
+stop_landing = _module.stop_landing
