@@ -9,6 +9,7 @@
     ├── FileFormatError            a corpus, lexicon or Sprint config that cannot be parsed: file and line
     ├── ResourceError              shared memory, descriptors or processes ran out (also an OSError)
     ├── PeerGoneError              the other process ended: exit code or signal, segment, last output
+    │   └── SegmentTimeoutError    Sprint worked too long on a segment, and was ended (also a TimeoutError)
     ├── RemoteError                Python code in the other process raised: type, message, traceback
     ├── ProtocolError              the peer wrote something that the protocol does not allow
     └── BridgeTimeoutError         the peer did not answer in time (also a TimeoutError)
@@ -19,7 +20,7 @@ Beside these, only BufferError (a record is released while an array still views 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 __all__ = [
     "BatchError",
@@ -31,6 +32,7 @@ __all__ = [
     "ProtocolError",
     "RemoteError",
     "ResourceError",
+    "SegmentTimeoutError",
     "SegmentTooLargeError",
     "ShmbridgeError",
     "UsageError",
@@ -38,7 +40,15 @@ __all__ = [
 
 
 class ShmbridgeError(Exception):
-    """The root of all errors of this package."""
+    """The root of all errors of this package.
+
+    Attributes:
+        partial: where `get_batch_loss_and_error_signal` raises because some segments of a batch failed: the
+            loss (batch,) and error signal (time,batch,label) of the others. The loss of those that failed is
+            NaN, their error signal undefined. Else None.
+    """
+
+    partial: Optional[tuple[Any, Any]] = None
 
 
 class UsageError(ShmbridgeError, ValueError):
@@ -147,6 +157,13 @@ class ProtocolError(ShmbridgeError):
 
 class BridgeTimeoutError(ShmbridgeError, TimeoutError):
     """The peer did not answer in time."""
+
+
+class SegmentTimeoutError(PeerGoneError, BridgeTimeoutError):
+    """Sprint worked on a segment for longer than segment_timeout, and was ended.
+
+    Where it could still be asked, its last output has the stacks of its Python threads.
+    """
 
 
 def _indented(text: str) -> str:

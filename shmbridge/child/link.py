@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -91,6 +93,8 @@ class ParentLink:
             numpy=np.__version__,
             sprint_version=sprint_version,
         )
+        # Where it hangs is asked by this signal: it writes its stacks, and ends as the signal would have it.
+        faulthandler.register(signal.SIGUSR1, file=2, all_threads=True, chain=True)
         self._stop_read, self._stop_write = os.pipe()
         self._watcher: Optional[threading.Thread] = None
 

@@ -8,7 +8,7 @@ from typing import Optional
 import numpy as np
 
 from .._native import lib
-from ..errors import ProtocolError, ShmbridgeError
+from ..errors import ProtocolError
 from ..ring import Array, Record
 from .batch import Batch, Job
 from .instance import Instance
@@ -26,12 +26,10 @@ class AutomatonJob(Job):
     answer_kind = lib.SHMB_AUTOMATON
 
     def __init__(self, batch: Batch, name: str) -> None:
-        self.name = name
+        super().__init__(batch, name)
         self.num_states = 0
         self.edges: Array = np.empty((3, 0), np.uint32)
         self.weights: Array = np.empty(0, np.float32)
-        self._batch = batch
-        batch.open_jobs += 1
 
     def start(self, instance: Instance) -> bool:
         """Ask the child for it. False: there is no room in its ring now."""
@@ -41,11 +39,7 @@ class AutomatonJob(Job):
         instance.send(claim, self)
         return True
 
-    def deliver(self, record: Record) -> None:
-        """Copy the automaton out of the ring."""
-        if self._batch.abandoned:
-            return
-        self._batch.open_jobs -= 1
+    def _take(self, record: Record) -> None:
         problem = _problem(record)
         if problem is not None:
             self._batch.errors.append(ProtocolError(f"the automaton of {self.name!r}: {problem}"))
@@ -55,10 +49,6 @@ class AutomatonJob(Job):
         self.edges = matrix[:3]
         self.weights = matrix[3].view(np.float32)
         self._batch.statistics.automata += 1
-
-    def fail(self, error: ShmbridgeError) -> None:
-        """There is no automaton."""
-        self._batch.failed(error)
 
 
 def _problem(record: Record) -> Optional[str]:

@@ -12,20 +12,9 @@ from .._native import lib
 from ..errors import BatchError, ShmbridgeError
 from ..ring import Array, Record
 from .copying import copy_checked, copy_out, is_float
-from .instance import Instance, Pending
+from .instance import Instance
+from .pending import Pending
 from .statistics import Statistics
-
-
-class Job(Pending):
-    """One thing to be sent to whichever child is free, and its answer."""
-
-    @abc.abstractmethod
-    def start(self, instance: Instance) -> bool:
-        """Send it to this child. False: there is no room in its ring now.
-
-        Raises:
-            UsageError: it cannot be sent at all.
-        """
 
 
 class Batch:
@@ -43,16 +32,44 @@ class Batch:
         self.abandoned = False
         self.statistics = statistics
 
-    def failed(self, error: ShmbridgeError) -> None:
-        """A job has failed."""
-        self.open_jobs -= 1
-        self.errors.append(error)
-        self.statistics.failed += 1
-
-    def raise_first(self) -> None:
-        """Raise the first error, if any."""
+    def raise_first(self, partial: Optional[tuple[Array, Array]] = None) -> None:
+        """Raise the first error, if any; `partial` is what the others have given."""
         if self.errors:
+            self.errors[0].partial = partial
             raise self.errors[0]
+
+
+class Job(Pending):
+    """One thing to be sent to whichever child is free, and its answer.
+
+    Args:
+        batch: the call's.
+        name: the full segment name.
+    """
+
+    def __init__(self, batch: Batch, name: str) -> None:
+        self.name = name
+        self._batch = batch
+        batch.open_jobs += 1
+
+    def deliver(self, record: Record) -> None:
+        """Take the answer, unless nobody waits for it any more."""
+        self._end()
+        if not self._batch.abandoned:
+            self._take(record)
+
+    def fail(self, error: ShmbridgeError) -> None:
+        """The batch has an error."""
+        self._end()
+        self._batch.errors.append(error)
+        self._batch.statistics.failed += 1
+
+    def _end(self) -> None:
+        self.done = True
+        self._batch.open_jobs -= 1
+
+    @abc.abstractmethod
+    def _take(self, record: Record) -> None: ...
 
 
 class SegmentJob(Job):
@@ -70,14 +87,12 @@ class SegmentJob(Job):
     def __init__(
         self, batch: Batch, index: int, name: str, posteriors: Array, loss: Array, error_signal: Array
     ) -> None:
-        self.name = name
+        super().__init__(batch, name)
         self.rows, self.columns = posteriors.shape
-        self._batch = batch
         self._index = index
         self._posteriors = posteriors
         self._loss = loss
         self._error_signal = error_signal
-        batch.open_jobs += 1
 
     def start(self, instance: Instance) -> bool:
         """Copy the posteriors into the child's ring. False: there is no room now.
@@ -97,23 +112,24 @@ class SegmentJob(Job):
         self._error_signal[self.rows :] = 0  # while Sprint computes
         return True
 
-    def deliver(self, record: Record) -> None:
-        """Copy loss and error signal to the batch's arrays."""
-        if self._batch.abandoned:
-            return
-        self._batch.open_jobs -= 1
+    def skip(self, error: ShmbridgeError) -> None:
+        """Give it the answer of a segment that Sprint discarded."""
+        self._end()
+        self._batch.statistics.failed += 1
+        self._discard()
+
+    def _take(self, record: Record) -> None:
         self._batch.statistics.count(record)
-        if record.status == lib.SHMB_SKIPPED or record.matrix is None:
-            self._loss[self._index] = np.inf
-            self._error_signal[: self.rows] = 0
+        matrix = record.matrix
+        if record.status == lib.SHMB_SKIPPED or matrix is None:
+            self._discard()
         else:
             self._loss[self._index] = record.loss
-            copy_out(self._error_signal[: self.rows], record.matrix)
+            copy_out(self._error_signal[: self.rows], matrix)
 
-    def fail(self, error: ShmbridgeError) -> None:
-        """The segment has no answer: its loss is NaN."""
-        self._loss[self._index] = np.nan
-        self._batch.failed(error)
+    def _discard(self) -> None:
+        self._loss[self._index] = np.inf
+        self._error_signal[: self.rows] = 0
 
 
 def nan_error(name: str, nan: tuple[int, int], index: Optional[int] = None) -> BatchError:

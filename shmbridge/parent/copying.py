@@ -11,8 +11,8 @@ from .. import _ring
 from .._native import lib
 from ..ring import Array
 
-# Rows of what C does not know (longdouble, another byte order) are converted in blocks of about this many bytes,
-# which stay in cache.
+# Rows of what C does not know (longdouble, another byte order) are converted in blocks of about this many
+# bytes, which stay in cache.
 _BLOCK_BYTES = 1 << 18
 
 # A large matrix is copied by two threads: one core alone does not use all of the memory's bandwidth.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -12,10 +13,13 @@ from ..doorbell import WaitList
 from ..errors import BridgeTimeoutError, ClosedError, ShmbridgeError, UsageError
 from ..ring import RingEnd
 from .batch import Batch, Job
-from .instance import Instance, Pending
+from .instance import Instance
 from .options import Options
+from .pending import Pending
 from .statistics import Statistics
 from .watcher import Watcher
+
+_log = logging.getLogger("shmbridge")
 
 # One segment that Sprint computes, and the next already in its ring: more would only tie segments to a
 # child before it is known which one is free first.
@@ -38,8 +42,9 @@ class Dispatcher:
         lock: held by the call that works.
         statistics: what has crossed the bridge so far.
         instances: the children.
+        max_restarts: the user's option.
         foreign: in a fork of the process that created this: the pid of that process; else None.
-        closed: whether `close` was called.
+        closed: whether `stop` or `close` was called.
     """
 
     def __init__(self, options: Options) -> None:
@@ -48,7 +53,10 @@ class Dispatcher:
         self.instances: list[Instance] = []
         self.foreign: Optional[int] = None
         self.closed = False
-        self._start_timeout = options.start_timeout
+        self.max_restarts = options.max_restarts
+        self._skip_fatal = options.skip_fatal_segments
+        self._torn_down = False
+        self._to_send: deque[Pending] = deque()
         self._watcher = Watcher()
         self._waited_for: list[RingEnd] = []
         self._wait_list = WaitList([])
@@ -72,11 +80,17 @@ class Dispatcher:
         if self.closed:
             raise ClosedError("the pool was closed")
 
+    def stop(self) -> None:
+        """Have the call end that is under way in another thread. Without the lock, which that call holds."""
+        if not self.closed and self.foreign is None:
+            self.closed = True
+            self._watcher.doorbell.poke()
+
     def close(self) -> None:
         """End the children and the watcher. May be called again; does nothing in a fork."""
-        if self.closed or self.foreign is not None:
+        if self._torn_down or self.foreign is not None:
             return
-        self.closed = True
+        self.closed = self._torn_down = True
         for instance in self.instances:
             instance.ask_to_exit()
         for instance in self.instances:
@@ -85,7 +99,7 @@ class Dispatcher:
 
     def leave_to_parent(self, parent_pid: int) -> None:
         """After a fork, in the child of the fork: let go of everything without touching it."""
-        if self.closed:
+        if self._torn_down:
             return
         self.foreign = parent_pid
         self.lock = threading.RLock()  # the old one may be held by a thread that the fork did not take along
@@ -101,21 +115,24 @@ class Dispatcher:
         Raises:
             UsageError: a claim is open, behind which everything would wait.
             BufferError: what the user holds leaves no room.
+            ClosedError: the pool was closed meanwhile.
         """
         self.start_dead_anew()
         for instance in self.instances:
             instance.check_no_open_claim()
-        waiting = deque(jobs)
+        self._to_send.extend(jobs)
         try:
             while True:
                 progress = self.collect()
-                full = self._hand_out(waiting)
+                full = self._hand_out()
                 if batch.open_jobs == 0:
                     return
                 if not progress:
                     self.wait(full)
         except BaseException:
             batch.abandoned = True
+            mine = {id(job) for job in jobs}
+            self._to_send = deque(pending for pending in self._to_send if id(pending) not in mine)
             raise
 
     def wait_for(self, pending: Pending, timeout: Optional[float]) -> None:
@@ -124,15 +141,20 @@ class Dispatcher:
         Raises:
             BridgeTimeoutError: it is not, after so many seconds.
             UsageError, BufferError: it never will be: see Instance.check_not_stuck.
+            ClosedError: the pool was closed meanwhile.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not pending.done:
             if self.collect():
                 continue
-            self.check_usable()
-            left = None if deadline is None else deadline - time.monotonic()
-            if not self.wait(timeout=left):
+            full = self._hand_out() if self._to_send else []
+            if deadline is not None and time.monotonic() >= deadline:
                 raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds")
+            self.wait(full, deadline)
+
+    def send_again(self, pending: Pending) -> None:
+        """Send it as soon as a child has room: what was claimed for a child that has ended."""
+        self._to_send.append(pending)
 
     def least_loaded(self) -> Instance:
         """The child with the least to do; what is claimed and not sent counts as well."""
@@ -141,18 +163,25 @@ class Dispatcher:
         return min(self.instances, key=lambda i: (i.load, i.channel.sender.used))
 
     def collect(self) -> bool:
-        """Hand out all answers that have come. Returns whether there were any."""
+        """Take an answer of each child, where there is one, and other news. Returns whether there was any."""
         progress = False
         for instance in self.instances:
             if instance.collect():
                 progress = True
+                if instance.death is not None:
+                    self._after_death(instance)
         return progress
 
-    def wait(self, full: Sequence[Instance] = (), timeout: Optional[float] = None) -> bool:
-        """Sleep until a child has news, or one of the full ones may have room. False: the time ran out.
+    def wait(self, full: Sequence[Instance] = (), deadline: Optional[float] = None) -> None:
+        """Sleep until a child has news, is late (it is then ended), or has room, if it is one of the full.
+
+        Args:
+            full: those for whose room is waited.
+            deadline: not longer than until then, of time.monotonic().
 
         Raises:
             UsageError, BufferError: it would be in vain: see Instance.check_not_stuck.
+            ClosedError: the pool was closed meanwhile.
         """
         for instance in self.instances:
             instance.check_not_stuck()
@@ -161,21 +190,26 @@ class Dispatcher:
         if ends != self._waited_for:
             self._waited_for = ends
             self._wait_list = WaitList(ends)
-        return self._watcher.doorbell.wait(self._wait_list, timeout)
+        deadlines = [deadline] if deadline is not None else []
+        deadlines += [instance.deadline for instance in self.instances if instance.deadline is not None]
+        timeout = min(deadlines) - time.monotonic() if deadlines else None
+        in_time = self._watcher.doorbell.wait(self._wait_list, timeout)
+        if self.closed:
+            raise ClosedError("the pool was closed")
+        if not in_time:
+            for instance in self.instances:
+                instance.end_if_late()
+                self._after_death(instance)
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + self._start_timeout
         while True:
+            self.collect()
             for instance in self.instances:
-                instance.collect()
                 if instance.death is not None:
                     raise instance.death
             if all(instance.ready for instance in self.instances):
                 return
-            if not self.wait(timeout=deadline - time.monotonic()):
-                raise BridgeTimeoutError(
-                    f"Sprint was not ready within {self._start_timeout} seconds (start_timeout)"
-                )
+            self.wait()
 
     def start_dead_anew(self) -> None:
         """Start those children anew that have died, and wait until they are ready.
@@ -186,31 +220,67 @@ class Dispatcher:
         anew = False
         for instance in self.instances:
             if instance.look_for_death() is not None:
+                self._after_death(instance)
+            if instance.death is not None:
                 instance.close()
                 instance.start()
                 anew = True
         if anew:
             self._wait_until_ready()
 
-    def _hand_out(self, waiting: deque[Job]) -> list[Instance]:
+    def _after_death(self, instance: Instance) -> None:
+        """Start a dead child anew and send again what it has not answered, as often as the user wants.
+
+        Beyond that it fails. A child that has died before it was ready is not tried again: the next would fare
+        no better.
+        """
+        if instance.death is None:
+            return
+        death, orphans, instance.orphans = instance.death, instance.orphans, []
+        again = self.max_restarts > 0 and instance.ready and not self.closed and self._restart(instance)
+        for index, pending in enumerate(orphans):
+            if index == 0:
+                pending.attempts += 1
+            if again and pending.attempts <= self.max_restarts:
+                continue
+            if again and self._skip_fatal:
+                _log.warning("segment %r is skipped: Sprint has ended at it each time", pending.name)
+                pending.skip(death)
+            else:
+                pending.fail(death)
+        self._to_send.extendleft(pending for pending in reversed(orphans) if not pending.done)
+
+    def _restart(self, instance: Instance) -> bool:
+        """Start a new child. False: it was not possible."""
+        _log.warning("%s\nA new one is started.", instance.death)
+        try:
+            instance.close()
+            instance.start()
+        except ShmbridgeError as error:
+            _log.error("Sprint could not be started anew: %s", error)
+            return False
+        self.statistics.restarts += 1
+        return True
+
+    def _hand_out(self) -> list[Instance]:
         """Send what can be sent. Returns the children whose rings have no room for their next job."""
         full: list[Instance] = []
-        while waiting:
+        while self._to_send:
             alive = [instance for instance in self.instances if instance.death is None]
             if not alive:
                 death = next(instance.death for instance in self.instances if instance.death is not None)
-                while waiting:
-                    waiting.popleft().fail(death)
+                while self._to_send:
+                    self._to_send.popleft().fail(death)
                 break
-            free = [i for i in alive if i.in_flight < _IN_FLIGHT and i not in full]
+            free = [i for i in alive if i.ready and i.in_flight < _IN_FLIGHT and i not in full]
             if not free:
                 break
             instance = min(free, key=lambda i: (i.load, i.in_flight))
             try:
-                if not waiting[0].start(instance):
+                if not self._to_send[0].start(instance):
                     full.append(instance)
                     continue
             except ShmbridgeError as error:
-                waiting[0].fail(error)
-            waiting.popleft()
+                self._to_send[0].fail(error)
+            self._to_send.popleft()
         return full

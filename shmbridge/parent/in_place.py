@@ -10,9 +10,10 @@ from .._native import lib
 from ..errors import PeerGoneError, ShmbridgeError, UsageError
 from ..ring import Array, Claim, Record
 from .batch import nan_error
-from .copying import find_nan
+from .copying import copy_checked, find_nan
 from .dispatcher import Dispatcher
-from .instance import Instance, Pending
+from .instance import Instance
+from .pending import Pending
 
 _SKIPPED = lib.SHMB_SKIPPED  # looked up once: this stands in what runs for each segment
 
@@ -28,15 +29,18 @@ class SegmentResult:
 
     __slots__ = ("_record", "_zeros", "loss", "name", "skipped")
 
-    def __init__(self, name: str, shape: tuple[int, int], record: Record) -> None:
+    def __init__(self, name: str, shape: tuple[int, int], record: Optional[Record]) -> None:
         self.name = name
-        self.loss = record.loss
-        self.skipped = record.status == _SKIPPED
         self._record = record
         self._zeros: Optional[Array] = None
-        if self.skipped:
+        if record is None or record.status == _SKIPPED:
+            self.skipped = True
             self.loss = float("inf")
             self._zeros = np.zeros(shape, np.float32)
+            self._record = None
+        else:
+            self.skipped = False
+            self.loss = record.loss
 
     @property
     def error_signal(self) -> Array:
@@ -45,10 +49,10 @@ class SegmentResult:
         Raises:
             UsageError: it was released.
         """
-        array = self._record.matrix
+        array = self._zeros if self._record is None else self._record.matrix
         if array is None:
             raise UsageError(f"the result of segment {self.name!r} was released")
-        return array if self._zeros is None else self._zeros
+        return array
 
     def release(self) -> None:
         """Give its place in the ring back.
@@ -56,7 +60,9 @@ class SegmentResult:
         Raises:
             BufferError: an array still views it; it is then released when that one is gone.
         """
-        self._record.release()
+        if self._record is not None:
+            self._record.release()
+        self._zeros = None
 
     def __enter__(self) -> SegmentResult:
         return self
@@ -74,6 +80,7 @@ class SegmentClaim(Pending):
     _sent = False
     _result: Optional[SegmentResult] = None
     _error: Optional[ShmbridgeError] = None
+    _kept: Optional[Array] = None  # the posteriors, until they are answered
 
     def __init__(self, dispatcher: Dispatcher, instance: Instance, name: str, claim: Claim) -> None:
         self.name = name
@@ -117,19 +124,41 @@ class SegmentClaim(Pending):
                     raise nan_error(self.name, nan)
             if self._claim is None:
                 raise UsageError(f"segment {self.name!r} was already sent or given up")
-            if self._instance.death is not None:
-                raise self._instance.death
-            if self._channel is not self._instance.channel:
-                raise PeerGoneError(
+            lost = self._instance.death is not None or self._channel is not self._instance.channel
+            if self._dispatcher.max_restarts > 0:
+                self._kept = self._claim.matrix  # in case that this, or the next, Sprint ends
+            elif lost:
+                raise self._instance.death or PeerGoneError(
                     f"the Sprint for which segment {self.name!r} was claimed has ended and was started "
                     "anew; claim the segment again"
                 )
             # In this order: Ctrl-C may come as soon as it is sent.
             claim, self._claim = self._claim, None
             self._sent = True
-            self._instance.send(claim, self)
+            if lost:
+                self._dispatcher.send_again(self)
+            else:
+                self._instance.send(claim, self)
             self._dispatcher.statistics.posteriors_bytes += 4 * self.rows * self.columns
         return self
+
+    def start(self, instance: Instance) -> bool:
+        """Send it to another Sprint than it was claimed for. False: there is no room in its ring now.
+
+        Raises:
+            BatchError: there is a NaN, which the Sprint that has ended may have written.
+        """
+        if self._kept is None:
+            raise UsageError(f"segment {self.name!r} was not kept to be sent again")
+        claim = instance.try_claim(lib.SHMB_POSTERIORS, self.rows, self.columns, self.name.encode())
+        if claim is None:
+            return False
+        nan = copy_checked(claim.matrix, self._kept)
+        if nan is not None:
+            claim.abort()
+            raise nan_error(self.name, nan)
+        instance.send(claim, self)
+        return True
 
     def result(self, timeout: Optional[float] = None) -> SegmentResult:
         """Wait for loss and error signal.
@@ -167,12 +196,21 @@ class SegmentClaim(Pending):
         self._dispatcher.statistics.count(record)
         self._result = SegmentResult(self.name, (self.rows, self.columns), record)
         self.done = True
+        self._kept = None
 
     def fail(self, error: ShmbridgeError) -> None:
         """Keep the error for `result`."""
         self._dispatcher.statistics.failed += 1
         self._error = error
         self.done = True
+        self._kept = None
+
+    def skip(self, error: ShmbridgeError) -> None:
+        """Keep, for `result`, the answer of a segment that Sprint discarded."""
+        self._dispatcher.statistics.failed += 1
+        self._result = SegmentResult(self.name, (self.rows, self.columns), None)
+        self.done = True
+        self._kept = None
 
     def __enter__(self) -> SegmentClaim:
         return self

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import abc
 import contextlib
 import json
 import logging
 import os
+import time
 from bisect import bisect
 from collections import deque
 from typing import Optional
@@ -17,10 +17,11 @@ from .. import protocol
 from .._native import lib
 from ..channel import Channel
 from ..doorbell import Doorbell
-from ..errors import ProtocolError, RemoteError, ShmbridgeError, UsageError
+from ..errors import BridgeTimeoutError, ProtocolError, RemoteError, ShmbridgeError, UsageError
 from ..memory import Geometry, Memory
 from ..ring import Claim, Record
 from .options import Options
+from .pending import Pending
 from .process import SprintProcess
 from .reserve import create_object
 from .watcher import Watcher
@@ -29,31 +30,6 @@ _log = logging.getLogger("shmbridge")
 
 # Looked up once: these stand in what runs for each segment.
 _ANSWERED, _FAILED, _FLOAT32 = lib.SHMB_ANSWERED, lib.SHMB_FAILED, lib.SHMB_FLOAT32
-
-
-class Pending(abc.ABC):
-    """Something that was sent to Sprint, and what is to be done with the answer.
-
-    Attributes:
-        name: the full segment name.
-        rows, columns: the shape of the answer's matrix, where that is known beforehand; else 0.
-        answer_kind: the kind of record that answers it.
-        done: the answer, or the error, is there.
-    """
-
-    name: str
-    done = False
-    rows = 0
-    columns = 0
-    answer_kind = lib.SHMB_ERROR_SIGNAL
-
-    @abc.abstractmethod
-    def deliver(self, record: Record) -> None:
-        """Take the answer: status ANSWERED or SKIPPED, checked for kind and shape."""
-
-    @abc.abstractmethod
-    def fail(self, error: ShmbridgeError) -> None:
-        """There will be no answer."""
 
 
 class Instance:
@@ -69,6 +45,8 @@ class Instance:
         ready: the child has said hello.
         labels: the label dimension that Sprint has told, or None.
         death: why there is no child (any more), or None.
+        orphans: what was sent to the child and not answered when it ended, oldest first. At the first of them
+            it was at work.
     """
 
     def __init__(self, options: Options, watcher: Watcher) -> None:
@@ -76,6 +54,8 @@ class Instance:
         self._watcher = watcher
         self._pending: deque[tuple[int, Pending]] = deque()  # with their sequence numbers, oldest first
         self._next_sequence = 1
+        self._timed = options.segment_timeout is not None
+        self.orphans: list[Pending] = []
         self.start()
 
     def start(self) -> None:
@@ -85,9 +65,6 @@ class Instance:
             OptionError: the executable cannot be executed.
             ResourceError: no memory, process or descriptor is left.
         """
-        self.ready = False
-        self.labels: Optional[int] = None
-        self.death: Optional[ShmbridgeError] = None
         self._no_room: Optional[tuple[int, int]] = None  # for which answer, and how much was released then
         geometry = Geometry.for_ring_size(self._options.ring_size)
         shm_fd = create_object(geometry.total_size)
@@ -106,6 +83,10 @@ class Instance:
             posteriors_size=geometry.posteriors_size,
             error_signals_size=geometry.error_signals_size,
         )
+        self._since = time.monotonic()  # Sprint was started then, or began with the oldest that is pending
+        self.ready = False
+        self.labels: Optional[int] = None
+        self.death: Optional[ShmbridgeError] = None  # not before: what could not be started stays dead
 
     @property
     def in_flight(self) -> int:
@@ -130,6 +111,8 @@ class Instance:
 
     def send(self, claim: Claim, pending: Pending) -> None:
         """Send what was claimed; `pending` gets the answer."""
+        if self._timed and not self._pending:
+            self._since = time.monotonic()
         entry = (claim.sequence, pending)
         if not self._pending or self._pending[-1] < entry:
             self._pending.append(entry)
@@ -157,6 +140,35 @@ class Instance:
         if self._process.has_news and self.death is None:
             self._take_news()
         return self.death
+
+    @property
+    def deadline(self) -> Optional[float]:
+        """When, of time.monotonic(), the child is late: with its hello, or with an answer. None: never."""
+        if self.death is not None:
+            return None
+        if not self.ready:
+            return self._since + self._options.start_timeout
+        if self._options.segment_timeout is None or not self._pending:
+            return None
+        return self._since + self._options.segment_timeout
+
+    def end_if_late(self) -> bool:
+        """End the child if it is past its deadline. Returns whether anything has come, or ended."""
+        if self.collect():
+            return True
+        deadline = self.deadline
+        if deadline is None or time.monotonic() < deadline:
+            return False
+        if self.ready:
+            self._end(self._process.end_hanging(self._options.segment_timeout or 0, self._unanswered()))
+        else:
+            self._process.kill()
+            self._end(
+                BridgeTimeoutError(
+                    f"Sprint was not ready within {self._options.start_timeout} seconds (start_timeout)"
+                )
+            )
+        return True
 
     def check_not_stuck(self) -> None:
         """Raise where no answer can come until the user does something; call it before waiting.
@@ -221,7 +233,7 @@ class Instance:
         while exited and self._take_answer():
             progress = True
         if exited and self.death is None:
-            self._end(process.death([pending.name for _, pending in self._pending]))
+            self._end(process.death(self._unanswered()))
             progress = True
         return progress
 
@@ -259,6 +271,7 @@ class Instance:
                 *(message.get(key) for key in ("pid", "python", "numpy", "sprint_version")),
             )
             self.ready = True
+            self._since = time.monotonic()
         elif message["kind"] == "dimension":
             self.labels = message["labels"]
         elif message["kind"] == "no_room":
@@ -276,15 +289,19 @@ class Instance:
             )
         if record.kind != pending.answer_kind:
             raise ProtocolError(f"the answer for {pending.name!r} is of kind {record.kind}")
-        if record.status == _FAILED:
-            error = _remote_error(pending.name, record)
-            self._pending.popleft()
-            pending.fail(error)
-            return
+        error = _remote_error(pending.name, record) if record.status == _FAILED else None
         if record.status == _ANSWERED and pending.rows:
             _check_error_signal(pending, record)
         self._pending.popleft()
+        if self._timed:
+            self._since = time.monotonic()
+        if error is not None:
+            pending.fail(error)
+            return
         pending.deliver(record)
+
+    def _unanswered(self) -> list[str]:
+        return [pending.name for _, pending in self._pending]
 
     def _condemn(self, error: ShmbridgeError) -> None:
         """The child does what it must not: whatever else it says, it is not believed."""
@@ -293,9 +310,8 @@ class Instance:
 
     def _end(self, error: ShmbridgeError) -> None:
         self.death = error
-        pending, self._pending = self._pending, deque()
-        for _, item in pending:
-            item.fail(error)
+        self.orphans += [pending for _, pending in self._pending]
+        self._pending.clear()
 
 
 def _decode(name: bytes) -> str:

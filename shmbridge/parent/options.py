@@ -44,6 +44,12 @@ class Options:
         num_instances: children of a pool.
         ring_size: bytes of each of the two rings of an instance; the largest segment has to fit.
         labels: the label dimension of the posteriors, if known beforehand: others are refused at once.
+        max_restarts: how often a segment at which Sprint ended, or hung, is sent to a new child. 0: it is an
+            error at once, and the child is started anew at the next call.
+        skip_fatal_segments: what Sprint does not survive, however often it is sent, is answered as discarded
+            (and logged) instead of being an error.
+        segment_timeout: seconds that Sprint may work on one segment before it is taken to hang; None: no
+            limit.
         start_timeout: seconds until a starting child has to say hello.
         exit_timeout: seconds until a child that was asked to exit is killed.
         env: the environment of the children; None: that of this process. Two settings of glibc's malloc are
@@ -58,6 +64,9 @@ class Options:
     num_instances: int = 1
     ring_size: int = DEFAULT_RING_SIZE
     labels: Optional[int] = None
+    max_restarts: int = 0
+    skip_fatal_segments: bool = False
+    segment_timeout: Optional[float] = None
     start_timeout: float = 600.0
     exit_timeout: float = 10.0
     env: Optional[Mapping[str, str]] = None
@@ -85,14 +94,21 @@ class Options:
         return parsed
 
     def _check(self) -> None:
-        for name, least in (("num_instances", 1), ("ring_size", 1), ("min_python_control_version", 0)):
+        for name, least in (
+            ("num_instances", 1),
+            ("ring_size", 1),
+            ("min_python_control_version", 0),
+            ("max_restarts", 0),
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise OptionError(f"the option {name} is {value!r}; it takes an integer of at least {least}")
         if self.labels is not None and (not isinstance(self.labels, int) or self.labels < 1):
             raise OptionError(f"the option labels is {self.labels!r}; it takes a positive integer")
-        for name in ("start_timeout", "exit_timeout"):
+        for name in ("start_timeout", "exit_timeout", "segment_timeout"):
             value = getattr(self, name)
+            if value is None and name == "segment_timeout":
+                continue
             if not isinstance(value, (int, float)) or not value > 0:
                 raise OptionError(f"the option {name} is {value!r}; it takes seconds, more than 0")
         Geometry.for_ring_size(self.ring_size)

@@ -102,7 +102,7 @@ class SprintInstancePool:
             ]
             jobs.sort(key=lambda job: job.rows, reverse=True)
             self._dispatcher.run(batch, jobs)
-            batch.raise_first()
+            batch.raise_first((loss, error_signal))
             self._labels = n_labels if names else labels
             return loss, error_signal
 
@@ -154,16 +154,19 @@ class SprintInstancePool:
                 claim = instance.try_claim(lib.SHMB_POSTERIORS, frames, labels, encoded)
                 if claim is not None:
                     return SegmentClaim(self._dispatcher, instance, name, claim)
-                if instance.collect():
-                    continue
+                if not self._dispatcher.collect():
+                    self._dispatcher.wait(full=[instance])
                 if instance.death is not None:
                     raise instance.death
-                self._dispatcher.wait(full=[instance])
 
     def close(self) -> None:
-        """End the children and free everything. Arrays that are held stay valid. May be called again."""
-        with self._dispatcher.lock:
-            if self._dispatcher.foreign is None:
+        """End the children and free everything. Arrays that are held stay valid. May be called again.
+
+        A call that another thread is in raises ClosedError there.
+        """
+        if self._dispatcher.foreign is None:
+            self._dispatcher.stop()  # another thread may wait for Sprint, and hold the lock meanwhile
+            with self._dispatcher.lock:
                 self._close()
 
     @property

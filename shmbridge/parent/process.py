@@ -15,13 +15,14 @@ from typing import Optional
 
 from .. import config as config_strings
 from .. import protocol
-from ..errors import OptionError, PeerGoneError, ProtocolError, ResourceError
+from ..errors import OptionError, PeerGoneError, ProtocolError, ResourceError, SegmentTimeoutError
 from .options import Options
 from .watcher import Watcher
 
 _sprint_log = logging.getLogger("shmbridge.sprint")
 
-_KEPT_LINES = 30  # of output, for the error that reports a death
+_KEPT_LINES = 60  # of output, for the error that reports a death
+_STACK_GRACE = 2.0  # seconds for a hanging process to say where it is, before it is killed
 _MAX_LINE = 4096  # bytes; what has no line end is cut there
 _READ_SIZE = 65536
 # glibc gives Sprint's big matrices back to the kernel after each segment, and the next pays for their pages
@@ -127,6 +128,23 @@ class SprintProcess:
     def leave_to_parent(self) -> None:
         """After a fork, in the child of the fork: do not keep the pipe to Sprint open."""
         os.close(self._p2c_fd)
+
+    def end_hanging(self, timeout: float, segments: Sequence[str]) -> SegmentTimeoutError:
+        """End a process that has worked for `timeout` seconds on the first of the segments; the error for it.
+
+        SIGUSR1 has our side of it write its stacks and end. Where it cannot, being stopped for instance, it
+        is killed.
+        """
+        self._popen.send_signal(signal.SIGUSR1)
+        if not self.wait(_STACK_GRACE):
+            self.kill()
+            self._exited.wait()
+        return SegmentTimeoutError(
+            f"Sprint (pid {self.pid}, {self._executable!r}) gave no answer within {timeout} seconds "
+            "(segment_timeout) and was ended",
+            segments=segments,
+            last_output=tuple(self._output),
+        )
 
     def death(self, segments: Sequence[str] = ()) -> PeerGoneError:
         """The error that says how the process ended, or that its pipes did."""

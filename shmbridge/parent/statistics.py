@@ -21,6 +21,7 @@ class Statistics:
         posteriors_bytes: sent, of matrices.
         error_signal_bytes: received, of matrices.
         automata: received.
+        restarts: children that were started anew.
     """
 
     segments: int = 0
@@ -29,6 +30,7 @@ class Statistics:
     posteriors_bytes: int = 0
     error_signal_bytes: int = 0
     automata: int = 0
+    restarts: int = 0
 
     def count(self, record: Record) -> None:
         """Count the answer to a segment."""

@@ -1,0 +1,257 @@
+"""Sprint ends or hangs in the middle of things, and what it had not answered goes to a new one."""
+
+import logging
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+# A criterion that does what the segment's file says, at most so many times: `kill`, `exit`, `hang`, `stop`.
+DEADLY = """
+import ctypes, signal, time
+
+def callback(command, **arguments):
+    if command != "calculate_criterion":
+        return {"version": "v", "get_orthography_by_segment_name": "word "}[command]
+    name = arguments["segment_name"]
+    todo = os.path.join(FOLDER, name.replace("/", "-"))
+    if os.path.exists(todo):
+        what, _, times = open(todo).read().partition(" ")
+        if int(times) > 1:
+            open(todo, "w").write(what + " " + str(int(times) - 1))
+        else:
+            os.unlink(todo)
+        print("at", name, "it will", what, flush=True)
+        if what == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif what == "abort":
+            os.abort()
+        elif what == "exit":
+            os._exit(7)
+        elif what == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif what == "hang":
+            while True:
+                time.sleep(1)
+        elif what == "raise":
+            raise RuntimeError("for a change")
+    posteriors = arguments["posteriors"]
+    return float(posteriors.sum()), np.asfortranarray(2 * posteriors)
+
+control = init()
+control.run_control_loop(callback=callback)
+"""
+NAMES = [f"c/s{i}" for i in range(8)]
+
+
+class Deadly:
+    def __init__(self, bench):
+        self.bench = bench
+        self.folder = bench.path / "deadly"
+        self.folder.mkdir()
+
+    def pool(self, **more):
+        return self.bench.hand_pool(f"FOLDER = {str(self.folder)!r}\n{DEADLY}", **more)
+
+    def plan(self, name, what, times=1):
+        (self.folder / name.replace("/", "-")).write_text(f"{what} {times}")
+
+
+@pytest.fixture
+def deadly(bench):
+    return Deadly(bench)
+
+
+def batch(names=NAMES, frames=5, labels=3):
+    posteriors = -np.random.default_rng(0).random((frames, len(names), labels)).astype(np.float32)
+    return posteriors, np.full(len(names), frames, np.int32), names
+
+
+def check(answer, posteriors):
+    loss, error_signal = answer
+    np.testing.assert_allclose(loss, posteriors.sum(axis=(0, 2)), rtol=1e-5)
+    np.testing.assert_array_equal(error_signal, 2 * posteriors)
+
+
+@pytest.mark.parametrize("num_instances", [1, 2])
+@pytest.mark.parametrize("what", ["kill", "abort", "exit"])
+def test_a_segment_at_which_sprint_ends_once_is_answered_by_a_new_one(deadly, what, num_instances):
+    posteriors, lengths, names = batch()
+    with deadly.pool(max_restarts=1, num_instances=num_instances) as pool:
+        deadly.plan("c/s3", what)
+        deadly.plan("c/s5", what)
+        check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+        assert pool.statistics.restarts == 2
+        assert (pool.statistics.segments, pool.statistics.failed) == (len(names), 0)
+        check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+        assert pool.statistics.restarts == 2
+
+
+def test_a_segment_that_sprint_never_survives_is_an_error_that_names_it_and_the_others_are_answered(deadly):
+    posteriors, lengths, names = batch()
+    with deadly.pool(max_restarts=2, num_instances=2) as pool:
+        deadly.plan("c/s3", "abort", times=100)
+        with pytest.raises(shmbridge.PeerGoneError, match="SIGABRT") as caught:
+            pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+        assert caught.value.segments[0] == "c/s3"
+        assert "at c/s3 it will abort" in "\n".join(caught.value.last_output)
+        assert pool.statistics.restarts == 3
+        loss, error_signal = caught.value.partial
+        others = [index for index, name in enumerate(names) if name != "c/s3"]
+        assert np.isnan(loss[3])
+        check((loss[others], error_signal[:, others]), posteriors[:, others])
+        assert (pool.statistics.segments, pool.statistics.failed) == (7, 1)
+        check(
+            pool.get_batch_loss_and_error_signal(posteriors[:, :2], lengths[:2], names[:2]), posteriors[:, :2]
+        )
+
+
+def test_a_segment_that_sprint_never_survives_is_skipped_if_so_wished(deadly, caplog):
+    posteriors, lengths, names = batch()
+    with deadly.pool(max_restarts=1, skip_fatal_segments=True) as pool:
+        deadly.plan("c/s3", "kill", times=100)
+        loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+        assert loss[3] == np.inf
+        assert not error_signal[:, 3].any()
+        others = [0, 1, 2, 4, 5, 6, 7]
+        check((loss[others], error_signal[:, others]), posteriors[:, others])
+    assert "'c/s3' is skipped" in caplog.text
+
+
+def test_without_restarts_the_other_childs_work_is_kept(deadly):
+    posteriors, lengths, names = batch()
+    with deadly.pool(num_instances=2) as pool:
+        deadly.plan("c/s0", "kill")
+        with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
+            pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+        loss, error_signal = caught.value.partial
+        answered = np.flatnonzero(~np.isnan(loss))
+        # At the most two were with the one that was killed; the other has done all the rest.
+        assert len(answered) >= len(names) - 2
+        check((loss[answered], error_signal[:, answered]), posteriors[:, answered])
+
+
+def test_what_python_in_sprint_raises_is_not_tried_again(deadly):
+    posteriors, lengths, names = batch()
+    with deadly.pool(max_restarts=3) as pool:
+        deadly.plan("c/s3", "raise")
+        with pytest.raises(shmbridge.RemoteError, match="for a change") as caught:
+            pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+        loss, error_signal = caught.value.partial
+        assert np.isnan(loss).tolist() == [index == 3 for index in range(8)]
+        assert pool.statistics.restarts == 0
+
+
+def test_a_sprint_that_hangs_is_ended_and_says_where_it_was(deadly):
+    posteriors, lengths, names = batch()
+    with deadly.pool(segment_timeout=1.0) as pool:
+        deadly.plan("c/s3", "hang")
+        with pytest.raises(shmbridge.SegmentTimeoutError, match="segment_timeout") as caught:
+            pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+        assert isinstance(caught.value, TimeoutError)
+        assert caught.value.segments[0] == "c/s3"
+        output = "\n".join(caught.value.last_output)
+        assert "in callback" in output  # the stack
+        assert "in handle_next" in output
+        check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+
+
+@pytest.mark.parametrize("what", ["hang", "stop"])
+def test_a_segment_at_which_sprint_hangs_once_is_answered_by_a_new_one(deadly, what):
+    posteriors, lengths, names = batch()
+    with deadly.pool(segment_timeout=1.0, max_restarts=1, num_instances=2) as pool:
+        deadly.plan("c/s3", what)
+        check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+        assert pool.statistics.restarts == 1
+
+
+def test_the_time_between_segments_does_not_count(deadly):
+    posteriors, lengths, names = batch()
+    with deadly.pool(segment_timeout=0.5) as pool:
+        for _ in range(2):
+            check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+            time.sleep(0.7)  # a trainer that does something else
+        check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+
+
+def test_in_place_segments_are_sent_again_too(deadly):
+    with deadly.pool(max_restarts=1) as pool:
+        deadly.plan("c/s1", "kill")
+        claims = [pool.claim(name, 4, 3) for name in NAMES[:3]]
+        for value, claim in enumerate(claims):
+            claim.posteriors[...] = -value
+        for claim in claims:
+            claim.send()
+        for value, claim in enumerate(claims):
+            with claim.result() as result:
+                assert result.loss == -12.0 * value
+                assert (result.error_signal == -2 * value).all()
+        assert pool.statistics.restarts == 1
+
+
+def test_a_claim_made_before_sprint_ended_can_be_sent_to_the_new_one(deadly):
+    with deadly.pool(max_restarts=1) as pool:
+        claim = pool.claim("c/s0", 4, 3)
+        claim.posteriors[...] = -1
+        (pid,) = [instance._process.pid for instance in pool._dispatcher.instances]
+        os.kill(pid, signal.SIGKILL)
+        with claim.send().result() as result:
+            assert result.loss == -12.0
+
+
+def test_a_result_in_place_is_skipped_if_so_wished(deadly):
+    with deadly.pool(max_restarts=1, skip_fatal_segments=True) as pool:
+        deadly.plan("c/s0", "kill", times=9)
+        claim = pool.claim("c/s0", 4, 3)
+        claim.posteriors[...] = -1
+        with claim.send().result() as result:
+            assert result.skipped
+            assert not result.error_signal.any()
+
+
+def test_a_sprint_that_does_not_start_anew_is_not_tried_for_ever(deadly, bench):
+    posteriors, lengths, names = batch()
+    with deadly.pool(max_restarts=100) as pool:
+        deadly.plan("c/s0", "kill")
+        (script,) = bench.path.glob("sprint_*.py")
+        script.unlink()
+        for _ in range(2):
+            with pytest.raises(shmbridge.PeerGoneError, match="exited with code 2"):
+                pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+        assert pool.statistics.restarts == 1
+
+
+def test_a_call_in_another_thread_ends_when_the_pool_is_closed(deadly):
+    posteriors, lengths, names = batch()
+    deadly.plan("c/s0", "hang")
+    pool = deadly.pool(exit_timeout=0.5)
+    errors = []
+    at_work = threading.Event()
+
+    class Telling(logging.Handler):
+        def emit(self, record):
+            if "it will hang" in record.getMessage():
+                at_work.set()
+
+    def call():
+        try:
+            pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+        except shmbridge.ClosedError as error:
+            errors.append(error)
+
+    handler = Telling()
+    logging.getLogger("shmbridge.sprint").addHandler(handler)
+    try:
+        thread = threading.Thread(target=call)
+        thread.start()
+        at_work.wait()
+        pool.close()
+        thread.join()
+    finally:
+        logging.getLogger("shmbridge.sprint").removeHandler(handler)
+    assert [str(error) for error in errors] == ["the pool was closed"]
