@@ -231,8 +231,8 @@ class Dispatcher:
     def _after_death(self, instance: Instance) -> None:
         """Start a dead child anew and send again what it has not answered, as often as the user wants.
 
-        Beyond that it fails. A child that has died before it was ready is not tried again: the next would fare
-        no better.
+        Beyond that it fails. A child that has died before it was ready is not tried again: the next would
+        fare no better.
         """
         if instance.death is None:
             return

@@ -142,7 +142,7 @@ def test_what_python_in_sprint_raises_is_not_tried_again(deadly):
         deadly.plan("c/s3", "raise")
         with pytest.raises(shmbridge.RemoteError, match="for a change") as caught:
             pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
-        loss, error_signal = caught.value.partial
+        loss, _ = caught.value.partial
         assert np.isnan(loss).tolist() == [index == 3 for index in range(8)]
         assert pool.statistics.restarts == 0
 
