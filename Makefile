@@ -6,7 +6,7 @@ C_FLAGS := -std=c11 -O2 -Wall -Wextra -Werror -fsyntax-only
 # Where the headers of Python and numpy are.
 INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())
 
-.PHONY: help demo test test-all check bench clean
+.PHONY: help demo test test-all check bench fuzz clean
 
 help:
 	@echo "make demo      train a small acoustic model through two Sprint children"
@@ -14,6 +14,7 @@ help:
 	@echo "make check     lint, formatting, types, C warnings"
 	@echo "make test-all  run all tests on every Python that is installed, with its lowest and highest numpy"
 	@echo "make bench     measure the exchange"
+	@echo "make fuzz      fuzz what reads other people's bytes, for some minutes (ARGS=--seconds=600 for longer)"
 	@echo "make clean     remove everything that was built"
 
 .venv:
@@ -47,6 +48,15 @@ test-all:
 
 bench: .venvs/bench/ready
 	.venvs/bench/bin/python -m benchmarks $(ARGS)
+
+# atheris has wheels for few Pythons: an environment of its own.
+.venvs/fuzz/ready: $(NATIVE)
+	$(PYTHON) -m venv .venvs/fuzz
+	.venvs/fuzz/bin/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@touch $@
+
+fuzz: .venvs/fuzz/ready
+	.venvs/fuzz/bin/python tests/fuzz $(ARGS)
 
 clean:
 	rm -rf .venv .venvs build dist demo-out bench-out *.egg-info shmbridge/_native*.so shmbridge/_native.c

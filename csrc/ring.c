@@ -61,6 +61,7 @@ struct shmb_ring_end {
     _Atomic uint64_t peer; /* the peer's position when we last looked */
     _Atomic uint64_t published; /* our own position, as the peer sees it; atomic for shmb_ring_released */
     span_queue spans;
+    int is_corrupt; /* for good: what the peer wrote since then is not trusted either */
     const char *problem;
     uint64_t problem_value;
     uint64_t problem_limit;
@@ -129,6 +130,7 @@ static void set(_Atomic uint64_t *value, uint64_t to) {
 }
 
 static int corrupt(shmb_ring_end *end, const char *problem, uint64_t value, uint64_t limit) {
+    end->is_corrupt = 1;
     end->problem = problem;
     end->problem_value = value;
     end->problem_limit = limit;
@@ -274,6 +276,8 @@ uint64_t shmb_ring_released(shmb_ring_end *end) {
 /* --- producer */
 
 static int look_at_head(shmb_ring_end *end) {
+    if (end->is_corrupt)
+        return SHMB_CORRUPT;
     uint64_t head = atomic_load_explicit(&end->lines->head, memory_order_acquire);
     if (head < get(&end->peer) || head > get(&end->published) || head % SHMB_ALIGNMENT != 0)
         return corrupt(end, "the consumer's head lies outside of what was published", head, get(&end->published));
@@ -321,8 +325,9 @@ static int claim(shmb_ring_end *end, shmb_record *record, const char *name) {
     uint64_t offset = next % end->capacity;
     uint64_t to_end = end->capacity - offset;
     /* An empty ring starts again at its beginning, so that small work stays in cache. Until the consumer has
-     * passed the padding, which it does when it takes this record, there is little room for another. */
-    int restart = used == 0 && offset != 0 && size <= offset;
+     * passed the padding, which it does when it takes this record, there is only what lies before the padding:
+     * enough for another of this size, which the next segment may want before that. */
+    int restart = used == 0 && offset != 0 && 2 * size <= offset;
     if (restart || size > to_end) {
         if (used + to_end > end->capacity)
             return no_room(end);
@@ -436,6 +441,8 @@ void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix) {
 /* --- consumer */
 
 static int look_at_tail(shmb_ring_end *end) {
+    if (end->is_corrupt)
+        return SHMB_CORRUPT;
     uint64_t tail = atomic_load_explicit(&end->lines->tail, memory_order_acquire);
     if (tail < get(&end->peer) || tail - get(&end->published) > end->capacity || tail % SHMB_ALIGNMENT != 0)
         return corrupt(end, "the producer's tail lies outside of the ring", tail,

@@ -30,6 +30,7 @@ enum {
     POLITE_NS = 2000,   /* after this long, let others run on this core while we spin */
     MARGIN_NS = 20000,  /* spin for twice the typical wait, and this */
     HASTY_NS = 5000,    /* where waits are typically long, only look again for as long as this */
+    LONGEST_NS = 1000000000, /* nobody spins longer; and eight times this is no overflow */
 };
 
 /* How long to spin: bounded, and only where news typically comes before it would be over. A sleeper takes 25 to
@@ -51,6 +52,7 @@ static void end_wait(shmb_waits *waits) {
 
 int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns) {
     shmb_waits *waits = shmb_doorbell_waits(doorbell);
+    max_spin_ns = max_spin_ns < 0 ? 0 : max_spin_ns > LONGEST_NS ? LONGEST_NS : max_spin_ns;
     int64_t limit = spin_limit(waits->typical, max_spin_ns);
     waits->start = now_ns();
     waits->max_spin = max_spin_ns;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from .errors import OptionError
@@ -33,18 +34,28 @@ def compose(config: Mapping[str, object]) -> str:
     """The config string of these settings, in their order.
 
     Raises:
-        OptionError: a key or value cannot be written: it contains ',', a line break, or a key ':'.
+        OptionError: a key or value cannot be written: it contains ',', a line break, a NUL or what no
+            argument of a process can hold, or a key ':', or a key is no str.
     """
     items = []
     for key, value in config.items():
         text = str(value)
-        if not key or any(c in key for c in ":,\n") or any(c in text for c in ",\n"):
+        is_key = isinstance(key, str) and key and ":" not in key and _is_writable(key)
+        if not is_key or not _is_writable(text):
             raise OptionError(
                 f"{key!r}: {text!r} cannot be written into a config string: "
-                "a key takes no ':', and neither takes ',' or a line break"
+                "a key is a str without ':', and neither takes ',', a line break, NUL or a lone surrogate"
             )
         items.append(f"{key}:{text}")
     return ",".join(items)
+
+
+def _is_writable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return not any(c in text for c in ",\n\0")
 
 
 def get_int(config: Mapping[str, str], key: str, needed_by: str) -> int:

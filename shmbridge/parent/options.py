@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shlex
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
@@ -103,14 +105,19 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise OptionError(f"the option {name} is {value!r}; it takes an integer of at least {least}")
-        if self.labels is not None and (not isinstance(self.labels, int) or self.labels < 1):
+        labels = self.labels
+        if labels is not None and (not isinstance(labels, int) or isinstance(labels, bool) or labels < 1):
             raise OptionError(f"the option labels is {self.labels!r}; it takes a positive integer")
         for name in ("start_timeout", "exit_timeout", "segment_timeout"):
             value = getattr(self, name)
             if value is None and name == "segment_timeout":
                 continue
-            if not isinstance(value, (int, float)) or not value > 0:
-                raise OptionError(f"the option {name} is {value!r}; it takes seconds, more than 0")
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not is_number or not (0 < value <= threading.TIMEOUT_MAX or value == math.inf):
+                raise OptionError(
+                    f"the option {name} is {value!r}; it takes seconds, more than 0 and "
+                    f"at most {threading.TIMEOUT_MAX:.0f}, or inf"
+                )
         Geometry.for_ring_size(self.ring_size)
         for name in ("sprint_control_config", "env"):
             value = getattr(self, name)
@@ -119,6 +126,12 @@ class Options:
         for key in set(self.sprint_control_config or {}) & _OURS:
             raise OptionError(f"sprint_control_config has {key!r}, which the bridge sets itself")
         config_strings.compose(self.sprint_control_config or {})
+        for key, value in (self.env or {}).items():
+            if not (_is_argument(key) and _is_argument(value) and key and "=" not in key):
+                raise OptionError(
+                    f"the option env has {key!r}: {value!r}; names and values are str without NUL, "
+                    "and a name takes no '='"
+                )
         self.command()
 
     @property
@@ -136,7 +149,7 @@ class Options:
         path = self.sprint_exec_path
         words = [path] if isinstance(path, (str, os.PathLike)) else path
         try:
-            head = [os.fspath(word) for word in words]
+            head = [os.fsdecode(word) for word in words]
         except TypeError:
             raise OptionError(
                 f"the option sprint_exec_path is {path!r}; it takes a path, or a list of path and arguments"
@@ -150,7 +163,22 @@ class Options:
             raise OptionError(f"sprint_exec_path: there is no {head[0]!r}")
         config = self.sprint_config
         try:
-            tail = shlex.split(config) if isinstance(config, str) else [os.fspath(word) for word in config]
+            tail = shlex.split(config) if isinstance(config, str) else [os.fsdecode(word) for word in config]
         except (ValueError, TypeError) as error:
             raise OptionError(f"sprint_config {config!r} cannot be split into words: {error}") from None
+        for name, given in (("sprint_exec_path", head), ("sprint_config", tail)):
+            for word in given:
+                if not _is_argument(word):
+                    raise OptionError(
+                        f"the option {name} has {word!r}, which no process can be given: "
+                        "it holds a NUL or a lone surrogate"
+                    )
         return [found, *head[1:], *tail]
+
+
+def _is_argument(text: object) -> bool:
+    """Whether a process can be given this as an argument, or in its environment."""
+    try:
+        return isinstance(text, str) and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False

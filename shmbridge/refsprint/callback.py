@@ -24,6 +24,7 @@ from .segment_order import visit
 
 __all__ = ["Callback"]
 
+_NOT_GIVEN = object()  # None is: RASR refuses it where it takes a str
 _VERSION = "refsprint of shmbridge, a stand-in for RASR's neural-network-trainer"
 _HELP = """callback(command, **arguments), where command is one of
 version, version_number, help, init_criterion,
@@ -109,17 +110,18 @@ class Callback:
     def _calculate_criterion(
         self,
         posteriors: Any,
-        orthography: Any = None,
+        orthography: Any = _NOT_GIVEN,
         alignment: Any = None,
         output_error_type: Any = "none",
-        segment_name: Any = None,
+        segment_name: Any = _NOT_GIVEN,
         **given: Any,
     ) -> tuple[Optional[float], Optional[Matrix]]:
         if given:
             raise TypeError(f"calculate_criterion: unknown argument {next(iter(given))!r}")
         for text, name in ((orthography, "orthography"), (segment_name, "segment_name")):
-            if text is not None:
+            if text is not _NOT_GIVEN:
                 _check_text(text, name)
+        orthography = None if orthography is _NOT_GIVEN else orthography
         _check_text(output_error_type, "output_error_type")
         if output_error_type not in ERROR_TYPES:
             raise ValueError(f"calculate_criterion: unknown output_error_type {output_error_type!r}")

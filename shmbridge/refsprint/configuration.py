@@ -32,6 +32,10 @@ _COMMENT = "#;%"
 _TRUE = frozenset(("true", "yes", "1", "on"))
 _FALSE = frozenset(("false", "no", "0", "off"))
 _COMMAND_LINE = "command line"
+# References within references: a few lines of them could expand to gigabytes.
+_MAX_DEPTH = 50
+_MAX_LENGTH = 1 << 20  # characters of one value
+_MAX_REFERENCES = 1000  # that are followed for one value
 
 
 class _Resource:
@@ -97,7 +101,7 @@ class Configuration:
     def string(self, name: str, default: str = "") -> str:
         """The value of a parameter, references resolved; `default` where the user gave none."""
         resource = self._find(f"{self.path}.{name}")
-        return default if resource is None else self._resolved(resource, ())
+        return default if resource is None else _Resolution(self).of(resource, ())
 
     def required(self, name: str) -> str:
         """As string(). OptionError where the user gave none."""
@@ -146,9 +150,9 @@ class Configuration:
         """Replace the references ``$(name)`` in `text`.
 
         Errors:
-            FileFormatError: a reference is malformed, circular, or names nothing.
+            FileFormatError: a reference is malformed, circular, or names nothing, or there are too many.
         """
-        return self._resolve(text, (), self.path, None)
+        return _Resolution(self).text(text, (), self.path, None)
 
     def _find(self, path: str) -> Optional[_Resource]:
         components = path.split(".")
@@ -161,33 +165,55 @@ class Configuration:
                 best, best_score = resource, score
         return best
 
-    def _resolved(self, resource: _Resource, above: tuple[_Resource, ...]) -> str:
+
+class _Resolution:
+    """One value while its references are followed."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._references = 0
+
+    def of(self, resource: _Resource, above: tuple[_Resource, ...]) -> str:
+        """The value of a resource that was found on the way through those `above`."""
         if resource in above:
             raise FileFormatError(
                 resource.path, resource.line, f"the value of {resource.name!r} refers to itself"
             )
-        return self._resolve(resource.value, (*above, resource), resource.path, resource.line)
+        if len(above) >= _MAX_DEPTH:
+            raise FileFormatError(
+                resource.path, resource.line, f"references lie more than {_MAX_DEPTH} deep within each other"
+            )
+        return self.text(resource.value, (*above, resource), resource.path, resource.line)
 
-    def _resolve(self, text: str, above: tuple[_Resource, ...], path: str, line: Optional[int]) -> str:
+    def text(self, text: str, above: tuple[_Resource, ...], path: str, line: Optional[int]) -> str:
         if "$[" in text:
             raise FileFormatError(path, line, f"arithmetic is not offered by refsprint: {text!r}")
         head, *references = text.split("$(")
         parts = [head]
+        length = len(head)
         for reference in references:
             name, bracket, rest = reference.partition(")")
             if not bracket:
                 raise FileFormatError(path, line, f"unclosed reference in {text!r}")
             if not _is_well_formed(name) or "*" in name:
                 raise FileFormatError(path, line, f"malformed reference {name!r}")
+            self._references += 1
             parts += [self._referred(name, above, path, line), rest]
+            length += len(parts[-2]) + len(rest)
+            if self._references > _MAX_REFERENCES or length > _MAX_LENGTH:
+                raise FileFormatError(
+                    path,
+                    line,
+                    f"a value takes more than {_MAX_REFERENCES} references or {_MAX_LENGTH} characters",
+                )
         return "".join(parts)
 
     def _referred(self, name: str, above: tuple[_Resource, ...], path: str, line: Optional[int]) -> str:
-        scope = self.path.split(".")
+        scope = self._configuration.path.split(".")
         for length in range(len(scope), -1, -1):
-            resource = self._find(".".join([*scope[:length], name]))
+            resource = self._configuration._find(".".join([*scope[:length], name]))
             if resource is not None:
-                return self._resolved(resource, above)
+                return self.of(resource, above)
         if name in os.environ:
             return os.environ[name]
         raise FileFormatError(path, line, f"the reference $({name}) names nothing")

@@ -68,6 +68,7 @@ def parse_orthography(orthography: str, lexicon: Lexicon, optional_silence: bool
     edges = []
     skipped: list[str] = []
     reached = {0}
+    furthest = 0
     for i in range(len(words) + 1):
         if i not in reached:
             continue
@@ -80,9 +81,11 @@ def parse_orthography(orthography: str, lexicon: Lexicon, optional_silence: bool
                 edges += _pronounced(2 * i + 1, 2 * (i + length), lemma)
             if lemmas:
                 reached.add(i + length)
-        if i < len(words) and i == max(reached):
+                furthest = max(furthest, i + length)
+        if i < len(words) and i == furthest:
             # Nothing leads beyond this word: it is unknown.
-            reached.add(i + 1)
+            furthest = i + 1
+            reached.add(furthest)
             if unknown is None:
                 skipped.append(words[i])
                 edges.append(Edge(2 * i + 1, 2 * i + 2, (), 0.0))
@@ -105,6 +108,7 @@ def unknown_words(orthography: str, lexicon: Lexicon) -> tuple[str, ...]:
         return ()
     words = _split(orthography)
     reached = {0}
+    furthest = 0
     skipped = []
     for i in range(len(words)):
         if i not in reached:
@@ -112,8 +116,10 @@ def unknown_words(orthography: str, lexicon: Lexicon) -> tuple[str, ...]:
         for length in range(1, min(lexicon.longest, len(words) - i) + 1):
             if lexicon.written(words[i : i + length]):
                 reached.add(i + length)
-        if i == max(reached):
-            reached.add(i + 1)
+                furthest = max(furthest, i + length)
+        if i == furthest:
+            furthest = i + 1
+            reached.add(furthest)
             skipped.append(words[i])
     return tuple(skipped)
 

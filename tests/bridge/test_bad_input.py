@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -187,18 +188,30 @@ OPTIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "an empty ring": ({"ring_size": 0}, ["ring_size is 0"]),
     "a fractional ring": ({"ring_size": 1e6}, ["ring_size is 1000000.0"]),
     "a ring beyond all bounds": ({"ring_size": 1 << 60}, [str(1 << 60)]),
+    "labels that are True": ({"labels": True}, ["labels is True"]),
     "labels of zero": ({"labels": 0}, ["labels is 0"]),
     "a negative version": ({"min_python_control_version": -1}, ["min_python_control_version is -1"]),
     "a timeout of zero": ({"start_timeout": 0}, ["start_timeout is 0"]),
     "a timeout that is NaN": ({"exit_timeout": float("nan")}, ["exit_timeout is nan"]),
     "a timeout that is a text": ({"exit_timeout": "1"}, ["exit_timeout is '1'"]),
+    "a timeout that is True": ({"start_timeout": True}, ["start_timeout is True"]),
+    "a timeout beyond all clocks": ({"exit_timeout": 10**400}, ["exit_timeout is 1000"]),
     "a comma in the config string": ({"sprint_control_config": {"a": "b,c:d"}}, ["'a'", "b,c:d"]),
     "a colon in a key of it": ({"sprint_control_config": {"a:b": "c"}}, ["'a:b'"]),
     "an empty key of it": ({"sprint_control_config": {"": "c"}}, ["''"]),
     "a line break in it": ({"sprint_control_config": {"a": "b\nc"}}, ["'a'"]),
+    "a number as a key of it": ({"sprint_control_config": {5: "c"}}, ["5", "'c'"]),
+    "a NUL in it": ({"sprint_control_config": {"a": "b\0"}}, ["'b\\x00'"]),
+    "a lone surrogate in it": ({"sprint_control_config": {"a": "\ud800"}}, ["\\ud800"]),
     "a config string that is no mapping": ({"sprint_control_config": "verbose:True"}, ["verbose:True"]),
     "quotes that do not end": ({"sprint_config": "--a='b"}, ["--a='b"]),
     "words that are no texts": ({"sprint_config": [1, 2]}, ["[1, 2]"]),
+    "a NUL in the words": ({"sprint_config": ["--a", "\0"]}, ["sprint_config", "'\\x00'"]),
+    "a NUL in the arguments": ({"sprint_exec_path": [sys.executable, "\0"]}, ["sprint_exec_path", "'\\x00'"]),
+    "a lone surrogate in the words": ({"sprint_config": "--a=\ud800"}, ["sprint_config", "\\ud800"]),
+    "a number in the environment": ({"env": {"A": 1}}, ["env", "'A': 1"]),
+    "a NUL in the environment": ({"env": {"A": "\0"}}, ["env", "'A'"]),
+    "a name that holds a =": ({"env": {"A=B": "c"}}, ["env", "'A=B'"]),
     "an environment that is no mapping": ({"env": "A=b"}, ["A=b"]),
     "an executable that is a number": ({"sprint_exec_path": 7}, ["7"]),
 }
@@ -215,6 +228,11 @@ def test_an_option_that_cannot_be_is_refused_with_its_value(bench: Any, what: st
     for text in expected:
         assert text in str(caught.value)
     assert isinstance(caught.value, ValueError)
+
+
+def test_an_exit_timeout_may_be_endless(bench: Any) -> None:
+    with bench.pool("loop", exit_timeout=float("inf")) as pool:
+        bench.check(pool, bench.NAMES)
 
 
 def test_without_an_executable_the_option_is_named() -> None:

@@ -146,6 +146,7 @@ def test_init_takes_arguments_that_later_sprints_may_add(bench: Any) -> None:
         ("c2p_fd:3", "no 'p2c_fd'"),
         ("c2p_fd:three,p2c_fd:4", "'c2p_fd' in the config string is 'three', not an integer"),
         ("c2p_fd:3,p2c_fd:4,minPythonControlVersion:2", "no 'shm_fd'"),
+        ("c2p_fd:99999999999999999999,p2c_fd:4,minPythonControlVersion:2", "no 'shm_fd'"),
         ("c2p_fd", "an item 'c2p_fd' that is not key:value"),
         ("c2p_fd:3,c2p_fd:4", "'c2p_fd' twice"),
         ("c2p_fd:3,quiet:perhaps", "'quiet' in the config string is 'perhaps'"),

@@ -31,6 +31,11 @@ static void close_ring(void) {
     shmb_ring_free(consumer);
 }
 
+static void reopen_ring(void) {
+    close_ring();
+    open_ring(CAPACITY);
+}
+
 static unsigned char *bytes_at(uint64_t offset) {
     return shmb_memory_at(memory, offset, 1);
 }
@@ -356,40 +361,63 @@ static void check_corrupt(uint64_t value, uint64_t limit) {
 static void positions_that_cannot_be_are_corrupt(void) {
     const uint64_t tails[] = {1, 63, CAPACITY + 64, UINT64_MAX, (uint64_t)1 << 63};
     for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
+        reopen_ring();
         put_number(LINES, tails[i]);
         check_corrupt(tails[i], CAPACITY);
     }
     const uint64_t heads[] = {1, 64, 128, UINT64_MAX - 63, (uint64_t)1 << 63};
     for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+        reopen_ring();
         put_number(HEAD, heads[i]);
         check_claim(64, SHMB_CORRUPT);
     }
 }
 
 static void a_tail_that_goes_backwards_is_corrupt(void) {
-    shmb_record held, record;
-    send(128);
-    send(128);
-    held = receive(128);
+    shmb_record record;
     for (uint64_t backwards = 0; backwards < 256; backwards += 64) {
+        reopen_ring();
+        send(128);
+        send(128);
+        shmb_record held = receive(128);
         put_number(LINES, backwards);
         CHECK_EQUAL(shmb_ring_receive(consumer, &record), SHMB_CORRUPT);
+        release(&held);
+        CHECK_EQUAL(head(), 128);
     }
-    put_number(LINES, 256);
-    release(&held);
-    take(128);
 }
 
 static void headers_that_cannot_be_are_corrupt(void) {
-    send(320);
     const uint64_t sizes[] = {0, 1, 63, 65, 384, UINT64_MAX - 63};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        reopen_ring();
+        send(320);
         put_number(RECORDS + 8, sizes[i]);
         check_corrupt(sizes[i], 320);
     }
-    put_number(RECORDS + 8, 320);
+    reopen_ring();
+    send(320);
     put_number(RECORDS, 64);
     check_corrupt(64, 0);
+}
+
+static void a_corrupt_ring_stays_so_when_the_peer_mends_it(void) {
+    shmb_record held, record, open;
+    send(128);
+    send(128);
+    CHECK_EQUAL(claim(&open, 128), SHMB_OK);
+    held = receive(128);
+    put_number(LINES, 1);
+    CHECK_EQUAL(shmb_ring_receive(consumer, &record), SHMB_CORRUPT);
+    put_number(LINES, 256);
+    CHECK_EQUAL(shmb_ring_receive(consumer, &record), SHMB_CORRUPT);
+    release(&held);
+    CHECK_EQUAL(shmb_ring_receive(consumer, &record), SHMB_CORRUPT);
+    put_number(HEAD, 1);
+    check_claim(64, SHMB_CORRUPT);
+    put_number(HEAD, 128);
+    check_claim(64, SHMB_CORRUPT);
+    CHECK_EQUAL(shmb_ring_abort(producer, open.position), SHMB_OK);
 }
 
 static void random_headers_never_lead_out_of_the_ring(void) {
@@ -465,6 +493,17 @@ static void a_doorbell_wakes_for_news_and_pokes_only(void) {
     CHECK(tokens >= 1 && tokens <= 1024);
 }
 
+static void a_spin_of_any_length_is_bounded(void) {
+    const int64_t lengths[] = {INT64_MAX, INT64_MAX / 2 + 1, INT64_MIN, -1};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        CHECK_EQUAL(shmb_spin(consumer_bell, &consumer, 1, lengths[i]), SHMB_EMPTY);
+        shmb_doorbell_poke(consumer_bell);
+        CHECK_EQUAL(shmb_spin(consumer_bell, &consumer, 1, lengths[i]), SHMB_OK);
+        shmb_waits *waits = shmb_doorbell_waits(consumer_bell);
+        CHECK(waits->typical >= 0);
+    }
+}
+
 static void ringing_for_nobody_leaves_no_token(void) {
     for (int i = 0; i < 1000; i++)
         shmb_doorbell_ring(consumer_bell);
@@ -499,6 +538,10 @@ static void the_copy_converts_and_finds_the_first_nan(void) {
     CHECK(shmb_copy(target, 12, odd + 20, SHMB_FLOAT32, 2, 3, -12, -4, 1, 0) == -1);
     CHECK(target[0] == 5 && target[5] == 0);
     CHECK(shmb_copy(target, 20, odd, SHMB_FLOAT32, 0, 5, 20, 4, 1, 0) == -1);
+    /* a NaN that nobody looks for is copied like all else */
+    doubles[0] = NAN, doubles[1] = 2, doubles[2] = 3;
+    CHECK(shmb_copy(target, 4, doubles, SHMB_FLOAT64, 3, 1, 8, 8, 0, 0) == -1);
+    CHECK(isnan(target[0]) && target[1] == 2 && target[2] == 3);
 }
 
 int main(void) {
@@ -522,10 +565,12 @@ int main(void) {
         positions_that_cannot_be_are_corrupt,
         a_tail_that_goes_backwards_is_corrupt,
         headers_that_cannot_be_are_corrupt,
+        a_corrupt_ring_stays_so_when_the_peer_mends_it,
         random_headers_never_lead_out_of_the_ring,
         a_disowned_end_does_nothing,
         impossible_places_are_refused,
         a_doorbell_wakes_for_news_and_pokes_only,
+        a_spin_of_any_length_is_bounded,
         ringing_for_nobody_leaves_no_token,
         the_copy_converts_and_finds_the_first_nan,
     };

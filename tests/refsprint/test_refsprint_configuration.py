@@ -142,6 +142,23 @@ def test_a_reference_that_leads_nowhere_is_an_error(tmp_path: Path, value: str) 
     assert caught.value.line is not None
 
 
+@pytest.mark.parametrize(
+    ("lines", "problem"),
+    [
+        ([f"v{i} = $(v{i + 1})$(v{i + 1})" for i in range(45)], "takes more than"),
+        ([f"v{i} = $(v{i + 1})" for i in range(2000)], "50 deep"),
+        ([f"v{i} = {f'$(v{i + 1})' * 90}{'x' * 100}" for i in range(3)], "takes more than"),
+    ],
+    ids=["doubled each time", "a long chain", "long"],
+)
+def test_references_that_expand_beyond_all_measure_are_an_error(
+    tmp_path: Path, lines: list[str], problem: str
+) -> None:
+    text = "\n".join(["[*]", *lines, f'v{len(lines)} = "{"x" * 200}"'])
+    with pytest.raises(FileFormatError, match=problem):
+        configuration(tmp_path, text).string("v0")
+
+
 def test_values_of_other_types_are_checked() -> None:
     config = Configuration.from_arguments(["--yes=yes", "--no=false", "--seven=7", "--half=0.5", "--word=w"])
     assert config.boolean("yes", False) is True

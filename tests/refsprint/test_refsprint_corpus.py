@@ -211,6 +211,28 @@ def test_a_damaged_gzip_file_is_an_error(tmp_path: Path, damage: str) -> None:
         read_corpus(str(path))
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('<corpus name="c">' + '<subcorpus name="s">' * 100_000, "200 deep"),
+        ('<corpus name="c"><condition>' + "<x>" * 100_000, "200 deep"),
+        ('<corpus name="' + "x" * (20 << 20) + '"/>', "longer than 4194304 bytes"),
+        ('<corpus name="c"><!--' + "x" * (20 << 20) + "--></corpus>", "longer than 4194304 bytes"),
+    ],
+    ids=["subcorpora", "others", "attribute", "comment"],
+)
+def test_what_would_take_time_with_the_square_of_its_size_is_refused(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    with pytest.raises(FileFormatError, match=problem):
+        corpus(tmp_path, text)
+
+
+def test_a_long_orthography_is_no_long_tag(tmp_path: Path) -> None:
+    (segment,) = segments(tmp_path, "", "<segment><orth>" + "word " * 1_000_000 + "</orth></segment>")
+    assert len(segment.orthography) == 5_000_000
+
+
 def test_a_missing_file_and_a_directory_are_errors(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(FileFormatError, match="cannot be read"):

@@ -27,6 +27,11 @@ def lexicon(tmp_path: Path, lemmas: str, inventory: str = INVENTORY, normalize: 
     return read_lexicon(str(path), normalize)
 
 
+def test_elements_that_lie_very_deep_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="200 deep"):
+        lexicon(tmp_path, "<lemma><orth>" + "<a>" * 300_000)
+
+
 def test_labels_follow_the_inventory_with_the_blank_in_its_place(tmp_path: Path) -> None:
     read = lexicon(tmp_path, '<lemma special="blank"><orth>[B]</orth><phon> # </phon></lemma>')
     assert read.phonemes == ("a", "b", "#")

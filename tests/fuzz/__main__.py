@@ -1,0 +1,91 @@
+"""Runs the fuzzers, each for some seconds: python tests/fuzz [--seconds N] [--merge] [target …].
+
+Needs clang with libFuzzer for the C targets, and atheris for the Python ones. Starts from the kept inputs
+(corpora/), and adds what it learns to build/fuzz; --merge keeps the smallest set of it that covers the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from c_targets import BUILD, C_TARGETS, HERE, build_c_target, find_clang
+from targets import TARGETS
+
+CORPORA = HERE / "corpora"
+
+MAX_LENGTHS = {"ring": 512}
+
+
+def prepare(name: str) -> tuple[list[str], dict[str, str]]:
+    """The command that fuzzes the target, without libFuzzer's arguments, and its environment."""
+    program = BUILD / f"fuzz_{name}"
+    if name not in C_TARGETS:
+        BUILD.mkdir(parents=True, exist_ok=True)
+        words = shlex.join([sys.executable, str(HERE / "fuzz_python.py"), name])
+        program.write_text(f'#!/bin/sh\nexec {words} "$0" "$@"\n')
+        program.chmod(0o700)
+        return [str(program)], dict(os.environ)
+    clang, environment = find_clang()
+    build_c_target(name, clang, ["-fsanitize=fuzzer,address,undefined"], program, environment=environment)
+    return [str(program)], environment
+
+
+def fuzz(name: str, seconds: int, merge: bool) -> int:
+    """Run one fuzzer. Returns its exit status."""
+    learnt, kept = BUILD / "learnt" / name, CORPORA / name
+    for folder in (learnt, kept, BUILD / "findings"):
+        folder.mkdir(parents=True, exist_ok=True)
+    command, environment = prepare(name)
+    command += [f"-max_len={MAX_LENGTHS.get(name, 256)}", "-timeout=10", "-rss_limit_mb=1024"]
+    command += [f"-artifact_prefix={BUILD}/findings/{name}-"]
+    if merge:
+        # Into an empty folder, so that what others cover as well goes; what somebody named stays.
+        smallest = BUILD / "smallest" / name
+        shutil.rmtree(smallest, ignore_errors=True)
+        smallest.mkdir(parents=True)
+        arguments = ["-set_cover_merge=1", str(smallest), str(learnt), str(kept)]
+    else:
+        arguments = [f"-max_total_time={seconds}", "-print_final_stats=1", str(learnt), str(kept)]
+    print(f"--- {name}", flush=True)
+    done = subprocess.run([*command, *arguments], env=environment, check=False)
+    if merge and done.returncode == 0:
+        for path in kept.iterdir():
+            if "-" not in path.name:  # named by libFuzzer, not by somebody
+                path.unlink()
+        for path in smallest.iterdir():
+            shutil.copy(path, kept)
+    return done.returncode
+
+
+def main() -> None:
+    """Run the targets that were asked for, or all."""
+    parser = argparse.ArgumentParser(
+        prog="fuzz", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("targets", nargs="*", metavar="target", help=", ".join([*C_TARGETS, *TARGETS]))
+    parser.add_argument("--seconds", type=int, default=20, help="for each target (default: 20)")
+    parser.add_argument("--merge", action="store_true", help="do not fuzz; keep the smallest set of inputs")
+    arguments = parser.parse_args()
+    unknown = set(arguments.targets) - {*C_TARGETS, *TARGETS}
+    if unknown:
+        parser.error(
+            f"there is no target {', '.join(sorted(unknown))}; there are {', '.join([*C_TARGETS, *TARGETS])}"
+        )
+    names = arguments.targets or [*C_TARGETS, *TARGETS]
+    failed = [name for name in names if fuzz(name, arguments.seconds, arguments.merge) != 0]
+    if failed:
+        raise SystemExit(
+            f"findings in {', '.join(failed)}: see above, and the inputs in {BUILD / 'findings'}"
+        )
+
+
+if __name__ == "__main__":
+    main()
