@@ -52,32 +52,6 @@ LEXICON = """<?xml version="1.0" encoding="utf-8"?>
 </lexicon>
 """
 
-RECORDER = """
-import json
-import resource
-import numpy
-
-# An abort shall leave no core file.
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-def describe(value):
-    if isinstance(value, numpy.ndarray):
-        return ["ndarray", list(value.shape), str(value.dtype), value.flags.f_contiguous,
-                value.flags.writeable, value.flags.owndata]
-    if isinstance(value, (list, tuple)):
-        return [type(value).__name__, [describe(item) for item in value]]
-    if isinstance(value, bytes):
-        return ["bytes", value.decode()]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return [type(value).__name__, value]
-    return ["object", type(value).__name__]
-
-def record(_call, **arguments):
-    with open(PATH, "a") as file:
-        file.write(json.dumps([_call, {k: describe(v) for k, v in arguments.items()}]) + "\\n")
-"""
-
-
 CONTROL = """
 class Control:
     def exit(self):
@@ -148,8 +122,8 @@ class Workspace:
         self.lexicon.write_text(LEXICON, encoding="utf-8")
 
     def module(self, source: str, name: str = "usermod") -> None:
-        """Write a user module that has `record` and numpy."""
-        head = RECORDER.replace("PATH", repr(str(self.path / "calls.jsonl")))
+        """Write a user module that has `record` (tests/recorder.py) and numpy."""
+        head = "import numpy\nfrom recorder import record\n"
         (self.path / f"{name}.py").write_text(head + textwrap.dedent(source), encoding="utf-8")
 
     def start(self, *options: str, config: Optional[str] = None) -> subprocess.Popen[str]:
@@ -167,7 +141,12 @@ class Workspace:
         if config is not None:
             (self.path / "sprint.config").write_text(config, encoding="utf-8")
             arguments.append(f"--config={self.path / 'sprint.config'}")
-        environment = {**os.environ, "PYTHONPATH": PACKAGE_PARENT, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([PACKAGE_PARENT, str(Path(__file__).resolve().parent.parent)]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "RECORDED_CALLS": str(self.path / "calls.jsonl"),
+        }
         return subprocess.Popen(
             arguments,
             stdout=subprocess.PIPE,

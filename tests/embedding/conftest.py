@@ -1,0 +1,134 @@
+"""The bench of tests/bridge, with the host for a Sprint."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import build_host
+import numpy as np
+import pytest
+from ctc_by_paths import ctc_by_paths
+
+_SPEC = importlib.util.spec_from_file_location(
+    "bridge_bench", Path(__file__).resolve().parent.parent / "bridge" / "conftest.py"
+)
+bridge_bench: Any = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(bridge_bench)
+
+_watch_over_the_test = bridge_bench._watch_over_the_test
+sprint_log = bridge_bench.sprint_log
+
+# Full segment name -> orthography, frames. A label of the host's is a byte of the orthography.
+SEGMENTS = {
+    "corpus/rec/one": ("a", 3),
+    "corpus/rec/two": ("ab", 5),
+    "corpus/rec/größe": ("ü b", 6),
+    "corpus/rec/twice": ("aa", 4),
+    "corpus/rec/words": ("a b d", 6),
+    "corpus/rec/last": ("dad", 5),
+}
+SHORT = "corpus/rec/short"
+WAYS = {
+    "iterate": (
+        "action=python-control",
+        "python-control-loop-type=iterate-corpus",
+        "extract-features=false",
+    ),
+    "trainer": ("action=supervised-segmentwise-training",),
+    "trainer, layer on top": ("action=supervised-segmentwise-training", "host.python-layer=top"),
+    "segmentwise trainer": (
+        "action=supervised-segmentwise-training",
+        "host.notifications=segmentwise",
+    ),
+    "loop": ("action=python-control", "python-control-loop-type=python-control-loop"),
+}
+
+
+class HostBench(bridge_bench.Bench):  # type: ignore[misc] # the module is loaded from its file
+    """Pools of hosts, and what their answers should be."""
+
+    LABELS = 8
+    BLANK = 7
+    NAMES: ClassVar[list[str]] = list(SEGMENTS)
+    SHORT = SHORT
+    WAYS = WAYS
+
+    def __init__(self, path: Path, program: Path) -> None:
+        self.program = program
+        self.notes_path = path / "notes.jsonl"
+        super().__init__(path)
+        self.segments = {**SEGMENTS, SHORT: ("abababab", 2)}
+        self.write_corpus()
+        paths = [build_host.python_path(), self.env["PYTHONPATH"]]
+        self.env["PYTHONPATH"] = os.pathsep.join(paths)
+
+    def write_corpus(self, encoding: str = "utf-8") -> Path:
+        path: Path = self.path / "corpus.tsv"
+        lines = [
+            f"{name}\t{frames}\t\t{orthography} \n" for name, (orthography, frames) in self.segments.items()
+        ]
+        path.write_text("".join(lines), encoding=encoding)
+        return path
+
+    def options(self, way: str, *sprint: str, **more: Any) -> dict[str, Any]:
+        words = (
+            f"corpus.file={self.path}/corpus.tsv",
+            f"python-home={build_host.python_home()}",
+            f"host.labels={self.LABELS}",
+            f"host.notes={self.notes_path}",
+            *WAYS[way],
+            *sprint,
+        )
+        return {
+            "sprint_exec_path": str(self.program),
+            "sprint_config": [f"--*.{word}" for word in words],
+            "use_python_segment_order": way != "loop",
+            "ring_size": 1 << 20,
+            "exit_timeout": bridge_bench.SAFETY_NET,
+            "env": self.env,
+            **more,
+        }
+
+    def notes(self) -> list[dict[str, Any]]:
+        """What the host has seen so far."""
+        return [json.loads(line) for line in self.notes_path.read_text(encoding="utf-8").splitlines()]
+
+    def posteriors(self, lengths: Sequence[int], seed: int = 0, labels: int = LABELS) -> Any:
+        return super().posteriors(lengths, seed, labels)
+
+    def expected(self, posteriors: Any, lengths: Sequence[int], names: Sequence[str]) -> tuple[Any, Any]:
+        loss = np.empty(len(names))
+        error_signal = np.zeros(posteriors.shape)
+        for b, (length, orthography) in enumerate(zip(lengths, self.orthographies(names))):
+            sequence = [byte % (self.LABELS - 2) for byte in orthography.encode() if byte != ord(" ")]
+            loss[b], error_signal[:length, b] = ctc_by_paths(posteriors[:length, b], sequence, self.BLANK)
+        return loss, error_signal
+
+    @staticmethod
+    def exit_of(pid: int) -> Any:
+        """A descriptor that is readable when that process has ended."""
+        return os.pidfd_open(pid)
+
+
+@pytest.fixture(scope="session")
+def host_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The host, built for this Python; skips where that cannot be."""
+    try:
+        return build_host.build(tmp_path_factory.mktemp("host"))
+    except build_host.CannotBuildError as error:
+        pytest.skip(f"the host cannot be built: {error}")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, host_program: Path) -> Iterator[HostBench]:
+    """For pools of hosts; checks that nothing is left of them."""
+    bench = HostBench(tmp_path, host_program)
+    (tmp_path / "tmp").mkdir()
+    bench.env["TMPDIR"] = str(tmp_path / "tmp")
+    with bridge_bench._nothing_left_behind(bench):
+        yield bench

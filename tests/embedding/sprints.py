@@ -1,0 +1,224 @@
+"""Three Sprints on one corpus: refsprint, the host, and the nn-trainer that SHMBRIDGE_NN_TRAINER names.
+
+SHMBRIDGE_NN_TRAINER_PYTHONPATH is where nn-trainer's embedded Python finds numpy; without it, it has to be a
+Python of the tests' version.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Optional
+
+import build_host
+
+import shmbridge
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+VARIABLE = "SHMBRIDGE_NN_TRAINER"
+NN_TRAINER = os.environ.get(VARIABLE)
+SAFETY_NET = int(os.environ.get("SHMBRIDGE_TEST_TIMEOUT", "120"))
+
+# Full name -> frames, speaker, orthography. The words are letters; the label of each is its byte modulo 6.
+SEGMENTS = {
+    "corpus/rec/one": (3, "anna", "a"),
+    "corpus/rec/größe": (6, None, "b a d"),
+    "corpus/rec/short": (2, None, "a b a b"),
+}
+LETTERS = "fabcde"  # the labels 0 to 5; then silence, and the blank
+LABELS = 8
+
+WAYS = {
+    "iterate": (
+        "action=python-control",
+        "python-control-loop-type=iterate-corpus",
+        "extract-features=false",
+    ),
+    "loop": ("action=python-control", "python-control-loop-type=python-control-loop"),
+    "trainer": (
+        "action=supervised-segmentwise-training",
+        "trainer=feed-forward-trainer",
+        "estimator=dry-run",
+        "buffer-type=utterance",
+        "shuffle=false",
+        "python-control-enabled=true",
+        "neural-network.links=0->bottom:0",
+        "bottom.layer-type=python",
+        f"bottom.dimension-output={LABELS}",
+        "bottom.links=0->top:0",
+        "top.layer-type=identity",
+        f"top.dimension-output={LABELS}",
+    ),
+}
+# CTC over single phonemes, without priors, transition probabilities or pruning.
+MODEL = """
+[*]
+training-criterion              = ctc
+input-in-log-space              = true
+use-search-aligner              = false
+use-direct-alignment-extraction = true
+[*.acoustic-model]
+state-tying.type         = monophone
+hmm.states-per-phone     = 1
+hmm.state-repetitions    = 1
+hmm.across-word-model    = false
+phonology.history-length = 0
+phonology.future-length  = 0
+allophones.add-all           = false
+allophones.add-from-lexicon  = true
+[*.allophone-state-graph-builder]
+topology = ctc
+[*.acoustic-model.tdp]
+*.loop        = 0
+*.forward     = 0
+*.skip        = infinity
+*.exit        = 0
+entry-m1.loop = infinity
+entry-m2.loop = infinity
+[*.priors]
+priori-scale = 0
+"""
+
+
+@dataclass
+class Finished:
+    """A Sprint that has ended."""
+
+    code: int
+    output: str
+    calls: list[tuple[str, dict[str, Any]]]
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.calls]
+
+    def arguments(self, name: str) -> list[dict[str, Any]]:
+        return [arguments for call, arguments in self.calls if call == name]
+
+
+class Sprint:
+    """One of the three, and how it is run with probe.py in the place of sprint_entry.py."""
+
+    def __init__(self, name: str, path: Path, host: Optional[Path] = None) -> None:
+        self.name = name
+        self.path = path
+        self.has_features = True
+        self._env = {**os.environ, "RECORDED_CALLS": str(path / "calls.jsonl")}
+        python_path = [str(HERE), str(HERE.parent)]
+        if name == "host":
+            assert host is not None
+            words = [f"corpus.file={self._write_lines()}", f"python-home={build_host.python_home()}"]
+            self._command = [str(host), *(f"--*.{word}" for word in (*words, f"host.labels={LABELS}"))]
+            python_path.append(build_host.python_path())
+        elif name == "refsprint":
+            self._command = [sys.executable, "-m", "shmbridge.refsprint", "--*.bottom.dimension-input=1"]
+            python_path.append(str(Path(shmbridge.__file__).resolve().parent.parent))
+        else:
+            assert NN_TRAINER is not None
+            self._command = [NN_TRAINER]
+            given = os.environ.get(f"{VARIABLE}_PYTHONPATH")
+            python_path.append(given if given is not None else build_host.python_path())
+            self._env.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+        if name != "host":
+            self._command.append(f"--config={self._write_bliss()}")
+        if name == "nn-trainer":
+            self.has_features = self._write_features()
+            self._command.append(f"--*.feature-extraction.file={path}/features.flow")
+        self._env["PYTHONPATH"] = os.pathsep.join(python_path)
+
+    def run(self, way: str, *options: str, **probe: Any) -> Finished:
+        """Run one of the ways; `probe` is what probe.py is told."""
+        order = "false" if way == "loop" else "true"
+        words = [
+            "pymod-name=probe",
+            f"pymod-path={HERE}",
+            "pymod-config=some:thing",
+            f"python-segment-order={order}",
+            "python-segment-order-pymod-name=probe",
+            f"python-segment-order-pymod-path={HERE}",
+            "python-segment-order-config=some:thing",
+            *WAYS[way],
+            *options,
+        ]
+        done = subprocess.run(
+            [*self._command, *(f"--*.{word}" for word in words)],
+            env={**self._env, "PROBE": json.dumps(probe)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            cwd=self.path,
+            timeout=SAFETY_NET,
+            check=False,
+        )
+        calls = Path(self._env["RECORDED_CALLS"])
+        lines = calls.read_text(encoding="utf-8").splitlines() if calls.exists() else []
+        return Finished(done.returncode, done.stdout, [tuple(json.loads(line)) for line in lines])
+
+    # --- what each reads
+
+    def _write_lines(self) -> Path:
+        path = self.path / "corpus.tsv"
+        lines = [f"{n}\t{frames}\t{who or ''}\t{orth} \n" for n, (frames, who, orth) in SEGMENTS.items()]
+        path.write_text("".join(lines), encoding="utf-8")
+        return path
+
+    def _write_bliss(self) -> Path:
+        """A corpus, a lexicon and a config with the model; returns the config."""
+        head = '<?xml version="1.0" encoding="utf-8"?>\n'
+        corpus = (
+            head + '<corpus name="corpus"><speaker-description name="anna"/><recording name="rec" audio="x">'
+        )
+        start = 0.0
+        for name, (frames, speaker, orthography) in SEGMENTS.items():
+            end = start + frames / 100
+            corpus += f'<segment name="{name.rpartition("/")[2]}" start="{start:.2f}" end="{end:.2f}">'
+            corpus += f'<speaker name="{speaker}"/>' if speaker else ""
+            corpus += f"<orth> {orthography} </orth></segment>\n"
+            start = end
+        lexicon = head + "<lexicon><phoneme-inventory>"
+        for phoneme in LETTERS:
+            lexicon += f"<phoneme><symbol>{phoneme}</symbol></phoneme>"
+        for phoneme in ("SIL", "BLANK"):
+            lexicon += f"<phoneme><symbol>{phoneme}</symbol><variation>none</variation></phoneme>"
+        lexicon += "</phoneme-inventory>"
+        # RASR (b6ff1a89) crashes where the first word has one phoneme and allophones have no context.
+        lexicon += "<lemma><orth>df</orth><phon>d f</phon></lemma>\n"
+        for phoneme in LETTERS:
+            lexicon += f"<lemma><orth>{phoneme}</orth><phon>{phoneme}</phon></lemma>\n"
+        for special, phoneme in (("silence", "SIL"), ("blank", "BLANK")):
+            orth = f"<orth>[{phoneme}]</orth>"
+            lexicon += f'<lemma special="{special}">{orth}<phon>{phoneme}</phon></lemma>'
+        config = (
+            f"[*.corpus]\nfile = {self.path}/corpus.xml\n[*.lexicon]\nfile = {self.path}/lexicon.xml\n{MODEL}"
+        )
+        (self.path / "corpus.xml").write_text(corpus + "</recording></corpus>\n", encoding="utf-8")
+        (self.path / "lexicon.xml").write_text(lexicon + "</lexicon>\n", encoding="utf-8")
+        path = self.path / "sprint.config"
+        path.write_text(config, encoding="utf-8")
+        return path
+
+    def _write_features(self) -> bool:
+        """What nn-trainer's trainer reads; False where the examples that can write it are not there."""
+        sys.path.append(str(ROOT))
+        try:
+            features: Any = importlib.import_module("examples.rasr.feature_cache")
+        except ImportError:
+            return False
+        finally:
+            sys.path.remove(str(ROOT))
+        segments = [SimpleNamespace(full_name=name, frames=SEGMENTS[name][0]) for name in SEGMENTS]
+        with open(self.path / "features.cache", "wb") as file:
+            features.write_cache(file, SimpleNamespace(segments=segments))
+        network = features.flow_network(f"{self.path}/features.cache")
+        (self.path / "features.flow").write_text(network, encoding="utf-8")
+        return True

@@ -1,0 +1,356 @@
+"""One table of what Sprint calls, with what, and what it does where Python fails; for three Sprints.
+
+refsprint and the host are always held against it; nn-trainer where there is one (sprints.py).
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+import pytest
+import sprints
+from ctc_by_paths import ctc_by_paths
+
+ABORTED = -signal.SIGABRT
+# How often these are asked for differs between Sprints.
+SOME_TIMES = {"isTrainable", "getNumberOfFreeParameters"}
+
+OBJECT = ["object"]
+NONE = ["NoneType", None]
+NAMES = list(sprints.SEGMENTS)
+
+
+def text(value: str) -> list[Any]:
+    return ["str", value]
+
+
+def number(value: int) -> list[Any]:
+    return ["int", value]
+
+
+def matrix(rows: int, columns: int) -> list[Any]:
+    """Float32 in Fortran order, writeable, with memory of its own."""
+    return ["ndarray", [rows, columns], "float32", True, True, True]
+
+
+def init(unit: str) -> dict[str, Any]:
+    return {
+        "name": text("Sprint.PythonControl"),
+        "sprint_unit": text(unit),
+        "reference": OBJECT,
+        "callback": OBJECT,
+        "version_number": number(5),
+        "config": text("some:thing"),
+    }
+
+
+ORDER = {
+    "corpusName": text("corpus"),
+    "segmentList": ["list", [text(name) for name in NAMES]],
+    "segmentsInfo": NONE,
+    "config": text("some:thing"),
+}
+
+
+def process(name: str) -> dict[str, Any]:
+    _, speaker, orthography = sprints.SEGMENTS[name]
+    return {
+        "name": text(name),
+        "orthography": ["bytes", f"{orthography} "],
+        "speaker_name": NONE if speaker is None else text(speaker),
+        "features": NONE,
+        "alignment": NONE,
+        "soft_alignment": NONE,
+    }
+
+
+def train(name: str) -> list[tuple[str, dict[str, Any]]]:
+    frames = sprints.SEGMENTS[name][0]
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("init_segment", {"segment_name": text(name)}),
+        ("forward", {"input": ["list", [matrix(1, frames)]]}),
+    ]
+    if name != "corpus/rec/short":  # discarded
+        calls.append(("notify_segment_loss", {"segment_name": NONE, "loss": ["float"]}))
+        calls.append(("backpropagate", {"errorSignalIn": matrix(sprints.LABELS, frames)}))
+    return calls
+
+
+# --- the table, first part: the calls, where all goes well
+
+CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "iterate": [
+        ("init", init("NnTrainer.pythonControl")),
+        ("getSegmentList", ORDER),
+        ("init_processing", {"input_dim": number(-1), "output_dim": number(-1)}),
+        *(("process_segment", process(name)) for name in NAMES),
+        ("exit", {}),
+    ],
+    "loop": [
+        ("init", init("NnTrainer.pythonControl")),
+        ("run_control_loop", {"callback": OBJECT}),
+        ("exit", {}),
+    ],
+    "trainer": [
+        ("getSegmentList", ORDER),
+        ("init", init("FeedForwardTrainer")),
+        ("SprintNnPythonLayer", {"config": text("some:thing")}),
+        ("setOutputDimension", {"size": number(sprints.LABELS)}),
+        ("setInputDimension", {"stream": number(0), "size": number(1)}),
+        ("initializeNetworkParameters", {}),
+        *(call for name in NAMES for call in train(name)),
+        ("finalize", {}),
+    ],
+}
+
+# --- second part: what Python may do wrong, and the exit code. It is the last call that is made.
+
+RAISES: dict[str, int] = {
+    "raises OSError": 1,
+    "raises SystemExit(7)": 7,
+    "raises SystemExit(None)": 0,
+    "raises SystemExit('text')": 1,
+    "raises KeyboardInterrupt": 1,
+}
+FEW = {"raises OSError": 1, "raises SystemExit(7)": 7, "wants another argument": 1}
+SIGNATURES = {"is missing": 1, "takes no argument": 1, "wants another argument": 1}
+WRONG: list[tuple[str, str, dict[str, int]]] = [
+    ("iterate", "init", {**RAISES, **SIGNATURES, "returns None": 1, "returns an object": 1}),
+    ("iterate", "init_processing", FEW),
+    ("iterate", "process_segment", {**RAISES, **SIGNATURES}),
+    ("iterate", "exit", {**RAISES, "is missing": 1, "wants another argument": 1}),
+    (
+        "iterate",
+        "getSegmentList",
+        {
+            **RAISES,
+            **SIGNATURES,
+            "returns None": 1,
+            "returns 1": 1,
+            "yields bytes": 1,
+            "yields an int": 1,
+            "yields None": 1,
+            "yields an unknown name": 1,
+            "yields one and raises OSError": 1,
+        },
+    ),
+    ("loop", "init", FEW),
+    ("loop", "run_control_loop", {**RAISES, **SIGNATURES}),
+    ("loop", "exit", FEW),
+    ("trainer", "init", FEW),
+    ("trainer", "init_segment", FEW),
+    ("trainer", "notify_segment_loss", FEW),
+    ("trainer", "SprintNnPythonLayer", FEW),
+    ("trainer", "setOutputDimension", FEW),
+    ("trainer", "setInputDimension", FEW),
+    ("trainer", "initializeNetworkParameters", {"raises OSError": 1, "is missing": 1}),
+    ("trainer", "isTrainable", {"raises OSError": 1, "returns None": 1, "returns 1": 1, "is missing": 1}),
+    (
+        "trainer",
+        "getNumberOfFreeParameters",
+        {"raises OSError": 1, "returns None": 1, "returns a str": 1, "returns -1": 1},
+    ),
+    (
+        "trainer",
+        "forward",
+        {
+            **RAISES,
+            **SIGNATURES,
+            "returns None": 1,
+            "returns a list": 1,
+            "returns float16": 1,
+        },
+    ),
+    (
+        "trainer",
+        "backpropagate",
+        {**FEW, "returns None": 1, "returns a list of matrices": 1},
+    ),
+]
+# The return value of these counts for nothing.
+IGNORED = [
+    ("iterate", "init_processing", "returns a str"),
+    ("iterate", "process_segment", "returns 1"),
+    ("iterate", "exit", "returns a list"),
+    ("loop", "run_control_loop", "returns 1"),
+    ("trainer", "init_segment", "returns a str"),
+    ("trainer", "notify_segment_loss", "returns a list"),
+    ("trainer", "setOutputDimension", "returns 1"),
+    ("trainer", "setInputDimension", "returns 1"),
+    ("trainer", "initializeNetworkParameters", "returns 1"),
+    ("trainer", "finalize", "returns 1"),
+]
+
+# --- third part: what may be asked of the callback: types that come back, an exception, or the end of Sprint
+# Not here, for RASR differs from the others: posteriors that are all -inf (loss 41943040 and no discarding).
+
+ERROR_SIGNAL = matrix(sprints.LABELS, 5)
+DISCARDED = ["tuple", [NONE, NONE]]
+CALCULATE = {"posteriors": "good", "orthography": "b a ", "output_error_type": "error-signal"}
+Outcome = Union[list[Any], str, int]
+ASKED: list[tuple[str, dict[str, Any], Outcome]] = [
+    ("version", {}, ["str"]),
+    ("version_number", {}, number(5)),
+    ("help", {}, ["str"]),
+    ("init_criterion", {}, NONE),
+    ("nonsense", {}, "ValueError"),
+    ("calculate_criterion", CALCULATE, ["tuple", [["float"], ERROR_SIGNAL]]),
+    ("calculate_criterion", {**CALCULATE, "segment_name": "x"}, ["tuple", [["float"], ERROR_SIGNAL]]),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "in C order"}, ["tuple", [["float"], ERROR_SIGNAL]]),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "float64"}, ["tuple", [["float"], ERROR_SIGNAL]]),
+    ("calculate_criterion", {**CALCULATE, "output_error_type": "none"}, ["tuple", [["float"], NONE]]),
+    ("calculate_criterion", {"posteriors": "good", "orthography": "b a "}, ["tuple", [["float"], NONE]]),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "for a short segment"}, DISCARDED),
+    ("calculate_criterion", {}, "TypeError"),
+    ("calculate_criterion", {"posteriors": "good", "as bytes": "b a "}, "TypeError"),
+    ("calculate_criterion", {**CALCULATE, "orthography": None}, "TypeError"),
+    ("calculate_criterion", {**CALCULATE, "orthography": 7}, "TypeError"),
+    ("calculate_criterion", {**CALCULATE, "segment_name": None}, "TypeError"),
+    ("calculate_criterion", {**CALCULATE, "output_error_type": None}, "TypeError"),
+    ("calculate_criterion", {**CALCULATE, "output_error_type": "nonsense"}, "ValueError"),
+    ("calculate_criterion", {**CALCULATE, "alignment": [0.0]}, "ValueError"),
+    ("calculate_criterion", {**CALCULATE, "nonsense": 1}, "TypeError"),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "float16"}, 1),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "int32"}, 1),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "a list"}, 1),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "of one dimension"}, 1),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "of three dimensions"}, 1),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "in another byte order"}, 1),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "unaligned"}, 1),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "with a NaN first"}, ABORTED),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "without frames"}, ABORTED),
+    ("calculate_criterion", {**CALCULATE, "posteriors": "of another width"}, ABORTED),
+    ("calculate_criterion", {**CALCULATE, "orthography": "b a"}, ABORTED),
+    ("get_orthography_by_segment_name", {"segment_name": NAMES[1]}, text("b a d ")),
+    ("get_orthography_by_segment_name", {"segment_name": "corpus/rec/nowhere"}, "KeyError"),
+    ("get_orthography_by_segment_name", {}, "TypeError"),
+    ("get_orthography_by_segment_name", {"segment_name": None}, "TypeError"),
+    ("get_orthography_by_segment_name", {"segment_name": "x", "nonsense": 1}, "TypeError"),
+    ("export_allophone_state_fsa_by_segment_name", {"segment_name": "corpus/rec/nowhere"}, "KeyError"),
+    ("export_allophone_state_fsa_by_segment_name", {}, "TypeError"),
+    ("export_allophone_state_fsa_by_orthography", {"orthography": None}, "TypeError"),
+]
+
+
+@pytest.fixture(params=["refsprint", "host", "nn-trainer"])
+def sprint(request: pytest.FixtureRequest, tmp_path: Path) -> sprints.Sprint:
+    if request.param == "nn-trainer" and not sprints.NN_TRAINER:
+        pytest.skip(f"{sprints.VARIABLE} is not set: it takes the path of RASR's nn-trainer")
+    host = request.getfixturevalue("host_program") if request.param == "host" else None
+    return sprints.Sprint(request.param, tmp_path, host)
+
+
+def run(sprint: sprints.Sprint, way: str, **probe: Any) -> sprints.Finished:
+    if way == "trainer" and not sprint.has_features:
+        pytest.skip("examples/rasr, which writes the features that nn-trainer wants, is not there")
+    finished = sprint.run(way, **probe)
+    print(finished.output)  # shown where a test fails
+    finished.calls = [call for call in finished.calls if call[0] not in SOME_TIMES]
+    return finished
+
+
+def agree(described: Any, expected: Any) -> bool:
+    """Whether a description is the expected one; an expected type alone stands for any value of it."""
+    if expected in (["object"], ["str"], ["float"]):
+        return bool(described[:1] == expected)
+    if expected[0] in ("list", "tuple"):
+        return (
+            described[0] == expected[0]
+            and len(described[1]) == len(expected[1])
+            and all(agree(one, other) for one, other in zip(described[1], expected[1]))
+        )
+    return bool(described == expected)
+
+
+def assert_agree(arguments: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert arguments.keys() == expected.keys()
+    for name, description in expected.items():
+        assert agree(arguments[name], description), (name, arguments[name], description)
+
+
+def ended_well(sprint: sprints.Sprint, finished: sprints.Finished, way: str) -> bool:
+    # RASR may abort after a training with a Python layer, when all is done (docs/ways.md).
+    may_abort = sprint.name == "nn-trainer" and way == "trainer" and finished.names[-1:] == ["finalize"]
+    return finished.code == 0 or (may_abort and finished.code == ABORTED)
+
+
+@pytest.mark.parametrize("way", CALLS)
+def test_sprint_makes_these_calls_with_these_arguments(sprint: sprints.Sprint, way: str) -> None:
+    finished = run(sprint, way)
+    assert finished.names == [name for name, _ in CALLS[way]]
+    for (_, arguments), (_, expected) in zip(finished.calls, CALLS[way]):
+        assert_agree(arguments, expected)
+    assert ended_well(sprint, finished, way)
+
+
+@pytest.mark.parametrize(
+    ("way", "call", "how", "code"),
+    [(way, call, how, code) for way, call, table in WRONG for how, code in table.items()],
+)
+def test_what_python_does_wrong_ends_sprint_with_this_code(
+    sprint: sprints.Sprint, way: str, call: str, how: str, code: int
+) -> None:
+    finished = run(sprint, way, misbehave={call: how})
+    assert finished.code == code
+    if how.startswith("raises"):
+        assert finished.names[-1:] == [call] or call in SOME_TIMES
+        shown = how.split()[1]
+        assert ("on purpose" in finished.output) == (shown not in ("SystemExit(7)", "SystemExit(None)"))
+    if call not in ("init", "exit"):
+        assert "exit" not in finished.names
+
+
+@pytest.mark.parametrize(("way", "call", "how"), IGNORED)
+def test_what_these_calls_return_counts_for_nothing(
+    sprint: sprints.Sprint, way: str, call: str, how: str
+) -> None:
+    finished = run(sprint, way, misbehave={call: how})
+    assert finished.names == [name for name, _ in CALLS[way]]
+    assert ended_well(sprint, finished, way)
+
+
+def test_a_module_that_cannot_be_imported_ends_sprint(sprint: sprints.Sprint) -> None:
+    finished = run(sprint, "loop", misbehave={"module": "raises ImportError"})
+    assert finished.code == 1
+    assert "ImportError: on purpose" in finished.output
+    assert finished.names == []
+
+
+@pytest.mark.parametrize(
+    ("command", "keywords", "outcome"),
+    ASKED,
+    ids=[f"{i}-{command}" for i, (command, _, _) in enumerate(ASKED)],
+)
+def test_what_is_asked_of_the_callback_is_answered_so(
+    sprint: sprints.Sprint, command: str, keywords: dict[str, Any], outcome: Outcome
+) -> None:
+    finished = run(sprint, "loop", ask=[[command, keywords], ["version_number", {}]])
+    if isinstance(outcome, int):
+        assert finished.code == outcome
+        # Python gets no say in it.
+        assert finished.names == ["init", "run_control_loop"]
+        return
+    assert finished.code == 0
+    answers = [arguments for name, arguments in finished.calls if name in ("answered", "raised")]
+    if isinstance(outcome, str):
+        assert answers[0] == {"error": ["str", outcome]}
+    else:
+        assert_agree(answers[0], {"answer": outcome})
+    # and Sprint goes on
+    assert answers[1] == {"answer": ["int", 5]}
+    assert finished.names[-1] == "exit"
+
+
+def test_the_criterion_is_ctc(sprint: sprints.Sprint) -> None:
+    finished = run(sprint, "loop", ask=[["calculate_criterion", CALCULATE]])
+    (answer,) = finished.arguments("answered")
+    (values,) = finished.arguments("error signal")
+    logits = np.random.default_rng(5).normal(size=(5, sprints.LABELS)).astype(np.float32)
+    scores = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    loss, error_signal = ctc_by_paths(scores, [ord("b") % 6, ord("a") % 6], sprints.LABELS - 1)
+    np.testing.assert_allclose(answer["answer"][1][0][1], loss, rtol=1e-5)
+    flat = [value for _, value in values["values"][1]]
+    np.testing.assert_allclose(np.reshape(flat, (5, sprints.LABELS)), error_signal, atol=1e-5)

@@ -1,0 +1,137 @@
+"""How a program that embeds Python ends: by itself, by signals, with threads and atexit functions at work."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+WAYS = ["iterate", "trainer", "loop"]
+
+
+def own_module(bench: Any, source: str) -> list[str]:
+    """A user's module that hands sprint_entry on, and Sprint's options that name it."""
+    (bench.path / "own_entry.py").write_text(
+        "from sprint_entry import *\nfrom sprint_entry import print\n"
+        + f"OUT = {str(bench.path / 'own.jsonl')!r}\n"
+        + "import json\ndef note(what):\n    with open(OUT, 'a') as file:\n"
+        + "        file.write(json.dumps(what) + '\\n')\n"
+        + source,
+        encoding="utf-8",
+    )
+    names = [f"{prefix}pymod-{what}" for prefix in ("", "python-segment-order-") for what in ("path", "name")]
+    return [f"{name}={bench.path if name.endswith('path') else 'own_entry'}" for name in names]
+
+
+def noted(bench: Any) -> list[Any]:
+    return [json.loads(line) for line in (bench.path / "own.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_python_is_finalised_while_the_watching_thread_is_there(
+    bench: Any, way: str, sprint_log: Any
+) -> None:
+    """exit_timeout is as long as a test may take: a host that hangs makes it fail."""
+    for busy in (False, True, True):
+        pool = bench.pool(way, num_instances=2)
+        if busy:
+            bench.check(pool, bench.NAMES)
+        sprint_log_before = len(sprint_log())
+        pids = bench.sprint_pids()
+        pool.close()
+        said = sprint_log()[sprint_log_before:]
+        assert sum(line.endswith("host: done") for line in said) == len(pids) == 2
+        assert not any("Fatal Python error" in line or "Exception ignored" in line for line in said)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_functions_of_atexit_run_last_registered_first_and_after_the_segments(
+    bench: Any, way: str, sprint_log: Any
+) -> None:
+    options = own_module(
+        bench,
+        """
+import atexit, threading
+atexit.register(note, "first registered")
+atexit.register(lambda: note(["threads", "shmbridge control" in [t.name for t in threading.enumerate()]]))
+atexit.register(lambda: print("the last words", flush=True))
+atexit.register(note, "last registered")
+""",
+    )
+    with bench.pool(way, *options) as pool:
+        bench.check(pool, bench.NAMES)
+        assert not (bench.path / "own.jsonl").exists()
+    notes = noted(bench)
+    assert [note for note in notes if isinstance(note, str)] == ["last registered", "first registered"]
+    assert any(line.endswith("the last words") for line in sprint_log())
+
+
+def test_an_exception_in_the_users_module_is_exit_code_1_after_atexit(bench: Any) -> None:
+    options = own_module(
+        bench,
+        """
+import atexit
+import shmbridge.child.control as control
+atexit.register(note, "atexit")
+class PythonControl(control.PythonControl):
+    def process_segment(self, name, **arguments):
+        raise OSError("on purpose")
+control.PythonControl = PythonControl
+""",
+    )
+    with bench.pool("iterate", *options) as pool:
+        with pytest.raises(shmbridge.PeerGoneError) as caught:
+            bench.check(pool, bench.NAMES[:1])
+        assert caught.value.exit_code == 1
+        assert any("OSError: on purpose" in line for line in caught.value.last_output)
+        assert list(caught.value.segments) == bench.NAMES[:1]
+    assert noted(bench)[0] == "atexit"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_sprints_group_ends_it_and_the_next_call_has_a_new_one(
+    bench: Any, way: str, number: signal.Signals
+) -> None:
+    """Sprint has Python install no handlers: the signal's default applies, at once, also while it sleeps."""
+    with bench.pool(way) as pool:
+        bench.check(pool, bench.NAMES)
+        (pid,) = bench.sprint_pids()
+        claim = pool.claim(bench.NAMES[0], bench.segments[bench.NAMES[0]][1], bench.LABELS)
+        claim.posteriors[...] = -1
+        os.killpg(pid, number)
+        bench.wait_gone([pid])
+        with pytest.raises(shmbridge.PeerGoneError) as caught:
+            claim.send().result()
+        assert caught.value.signal_name == number.name
+        bench.check(pool, bench.NAMES)
+        assert bench.sprint_pids() != [pid]
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_when_the_trainer_is_killed_sprint_ends_though_writing_is_deadly_then(
+    bench: Any, way: str, verbose: bool
+) -> None:
+    """SIGPIPE ends a program that embeds Python without its handlers; there is nobody left to tell."""
+    body = """
+    pool = shmbridge.SprintInstancePool(**OPTIONS)
+    loss, _ = pool.get_batch_loss_and_error_signal(np.full((3, 1, 8), -1.0), [3], ["corpus/rec/one"])
+    say(float(loss[0]))
+    sys.stdin.read()
+    """
+    options = bench.options(way, num_instances=2, sprint_control_config={"verbose": verbose})
+    with bench.trainer(body, options) as trainer:
+        assert np.isfinite(bench.said(trainer))
+        pids = bench.sprint_pids()
+        pids = [pid for pid in pids if pid != trainer.pid]
+        assert len(pids) == 2
+        trainer.kill()
+        trainer.wait()
+        bench.wait_gone(pids)

@@ -1,0 +1,80 @@
+"""Nothing is left of a segment in Sprint's process: no reference, no object, no memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+SEGMENTS = 4000
+EVERY = 500
+WAYS = ["iterate", "trainer", "trainer, layer on top", "segmentwise trainer", "loop"]
+
+
+def measures(bench: Any) -> list[dict[str, Any]]:
+    return [note for note in bench.notes() if "segments" in note]
+
+
+def assert_nothing_grows(notes: list[dict[str, Any]]) -> None:
+    """The first two are a beginning: caches fill, and modules are imported late."""
+    assert len(notes) >= 5
+    first, last = notes[2], notes[-1]
+    segments = last["segments"] - first["segments"]
+    # What would be left of each segment is at least one; Python's own caches take ever fewer.
+    assert last["objects"] - first["objects"] < segments / 20, notes
+    assert last["blocks"] - first["blocks"] < segments / 20, notes
+    # Nothing as large as a matrix, of which there are some each segment.
+    assert last["kb"] - first["kb"] < 1024, notes
+
+
+@pytest.fixture
+def many(bench: Any) -> Any:
+    """The bench with a hundred segments, one of them of some size, and one that is discarded."""
+    names, short = bench.NAMES, bench.SHORT
+    bench.segments = {f"{name}{i}": bench.segments[name] for i in range(16) for name in names}
+    bench.segments.update({"corpus/rec/long": ("ab", 500), short: ("abababab", 2)})
+    bench.write_corpus()
+    return bench
+
+
+def exchange(bench: Any, pool: Any, fails: bool = False) -> None:
+    names = list(bench.segments)
+    lengths = bench.frames(names)
+    posteriors = bench.posteriors(lengths)
+    for _ in range(SEGMENTS // len(names) + 1):
+        try:
+            pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
+        except shmbridge.RemoteError:
+            assert fails
+        else:
+            assert not fails
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_thousands_of_segments_leave_no_reference_and_no_memory(many: Any, way: str) -> None:
+    with many.pool(way, f"host.measure-every={EVERY}", ring_size=1 << 22) as pool:
+        exchange(many, pool)
+        assert pool.statistics.skipped > 0
+    notes = measures(many)
+    assert [note["held_elsewhere"] for note in notes] == [0] * len(notes)
+    assert_nothing_grows(notes)
+
+
+@pytest.mark.parametrize("way", ["iterate", "loop"])
+@pytest.mark.parametrize("answer", ["an exception", "another shape", "nothing"])
+def test_thousands_of_segments_that_fail_leave_no_memory(many: Any, way: str, answer: str) -> None:
+    with many.pool(way, f"host.answer={answer}", f"host.measure-every={EVERY}", ring_size=1 << 22) as pool:
+        exchange(many, pool, fails=True)
+        assert pool.statistics.failed > SEGMENTS / 2
+    assert_nothing_grows(measures(many))
+
+
+def test_thousands_of_automata_leave_no_memory(many: Any) -> None:
+    names = list(many.segments)
+    with many.pool("loop", f"host.measure-every={EVERY}") as pool:
+        for _ in range(SEGMENTS // len(names) + 1):
+            pool.get_automata_for_batch(names)
+    assert_nothing_grows(measures(many))
