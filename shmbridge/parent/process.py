@@ -21,7 +21,8 @@ from .watcher import Watcher
 
 _sprint_log = logging.getLogger("shmbridge.sprint")
 
-_KEPT_LINES = 60  # of output, for the error that reports a death
+# Of output, for the error that reports a death: RASR writes 50 lines of stack trace below the reason for it.
+_KEPT_LINES = 100
 _STACK_GRACE = 2.0  # seconds for a hanging process to say where it is, before it is killed
 _MAX_LINE = 4096  # bytes; what has no line end is cut there
 _READ_SIZE = 65536
@@ -115,7 +116,7 @@ class SprintProcess:
 
     def wait(self, timeout: float) -> bool:
         """Wait for the process to end, at most so many seconds. Returns whether it has."""
-        return self._exited.wait(timeout)
+        return self._exited.wait(min(timeout, threading.TIMEOUT_MAX))
 
     def close(self, timeout: float) -> None:
         """Ask the process to exit; kill it if it has not after so many seconds."""

@@ -1,0 +1,1 @@
+"""Examples: each is a package that `python -m examples.NAME` runs."""

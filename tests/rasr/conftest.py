@@ -1,0 +1,217 @@
+"""The two Sprints that the generated configs run with: refsprint, and nn-trainer where there is one.
+
+SHMBRIDGE_NN_TRAINER is the path of a nn-trainer. SHMBRIDGE_NN_TRAINER_PYTHONPATH is where the Python that it
+embeds finds numpy, cffi and shmbridge. Without it, that is where the tests have them: the embedded Python
+then has to be of the tests' version, and nn-trainer built with a numpy of the tests' major version.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT))  # examples/ is not installed
+
+import ctc_reference  # noqa: E402
+
+from examples import rasr  # noqa: E402
+
+VARIABLE = "SHMBRIDGE_NN_TRAINER"
+NN_TRAINER = os.environ.get(VARIABLE)
+SKIP_REASON = f"{VARIABLE} is not set: it takes the path of RASR's nn-trainer (examples/rasr/README.md)"
+
+# Seconds; no test takes as long, only one that hangs does.
+SAFETY_NET = int(os.environ.get("SHMBRIDGE_TEST_TIMEOUT", "300"))
+
+SMALL = {"labels": 8, "segments": 8, "frames": 40}
+LARGE = {"labels": 12000, "segments": 4, "frames": 1000}
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a nn-trainer."""
+    own = {Path(package.__file__).resolve().parents[1]: None for package in (shmbridge, np)}
+    path = os.environ.get(f"{VARIABLE}_PYTHONPATH", os.pathsep.join(map(str, own)))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+class Sprint:
+    """One of the two programs, and generated files for it to read."""
+
+    def __init__(self, name: str, files: rasr.Files) -> None:
+        self.name = name
+        self.files = files
+        self.task = files.task
+        self.is_rasr = name == "nn-trainer"
+        self.names = [segment.full_name for segment in self.task.segments[:-1]]
+        self.too_short = self.task.segments[-1].full_name
+        self.labels = len(self.task.phonemes)
+
+    # --- pools
+
+    def pool(self, way: str, *sprint: str, **more: Any) -> shmbridge.SprintInstancePool:
+        """A pool for one of the ways; `sprint` are further options for Sprint, without their --*."""
+        options = self.files.options(way)
+        options["sprint_config"] += [f"--*.{option}" for option in sprint]
+        if self.is_rasr:
+            options.update(sprint_exec_path=NN_TRAINER, env=_environment())
+        else:
+            options["sprint_exec_path"] = [sys.executable, "-m", "shmbridge.refsprint"]
+        options.update(exit_timeout=SAFETY_NET, start_timeout=SAFETY_NET, ring_size=1 << 28)
+        return shmbridge.SprintInstancePool(**{**options, **more})
+
+    def executable(self, folder: Path) -> tuple[str, str]:
+        """The program as one file, and the PYTHONPATH that it needs."""
+        if self.is_rasr:
+            return str(NN_TRAINER), _environment()["PYTHONPATH"]
+        script = folder / "refsprint"
+        script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m shmbridge.refsprint "$@"\n')
+        script.chmod(0o755)
+        return str(script), str(Path(shmbridge.__file__).resolve().parents[1])
+
+    # --- batches
+
+    def lengths(self, names: Sequence[str]) -> np.ndarray:
+        return np.array([self.task.segment(name).frames for name in names])
+
+    def posteriors(self, names: Sequence[str], seed: int = 0, labels: Optional[int] = None) -> np.ndarray:
+        """Log posteriors (time,batch,label); what is beyond a segment's length is junk."""
+        lengths = self.lengths(names)
+        shape = (max(lengths), len(names), labels or self.labels)
+        logits = np.random.default_rng(seed).standard_normal(shape, np.float32)
+        logits -= np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        for b, length in enumerate(lengths):
+            logits[length:, b] = 1e30
+        return logits
+
+    def loss_and_error_signal(self, pool: Any, names: Sequence[str], posteriors: np.ndarray) -> Any:
+        return pool.get_batch_loss_and_error_signal(posteriors, self.lengths(names), names)
+
+    def check(self, pool: Any, names: Sequence[str], seed: int = 0) -> None:
+        """A batch of these segments has the losses and error signals of CTC."""
+        posteriors = self.posteriors(names, seed)
+        loss, error_signal = self.loss_and_error_signal(pool, names, posteriors)
+        self.compare(loss, error_signal, posteriors, names)
+
+    def compare(self, loss: Any, error_signal: Any, posteriors: np.ndarray, names: Sequence[str]) -> None:
+        """Loss within 1e-4 relative, error signal within 1e-4 of a probability, or what float32 allows.
+
+        RASR sums in float32 and logarithms, so that an occupation has the relative error that the loss has in
+        absolute terms: with a loss of 9000, a thousandth for each rounding.
+        """
+        assert loss.dtype == error_signal.dtype == np.float32
+        assert error_signal.shape == posteriors.shape
+        for b, (name, length) in enumerate(zip(names, self.lengths(names))):
+            expected_loss, expected_error = self.expected(name, posteriors[:length, b])
+            np.testing.assert_allclose(loss[b], expected_loss, rtol=1e-4, err_msg=name)
+            tolerance = max(1e-4, 4 * float(np.spacing(np.float32(expected_loss))))
+            np.testing.assert_allclose(
+                error_signal[:length, b], expected_error, rtol=1e-3, atol=tolerance, err_msg=name
+            )
+            assert not error_signal[length:, b].any()
+
+    def expected(self, name: str, posteriors: np.ndarray) -> tuple[float, np.ndarray]:
+        """Loss and error signal of one segment, computed here."""
+        return ctc_reference.loss_and_error_signal(
+            posteriors, self.task.label_sequences(name), self.task.blank
+        )
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., rasr.Files]:
+    """Files for a task of some size, written once."""
+    written: dict[Any, rasr.Files] = {}
+
+    def get(**size: int) -> rasr.Files:
+        key = tuple(size.items())
+        if key not in written:
+            written[key] = rasr.write(tmp_path_factory.mktemp("rasr"), rasr.make_task(**size))
+        return written[key]
+
+    return get
+
+
+@pytest.fixture(
+    params=[
+        "refsprint",
+        pytest.param("nn-trainer", marks=pytest.mark.skipif(not NN_TRAINER, reason=SKIP_REASON)),
+    ]
+)
+def sprint(request: pytest.FixtureRequest, files: Callable[..., rasr.Files]) -> Sprint:
+    """Each program on the small task."""
+    return Sprint(request.param, files(**SMALL))
+
+
+@pytest.fixture
+def nn_trainer(files: Callable[..., rasr.Files]) -> Sprint:
+    """The real program on the small task."""
+    if not NN_TRAINER:
+        pytest.skip(SKIP_REASON)
+    return Sprint("nn-trainer", files(**SMALL))
+
+
+@pytest.fixture
+def large_nn_trainer(files: Callable[..., rasr.Files]) -> Sprint:
+    """The real program on 1000 frames and 12000 labels."""
+    if not NN_TRAINER:
+        pytest.skip(SKIP_REASON)
+    return Sprint("nn-trainer", files(**LARGE))
+
+
+@pytest.fixture
+def sprint_log(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """The lines that Sprint has written so far; all of them once its pool is closed."""
+    return lambda: [r.getMessage() for r in caplog.records if r.name == "shmbridge.sprint"]
+
+
+@pytest.fixture(autouse=True)
+def _watch_over_the_test(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """What Sprint says is shown where a test fails; a test that hangs fails; nothing is left in /dev/shm."""
+    caplog.set_level("INFO", logger="shmbridge")
+    # What Sprint writes into its folder (logs, core files) does not end up in the repository.
+    monkeypatch.chdir(tmp_path)
+
+    def hangs(_number: int, _frame: Any) -> None:
+        raise AssertionError(f"the test hangs: it has not ended after {SAFETY_NET} s")
+
+    before = signal.signal(signal.SIGALRM, hangs)
+    signal.alarm(SAFETY_NET)
+    shm = _names_in_shm()
+    try:
+        with _no_core_files():
+            yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert _names_in_shm() <= shm
+
+
+def _names_in_shm() -> set[str]:
+    # Such as posix_ipc makes up: others on this machine have their own.
+    return {name for name in os.listdir("/dev/shm") if re.fullmatch("[a-z]+", name)}
+
+
+@contextlib.contextmanager
+def _no_core_files() -> Iterator[None]:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))

@@ -1,0 +1,85 @@
+"""CTC computed for the tests, in float64 and with no part of shmbridge: what the Sprints are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def loss_and_error_signal(
+    posteriors: np.ndarray, sequences: Sequence[tuple[float, Sequence[int]]], blank: int
+) -> tuple[float, np.ndarray]:
+    """Loss and error signal (y - y_hat) of one segment.
+
+    Graves et al. 2006: the loss is -ln of the summed probability of all paths that mean one of the sequences.
+
+    Args:
+        posteriors: (time,label) log posteriors.
+        sequences: what is meant: (probability, labels).
+        blank: the label of the blank.
+    """
+    scores = posteriors.astype(np.float64)
+    parts = [_forward_backward(scores, labels, blank) for _, labels in sequences]
+    logs = np.array([np.log(p) + total for (p, _), (total, _) in zip(sequences, parts)])
+    total = np.logaddexp.reduce(logs)
+    # y is the softmax of what is given: the gradient is that before a softmax.
+    error_signal = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
+    for log, (_, occupation) in zip(logs, parts):
+        error_signal -= np.exp(log - total) * occupation
+    return -float(total), error_signal
+
+
+def _forward_backward(scores: np.ndarray, labels: Sequence[int], blank: int) -> tuple[float, np.ndarray]:
+    """ln of the probability of a label sequence, and the labels' occupation (time,label) given it."""
+    states = [blank]
+    for label in labels:
+        states += [label, blank]
+    emissions = scores[:, states]
+    # The blank between two labels may be left out, unless they are the same.
+    skippable = np.array([s >= 2 and states[s] not in (blank, states[s - 2]) for s in range(len(states))])
+    forward = _sweep(emissions, skippable)
+    # Backwards it is the same with everything mirrored: a skip from s to s + 2 is one into s + 2.
+    mirrored = np.array([s + 2 < len(states) and skippable[s + 2] for s in range(len(states))])[::-1]
+    backward = _sweep(emissions[::-1, ::-1], mirrored)[::-1, ::-1]
+    total = float(np.logaddexp.reduce(forward[-1, -2:]))
+    # The emission is in both.
+    occupied = np.exp(forward + backward - emissions - total)
+    occupation = np.zeros(scores.shape)
+    np.add.at(occupation, (slice(None), states), occupied)
+    return total, occupation
+
+
+def _sweep(emissions: np.ndarray, skippable: np.ndarray) -> np.ndarray:
+    sums = np.full(emissions.shape, -np.inf)
+    sums[0, :2] = emissions[0, :2]
+    for t in range(1, len(emissions)):
+        before = sums[t - 1]
+        reached = before.copy()
+        reached[1:] = np.logaddexp(reached[1:], before[:-1])
+        skipped = np.logaddexp(reached[2:], before[:-2])
+        reached[2:] = np.where(skippable[2:], skipped, reached[2:])
+        sums[t] = reached + emissions[t]
+    return sums
+
+
+def automaton_loss(
+    posteriors: np.ndarray, edges: np.ndarray, weights: np.ndarray, start: int, end: int
+) -> float:
+    """-ln of the summed probability of all paths through an automaton, each edge of which takes a frame.
+
+    Args:
+        posteriors: (time,label) log posteriors.
+        edges: (3,E) from, to, emission.
+        weights: (E,) -ln of the edges' probabilities.
+        start: the state before the first frame.
+        end: the state after the last.
+    """
+    source, target, emission = edges.astype(np.int64)
+    sums = np.full(max(source.max(), target.max()) + 1, -np.inf)
+    sums[start] = 0.0
+    for scores in posteriors.astype(np.float64):
+        after = np.full(sums.shape, -np.inf)
+        np.logaddexp.at(after, target, sums[source] + scores[emission] - weights)
+        sums = after
+    return -float(sums[end])

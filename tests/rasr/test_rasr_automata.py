@@ -1,0 +1,51 @@
+"""Automata are right: the loss that follows from them is Sprint's own."""
+
+from __future__ import annotations
+
+import ctc_reference
+import numpy as np
+import pytest
+
+import shmbridge
+
+CALLING_BACK = ["iterate", "loop"]
+
+
+def check_automata(sprint, pool, names):
+    posteriors = sprint.posteriors(names)
+    loss, _ = sprint.loss_and_error_signal(pool, names, posteriors)
+    edges, weights, ends = pool.get_automata_for_batch(names)
+    assert edges.shape == (4, len(weights))
+    assert ends.shape == (2, len(names))
+    for b, (name, length) in enumerate(zip(names, sprint.lengths(names))):
+        of_segment = edges[3] == b
+        from_automaton = ctc_reference.automaton_loss(
+            posteriors[:length, b], edges[:3, of_segment], weights[of_segment], *ends[:, b]
+        )
+        np.testing.assert_allclose(from_automaton, loss[b], rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(
+            from_automaton, sprint.expected(name, posteriors[:length, b])[0], rtol=1e-4, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("children", [1, 2])
+@pytest.mark.parametrize("way", CALLING_BACK)
+def test_the_loss_from_the_automaton_is_the_loss(sprint, way, children):
+    with sprint.pool(way, num_instances=children) as pool:
+        check_automata(sprint, pool, sprint.names)
+        check_automata(sprint, pool, sprint.names[1:3])
+
+
+@pytest.mark.parametrize("way", CALLING_BACK)
+def test_so_it_is_with_1000_frames_and_12000_labels(large_nn_trainer, way):
+    with large_nn_trainer.pool(way) as pool:
+        check_automata(large_nn_trainer, pool, large_nn_trainer.names[:2])
+
+
+@pytest.mark.parametrize("way", CALLING_BACK)
+def test_an_automaton_of_an_unknown_segment_is_an_error_that_names_it(sprint, way):
+    with sprint.pool(way) as pool:
+        with pytest.raises(shmbridge.RemoteError, match="example/recording/nowhere") as caught:
+            pool.get_automata_for_batch([sprint.names[0], "example/recording/nowhere"])
+        assert caught.value.remote_type == "KeyError"
+        sprint.check(pool, sprint.names)

@@ -1,0 +1,39 @@
+"""The fourth way: Sprint only asks for the order of the segments."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+
+@pytest.mark.parametrize("children", [1, 2])
+def test_without_a_python_layer_segments_are_skipped_and_the_log_says_why(sprint, children, sprint_log):
+    names = sprint.names
+    with sprint.pool("order", num_instances=children) as pool:
+        loss, error_signal = sprint.loss_and_error_signal(pool, names, sprint.posteriors(names))
+        assert (loss == np.inf).all()
+        assert not error_signal.any()
+        assert (pool.statistics.segments, pool.statistics.skipped) == (0, len(names))
+    said = "\n".join(sprint_log())
+    for name in names:
+        assert f"segment {name!r}: not asked for posteriors" in said
+        assert f"segment {name!r}: no segment notification" not in said
+
+
+def test_without_python_control_the_log_says_that_too(sprint, sprint_log):
+    names = sprint.names[:2]
+    with sprint.pool("order", "python-control-enabled=false") as pool:
+        loss, _ = sprint.loss_and_error_signal(pool, names, sprint.posteriors(names))
+        assert (loss == np.inf).all()
+    said = "\n".join(sprint_log())
+    for name in names:
+        assert f"segment {name!r}: no segment notification" in said
+
+
+def test_so_they_are_with_1000_frames_and_12000_labels(large_nn_trainer):
+    sprint = large_nn_trainer
+    names = sprint.names[:2]
+    with sprint.pool("order") as pool:
+        loss, error_signal = sprint.loss_and_error_signal(pool, names, sprint.posteriors(names))
+        assert (loss == np.inf).all()
+        assert not error_signal.any()
