@@ -1,0 +1,73 @@
+"""The one line in a RETURNN config, which is Python that RETURNN executes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "returnn.md"
+LINE = "import shmbridge.returnn; shmbridge.returnn.install()"
+
+# What returnn/__main__.py does with a config, up to where training would begin. After that: a batch as the
+# losses hand it on, and the config as it goes to worker processes (data loaders), which is by pickle.
+TRAIN = """
+import pickle, sys
+import numpy as np
+import returnn.__main__ as rnn
+rnn.init_config(config_filename=sys.argv[1])
+from returnn.config import get_global_config
+from returnn.sprint.error_signals import SprintInstancePool
+config = get_global_config()
+pool = SprintInstancePool.get_global_instance(config.typed_dict["sprint_opts"])
+assert SprintInstancePool.get_batch_loss_and_error_signal.__module__.startswith(sys.argv[3])
+with pool.lock:
+    edges, weights, states = pool.get_automata_for_batch([sys.argv[2]])
+# In one piece: what Sprint says is written to the same place, by another thread.
+sys.stdout.write(f"edges {edges.shape[0]} {states.shape[1]}\\n")
+copy = pickle.loads(pickle.dumps(config))
+assert copy.typed_dict["sprint_opts"]["numInstances"] == 2
+"""
+
+CONFIG = """
+    #!returnn/rnn.py
+    {line}
+    task = "nop"
+    sprint_config = {words!r}
+
+    def get_sprint_config():
+        return sprint_config  # a global of the config, as users have them
+
+    sprint_opts = {{
+        "sprintExecPath": {executable!r},
+        "sprintConfigStr": "config:get_sprint_config",
+        "usePythonSegmentOrder": False,
+        "numInstances": 2,
+    }}
+    """
+
+
+@pytest.mark.parametrize("name", ["returnn.config", "config.py"])
+def test_the_line_in_a_config_is_enough(returnn: Any, name: str) -> None:
+    bench = returnn.bench
+    path = bench.path / name
+    text = CONFIG.format(line=LINE, words=returnn.sprint_config("loop"), executable=returnn.executable)
+    path.write_text(textwrap.dedent(text).lstrip(), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN, str(path), bench.NAMES[0], "shmbridge.returnn"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=bench.env,
+        cwd=bench.path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "edges 4 1" in done.stdout
+
+
+def test_the_documentation_has_the_same_line() -> None:
+    assert LINE in DOCUMENTATION.read_text(encoding="utf-8")

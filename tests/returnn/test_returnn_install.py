@@ -1,0 +1,265 @@
+"""Putting our methods into RETURNN's class and taking them out, in whichever order things are imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmbridge
+import shmbridge.returnn
+
+ROOT = Path(shmbridge.__file__).resolve().parents[1]
+METHODS = ("get_batch_loss_and_error_signal", "get_automata_for_batch", "get_free_instance")
+
+
+def pool_class() -> Any:
+    from returnn.sprint.error_signals import SprintInstancePool
+
+    return SprintInstancePool
+
+
+def methods() -> list[Any]:
+    return [getattr(pool_class(), name) for name in METHODS]
+
+
+@pytest.fixture(autouse=True)
+def _not_installed_afterwards() -> Any:
+    assert not shmbridge.returnn.is_installed()
+    yield
+    shmbridge.returnn.uninstall()
+
+
+def test_what_is_installed_is_uninstalled_again() -> None:
+    before = methods()
+    others = {name: value for name, value in vars(pool_class()).items() if name not in METHODS}
+    shmbridge.returnn.install()
+    assert shmbridge.returnn.is_installed()
+    assert not set(methods()) & set(before)
+    assert {name: value for name, value in vars(pool_class()).items() if name not in METHODS} == others
+    shmbridge.returnn.uninstall()
+    assert methods() == before
+    assert not shmbridge.returnn.is_installed()
+
+
+def test_installing_twice_is_as_once() -> None:
+    before = methods()
+    shmbridge.returnn.install()
+    shmbridge.returnn.install()
+    shmbridge.returnn.uninstall()
+    assert methods() == before
+
+
+def test_uninstalling_what_is_not_installed_does_nothing() -> None:
+    before = methods()
+    shmbridge.returnn.uninstall()
+    assert methods() == before
+
+
+def test_uninstalling_ends_the_children_and_installing_again_starts_others(returnn: Any) -> None:
+    pool = returnn.pool("loop")
+    names = returnn.bench.NAMES[:2]
+    returnn.check(pool, names)
+    pids = returnn.bench.sprint_pids()
+    shmbridge.returnn.uninstall()
+    returnn.bench.wait_gone(pids)
+    shmbridge.returnn.install(ring_size=1 << 20, env=returnn.bench.env)
+    returnn.check(pool, names)
+    assert returnn.bench.sprint_pids() != pids
+
+
+def test_a_pool_that_was_made_before_goes_through_shmbridge_too(bench: Any, returnn: Any) -> None:
+    shmbridge.returnn.uninstall()
+    pool = returnn.pool("loop")
+    shmbridge.returnn.install(ring_size=1 << 20, env=bench.env)
+    returnn.check(pool, bench.NAMES[:2])
+
+
+BEFORE_OR_AFTER = {
+    "RETURNN first": """
+        from returnn.sprint.error_signals import SprintInstancePool
+        import shmbridge.returnn
+        shmbridge.returnn.install()
+        """,
+    "shmbridge first": """
+        import shmbridge.returnn
+        shmbridge.returnn.install()
+        from returnn.sprint.error_signals import SprintInstancePool
+        """,
+    "by RETURNN's old name of the module": """
+        import returnn
+        import shmbridge.returnn
+        from returnn.SprintErrorSignals import SprintInstancePool
+        shmbridge.returnn.install()
+        """,
+}
+
+
+@pytest.mark.parametrize("order", BEFORE_OR_AFTER)
+def test_it_does_not_matter_who_is_imported_first(order: str) -> None:
+    lines = [line.strip() for line in BEFORE_OR_AFTER[order].splitlines()]
+    lines.append("print(SprintInstancePool.get_batch_loss_and_error_signal.__module__)")
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1] == "shmbridge.returnn.pool", done.stderr
+
+
+def test_importing_alone_changes_nothing_and_does_not_import_returnn() -> None:
+    code = "import sys, shmbridge.returnn; sys.exit('returnn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- another RETURNN
+
+
+def test_without_returnn_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "returnn", None)
+    with pytest.raises(shmbridge.UsageError, match=r"pip install 'shmbridge\[returnn\]'"):
+        shmbridge.returnn.install()
+
+
+@pytest.mark.parametrize("name", ["get_global_instance", *METHODS])
+def test_a_returnn_without_one_of_the_methods_is_refused_and_left_alone(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    import returnn
+
+    monkeypatch.delattr(pool_class(), name)
+    before = dict(vars(pool_class()))
+    with pytest.raises(shmbridge.UsageError) as raised:
+        shmbridge.returnn.install()
+    assert name in str(raised.value)
+    assert returnn.__version__ in str(raised.value)
+    assert dict(vars(pool_class())) == before
+    assert not shmbridge.returnn.is_installed()
+
+
+def test_a_returnn_whose_method_takes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get_automata_for_batch(self: Any, tags: Any, more: Any) -> None:
+        raise AssertionError("not to be called")
+
+    monkeypatch.setattr(pool_class(), "get_automata_for_batch", get_automata_for_batch)
+    with pytest.raises(shmbridge.UsageError, match=r"get_automata_for_batch takes \(self, tags, more\)"):
+        shmbridge.returnn.install()
+    assert pool_class().get_automata_for_batch is get_automata_for_batch
+
+
+@pytest.mark.parametrize("missing", ["lock", "sprint_opts", "max_num_instances"])
+def test_a_returnn_whose_pools_lack_an_attribute_is_refused(
+    monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    original = pool_class().__init__
+
+    def without(self: Any, sprint_opts: Any) -> None:
+        original(self, sprint_opts)
+        delattr(self, missing)
+
+    monkeypatch.setattr(pool_class(), "__init__", without)
+    with pytest.raises(shmbridge.UsageError, match=f"has no {missing}"):
+        shmbridge.returnn.install()
+    assert not shmbridge.returnn.is_installed()
+
+
+def test_a_returnn_whose_pools_need_more_at_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def eager(self: Any, sprint_opts: Any) -> None:
+        sprint_opts["sprintExecPath"]
+
+    monkeypatch.setattr(pool_class(), "__init__", eager)
+    with pytest.raises(shmbridge.UsageError, match="KeyError: 'sprintExecPath'"):
+        shmbridge.returnn.install()
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("returnn.sprint.error_signals", "SprintInstancePool"),
+        ("returnn.util.basic", "eval_shell_str"),
+        ("returnn.config", "get_global_config"),
+    ],
+)
+def test_a_returnn_without_one_of_the_names_is_refused(
+    monkeypatch: pytest.MonkeyPatch, module: str, name: str
+) -> None:
+    __import__(module)
+    monkeypatch.delattr(sys.modules[module], name)
+    with pytest.raises(shmbridge.UsageError, match=f"{module} has no .*{name}"):
+        shmbridge.returnn.install()
+
+
+def test_a_returnn_without_the_module_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "returnn.sprint.error_signals", None)
+    with pytest.raises(shmbridge.UsageError, match=r"returnn\.sprint\.error_signals"):
+        shmbridge.returnn.install()
+
+
+# --- options of install()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"numInstances": 2}, "sprint_opts"),
+        ({"num_instances": 2}, "sprint_opts"),
+        ({"ringsize": 2}, "ringsize"),
+        ({"ring_size": 0}, "ring_size is 0"),
+        ({"start_timeout": "long"}, "start_timeout is 'long'"),
+    ],
+)
+def test_options_that_do_not_belong_there_are_refused_and_nothing_is_installed(
+    options: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(shmbridge.OptionError, match=expected):
+        shmbridge.returnn.install(**options)
+    assert not shmbridge.returnn.is_installed()
+
+
+def test_options_of_install_are_for_all_pools_and_sprint_opts_win(returnn: Any) -> None:
+    names, lengths = returnn.bench.NAMES[:1], returnn.bench.frames(returnn.bench.NAMES[:1])
+    posteriors = returnn.bench.posteriors(lengths)
+    shmbridge.returnn.install(ring_size=1 << 20, env=returnn.bench.env, labels=5)
+    with pytest.raises(shmbridge.BatchError, match="4 labels, Sprint's model has 5"):
+        returnn.pool("loop").get_batch_loss_and_error_signal(posteriors, lengths, names)
+    returnn.check(returnn.pool("loop", labels=4), names)
+
+
+# --- where Sprint's output goes
+
+SAYS = """
+import sys
+import numpy as np
+import shmbridge.returnn
+{before}
+shmbridge.returnn.install(ring_size=1 << 20)
+{after}
+from returnn.sprint.error_signals import SprintInstancePool
+opts = dict(sprintExecPath=sys.argv[1], sprintConfigStr=sys.argv[2], usePythonSegmentOrder=False)
+pool = SprintInstancePool(opts)
+pool.get_automata_for_batch([sys.argv[3]])
+{end}
+"""
+SETUPS = {
+    "nobody set up logging": ("", "", 1),
+    "set up before": ("import logging; logging.basicConfig(stream=sys.stdout, level='INFO')", "", 1),
+    "set up after": ("", "import logging; logging.basicConfig(stream=sys.stdout, level='INFO')", 1),
+    "set up to be quiet": ("import logging; logging.basicConfig(stream=sys.stdout)", "", 0),
+}
+
+
+@pytest.mark.parametrize("setup", SETUPS)
+def test_what_sprint_says_is_seen_once(returnn: Any, setup: str) -> None:
+    before, after, times = SETUPS[setup]
+    code = SAYS.format(before=before, after=after, end="shmbridge.returnn.uninstall()")
+    options = returnn.sprint_opts("loop")
+    done = subprocess.run(
+        [sys.executable, "-c", code, options["sprintExecPath"], options["sprintConfigStr"], returnn.names[0]],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=returnn.bench.env,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("stand-in for nn-trainer") == times, done.stdout

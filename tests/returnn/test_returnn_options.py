@@ -1,0 +1,135 @@
+"""The sprint_opts of users' configs, as they are, mean with us what they mean to RETURNN."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmbridge
+
+
+@pytest.fixture
+def config(returnn: Any) -> Any:
+    """RETURNN's global config, for the time of a test."""
+    from returnn import config as returnn_config
+
+    before = returnn_config.get_global_config(raise_exception=False)
+    config = returnn_config.Config()
+    returnn_config.set_global_config(config)
+    yield config
+    returnn_config._global_config = before
+
+
+def command_line(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+
+
+CONFIGS = {
+    "a string": lambda words: " ".join(f"'{word}'" for word in words),
+    "a list": list,
+    "a callable": lambda words: lambda: list(words),
+    "a callable that returns a string": lambda words: lambda: " ".join(words),
+    "a list with callables": lambda words: [words[0], *((lambda word=word: word) for word in words[1:])],
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("named", [False, True])
+def test_sprints_options_may_be_written_in_all_of_returnns_ways(
+    returnn: Any, config: Any, kind: str, named: bool
+) -> None:
+    value = CONFIGS[kind](returnn.sprint_config("loop"))
+    if named:
+        config.typed_dict["sprint_config"] = value
+        value = "config:sprint_config"
+    returnn.check(returnn.pool("loop", sprintConfigStr=value), returnn.bench.NAMES[:2])
+
+
+def test_variables_of_the_environment_are_looked_up(returnn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPRINT_OPTIONS", " ".join(returnn.sprint_config("loop")))
+    monkeypatch.delenv("SPRINT_MISSING", raising=False)
+    pool = returnn.pool("loop", sprintConfigStr="--*.first=$HOME $SPRINT_OPTIONS $SPRINT_MISSING --*.last=1")
+    returnn.check(pool, returnn.bench.NAMES[:2])
+    words = [word for word in command_line(returnn.bench.sprint_pids()[0]) if word]
+    assert "--*.first=$HOME" in words  # only where a word begins with it: as RETURNN does it
+    assert words[-1] == "--*.last=1"
+
+
+def test_settings_go_into_the_config_string(returnn: Any) -> None:
+    pool = returnn.pool(
+        "loop", minPythonControlVersion=4, sprintControlConfig={"verbose": True, "unknown": "a:b"}
+    )
+    returnn.check(pool, returnn.bench.NAMES[:2])
+    (given,) = [
+        word for word in command_line(returnn.bench.sprint_pids()[0]) if word.startswith("--*.pymod-config=")
+    ]
+    for setting in ("minPythonControlVersion:4", "verbose:True", "unknown:a:b", "c2p_fd:", "p2c_fd:"):
+        assert setting in given
+
+
+def test_a_sprint_that_is_too_old_is_an_error_that_says_so(returnn: Any) -> None:
+    with pytest.raises(shmbridge.PeerGoneError, match="99"):
+        returnn.check(returnn.pool("loop", minPythonControlVersion=99), returnn.bench.NAMES[:2])
+
+
+@pytest.mark.parametrize("number", [2, "2", 2.0])
+def test_the_number_of_instances_may_be_a_string(returnn: Any, number: Any) -> None:
+    returnn.check(returnn.pool("loop", numInstances=number), returnn.bench.NAMES)
+    assert len(returnn.bench.sprint_pids()) == 2
+
+
+def test_our_own_names_are_taken_as_well(returnn: Any) -> None:
+    from returnn.sprint.error_signals import SprintInstancePool
+
+    pool = SprintInstancePool.get_global_instance({**returnn.bench.options("loop"), "num_instances": 2})
+    returnn.check(pool, returnn.bench.NAMES)
+    assert len(returnn.bench.sprint_pids()) == 2
+
+
+def test_an_executable_in_the_working_directory_needs_no_path(
+    returnn: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(os.path.dirname(returnn.executable))
+    name = os.path.basename(returnn.executable)
+    returnn.check(returnn.pool("loop", sprintExecPath=name), returnn.bench.NAMES[:2])
+    returnn.check(returnn.pool("loop", sprintExecPath=f"./{name}"), returnn.bench.NAMES[:2])
+
+
+WRONG = {
+    "an unknown option": ({"sprintExecutable": "x"}, "sprintExecutable"),
+    "no such executable": ({"sprintExecPath": "/no/such/nn-trainer"}, "/no/such/nn-trainer"),
+    "a setting that is not there": ({"sprintConfigStr": "config:nothing"}, "'nothing'"),
+    "a quote that is not closed": ({"sprintConfigStr": "--*.a='b"}, "--*.a='b"),
+    "a number": ({"sprintConfigStr": 5}, "5"),
+    "a list with a number": ({"sprintConfigStr": ["--*.a=b", 5]}, "5"),
+    "two names for one": ({"sprint_exec_path": "x"}, "twice"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_options_are_errors_that_show_them(returnn: Any, config: Any, case: str) -> None:
+    options, expected = WRONG[case]
+    with pytest.raises(shmbridge.OptionError) as raised:
+        returnn.check(returnn.pool("loop", **options), returnn.bench.NAMES[:2])
+    assert expected in str(raised.value)
+
+
+def test_a_named_setting_without_a_config_is_an_error(
+    returnn: Any, config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from returnn import config as returnn_config
+
+    monkeypatch.setattr(returnn_config, "_global_config", None)
+    with pytest.raises(shmbridge.OptionError, match="no config"):
+        returnn.check(returnn.pool("loop", sprintConfigStr="config:x"), returnn.bench.NAMES[:2])
+
+
+def test_a_callable_that_raises_is_seen_as_it_is(returnn: Any) -> None:
+    def fails() -> str:
+        raise FileNotFoundError("no lexicon here")
+
+    with pytest.raises(FileNotFoundError, match="no lexicon here"):
+        returnn.check(returnn.pool("loop", sprintConfigStr=fails), returnn.bench.NAMES[:2])

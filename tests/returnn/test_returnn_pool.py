@@ -1,0 +1,214 @@
+"""What RETURNN's pool takes and returns with shmbridge.returnn, with whichever numpy is installed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbridge
+from shmbridge.returnn.tags import repeat, rounds
+
+
+def fixed_length(names: list[str], dtype: str) -> Any:
+    """(batch, length of the longest) bytes, filled with zeros."""
+    encoded = np.array([name.encode() for name in names])
+    return encoded.view(np.uint8).reshape(len(names), -1).view(dtype)
+
+
+TAGS = {
+    "a list of str": list,
+    "a list of bytes": lambda names: [name.encode() for name in names],
+    "an array of str": np.array,
+    "an array of bytes": lambda names: np.array([name.encode() for name in names]),
+    "an array of objects, as TensorFlow's": lambda names: np.array([n.encode() for n in names], object),
+    "rows of uint8": lambda names: fixed_length(names, "uint8"),
+    "rows of int8": lambda names: fixed_length(names, "int8"),
+    "rows of single bytes": lambda names: fixed_length(names, "S1"),
+    "rows that are not contiguous": lambda names: np.asfortranarray(fixed_length(names, "uint8")),
+}
+
+
+@pytest.mark.parametrize("tags", TAGS)
+def test_tags_may_come_in_all_of_returnns_ways(returnn: Any, tags: str) -> None:
+    pool = returnn.pool("loop")
+    names = returnn.bench.NAMES[:4]
+    returnn.check(pool, names, TAGS[tags](names))
+    expected = pool.get_automata_for_batch(names)
+    for array, wanted in zip(pool.get_automata_for_batch(TAGS[tags](names)), expected):
+        np.testing.assert_array_equal(array, wanted)
+
+
+@pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
+def test_all_ways_to_drive_sprint_work(returnn: Any, way: str) -> None:
+    # RETURNN's own child fails in the first (orthographies are bytes) and has no loss in the last.
+    returnn.check(returnn.pool(way, numInstances=2), returnn.bench.NAMES)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint8"])
+def test_lengths_may_have_any_integer_dtype(returnn: Any, dtype: str) -> None:
+    returnn.check(returnn.pool("loop"), returnn.bench.NAMES[:2], lengths_dtype=dtype)
+
+
+def test_a_discarded_segment_has_an_infinite_loss_and_no_error_signal(returnn: Any) -> None:
+    names = [returnn.bench.NAMES[0], returnn.bench.SHORT]
+    lengths = returnn.bench.frames(names)
+    posteriors = returnn.bench.posteriors(lengths)
+    loss, error_signal = returnn.pool("loop").get_batch_loss_and_error_signal(
+        posteriors, np.array(lengths), names
+    )
+    assert np.isfinite(loss[0])
+    assert loss[1] == np.inf
+    assert error_signal[:, 0].any()
+    assert not error_signal[:, 1].any()
+
+
+def test_a_segment_that_is_there_twice_has_a_result_for_each_place(returnn: Any) -> None:
+    pool = returnn.pool("loop", numInstances=2)
+    names = [returnn.bench.NAMES[index] for index in (0, 1, 0, 0, 1)]
+    returnn.check(pool, names)
+    returnn.check(pool, names, [name if index % 2 else name.encode() for index, name in enumerate(names)])
+
+
+def test_automata_of_a_segment_that_is_there_twice(returnn: Any) -> None:
+    pool = returnn.pool("loop")
+    names = [returnn.bench.NAMES[index] for index in (1, 0, 1)]
+    edges, weights, states = pool.get_automata_for_batch(names)
+    assert edges.dtype == states.dtype == np.uint32
+    assert states[0, 0] == 0
+    for index, name in enumerate(names):
+        alone_edges, alone_weights, alone_states = pool.get_automata_for_batch([name])
+        mine = edges[:, edges[3] == index]
+        mine[:2] -= states[0, index]
+        np.testing.assert_array_equal(mine[:3], alone_edges[:3])
+        np.testing.assert_array_equal(weights[edges[3] == index], alone_weights)
+        assert states[1, index] - states[0, index] == alone_states[1, 0]
+        assert index == 0 or states[0, index] == states[1, index - 1] + 1
+
+
+def test_rounds_keep_the_order_and_have_no_name_twice() -> None:
+    names = list("abacaba")
+    found = rounds(names)
+    assert sorted(index for part in found for index in part) == list(range(len(names)))
+    for part in found:
+        assert part == sorted(part)
+        assert len({names[index] for index in part}) == len(part)
+    assert len(found) == names.count("a")
+
+
+def test_repeating_each_sequence_once_changes_nothing(returnn: Any) -> None:
+    automata = returnn.pool("loop").get_automata_for_batch(returnn.bench.NAMES)
+    for array, wanted in zip(repeat(*automata, range(len(returnn.bench.NAMES))), automata):
+        assert array.dtype == wanted.dtype
+        np.testing.assert_array_equal(array, wanted)
+
+
+ONE = np.zeros((3, 1, 4), np.float32)
+BAD = {
+    "no tags": ((ONE, np.array([3]), None), "tags is None"),
+    "tags of three dimensions": ((ONE, np.array([3]), np.zeros((1, 1, 1), "uint8")), "(1, 1, 1) of uint8"),
+    "rows of numbers": ((ONE, np.array([3]), np.zeros((1, 2))), "(1, 2) of float64"),
+    "a row of zeros": ((ONE, np.array([3]), np.zeros((1, 2), "uint8")), "tags[0] is b''"),
+    "no UTF-8": ((ONE, np.array([3]), [b"\xff"]), "not UTF-8"),
+    "a NaN": ((ONE * np.nan, np.array([3]), ["x"]), "NaN at time 0"),
+    "no frames": ((ONE, np.array([0]), ["x"]), "0 frames"),
+    "twice, but the batch is smaller": ((ONE, np.array([3]), ["x", "x"]), "2 tags"),
+    "twice, and more lengths": ((np.zeros((3, 2, 4)), np.array([3, 3, 3]), ["x", "x"]), "(3,)"),
+    "twice, and a dimension too few": ((np.zeros((3, 2)), np.array([3, 3]), ["x", "x"]), "(3, 2)"),
+}
+
+
+def test_what_does_not_fit_is_an_error_and_the_pool_goes_on(returnn: Any) -> None:
+    pool = returnn.pool("loop")
+    for case, (arguments, expected) in BAD.items():
+        with pytest.raises(shmbridge.BatchError) as raised:
+            pool.get_batch_loss_and_error_signal(*arguments)
+        assert expected in str(raised.value), case
+    returnn.check(pool, returnn.bench.NAMES[:2])
+
+
+def test_an_unknown_segment_is_an_error_that_names_it(returnn: Any) -> None:
+    pool = returnn.pool("loop")
+    with pytest.raises(shmbridge.RemoteError, match="no/such/segment"):
+        pool.get_automata_for_batch(["no/such/segment"])
+    returnn.check(pool, returnn.bench.NAMES[:2])
+
+
+def test_a_child_that_dies_is_told_with_its_signal_and_started_anew(returnn: Any) -> None:
+    from returnn.sprint.error_signals import SprintInstancePool
+
+    body = """
+    import signal
+    callback_before = callback
+
+    def callback(command, **arguments):
+        if command == "calculate_criterion" and arguments["segment_name"] == "c/s2":
+            print("a lattice is broken", flush=True)
+            os.kill(os.getpid(), signal.SIGSEGV)
+            signal.pause()
+        return callback_before(command, **arguments)
+
+    control = init(callback=callback)
+    for name in segment_list():
+        process(control, name)
+    """
+    pool = SprintInstancePool.get_global_instance(returnn.bench.hand(body))
+    posteriors, lengths = np.zeros((3, 1, 4), np.float32), np.array([3], np.int32)
+    with pytest.raises(shmbridge.PeerGoneError) as raised:
+        pool.get_batch_loss_and_error_signal(posteriors, lengths, [b"c/s2"])
+    assert raised.value.signal_name == "SIGSEGV"
+    for text in ("SIGSEGV", "'c/s2'", "a lattice is broken"):
+        assert text in str(raised.value)
+    loss, _ = pool.get_batch_loss_and_error_signal(posteriors, lengths, [b"c/s1"])
+    assert loss == [1.5]
+
+
+def test_the_same_options_are_the_same_pool_and_its_children_run_our_module(returnn: Any) -> None:
+    pool = returnn.pool("loop", numInstances=2)
+    assert returnn.pool("loop", numInstances=2) is pool
+    assert returnn.pool("loop") is not pool
+    assert returnn.bench.sprint_pids() == []  # they start at the first call, as RETURNN's do
+    returnn.check(pool, returnn.bench.NAMES)
+    pids = returnn.bench.sprint_pids()
+    assert len(pids) == 2
+    for pid in pids:
+        assert b"pymod-name=sprint_entry" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_pool_that_nobody_has_any_more_ends_its_children(returnn: Any) -> None:
+    from returnn.sprint.error_signals import SprintInstancePool
+
+    pool = SprintInstancePool(returnn.sprint_opts("loop"))
+    returnn.check(pool, returnn.bench.NAMES[:2])
+    pids = returnn.bench.sprint_pids()
+    assert pids
+    del pool
+    returnn.bench.wait_gone(pids)
+
+
+def test_threads_that_ask_at_once_share_one_set_of_children(returnn: Any) -> None:
+    pool = returnn.pool("loop")
+    failures: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            returnn.check(pool, returnn.bench.NAMES)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+    assert len(returnn.bench.sprint_pids()) == 1
+
+
+def test_returnns_own_instances_are_not_handed_out(returnn: Any) -> None:
+    with pytest.raises(shmbridge.UsageError, match="claim"):
+        returnn.pool("loop").get_free_instance()
+    assert returnn.bench.sprint_pids() == []

@@ -1,0 +1,36 @@
+"""The operations with which RETURNN's losses ask Sprint; TensorFlow is a stand-in where there is none."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+@pytest.mark.parametrize("install", ["before", "after"])
+@pytest.mark.parametrize("lengths_dtype", ["int32", "int64"])
+def test_the_operations_give_what_the_pool_gives(
+    returnn: Any, in_a_process: Any, install: str, lengths_dtype: str
+) -> None:
+    names = [*returnn.bench.NAMES, returnn.bench.NAMES[0]]
+    lengths = returnn.bench.frames(names)
+    posteriors = returnn.bench.posteriors(lengths)
+    results = in_a_process(
+        "run_tensorflow.py",
+        {
+            "install": install,
+            "sprint_opts": returnn.sprint_opts("loop", numInstances=2),
+            "posteriors": posteriors.tolist(),
+            "lengths": lengths,
+            "lengths_dtype": lengths_dtype,
+            "tags": names,
+        },
+    )
+    assert results["real"] == (importlib.util.find_spec("tensorflow") is not None)
+    returnn.bench.compare(results["loss"], results["error_signal"], posteriors, lengths, names)
+    expected = returnn.pool("loop").get_automata_for_batch(names)
+    for name, array in zip(("edges", "weights", "start_end_states"), expected):
+        assert results[name].dtype == ("float32" if name == "weights" else "int32")  # RETURNN casts them
+        np.testing.assert_array_equal(results[name], array)
