@@ -71,10 +71,16 @@ class Callback:
 
     def __init__(self, delay: Callable[[], None]) -> None:
         self._delay = delay
+        self._commands: dict[str, Callable[..., Any]] = {
+            "version": self._version,
+            "get_orthography_by_segment_name": self._get_orthography_by_segment_name,
+            "calculate_criterion": self._calculate_criterion,
+            "get_loss_and_error_signal": self._get_loss_and_error_signal,
+        }
 
     def __call__(self, command: str, *arguments: Any, **keywords: Any) -> Any:
         """Answer a command."""
-        return getattr(self, f"_{command}")(*arguments, **keywords)
+        return self._commands[command](*arguments, **keywords)
 
     def _version(self) -> str:
         return "<version>minimal Sprint of shmbridge's benchmarks</version>"

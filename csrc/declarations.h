@@ -53,6 +53,7 @@ typedef struct shmb_ring_end shmb_ring_end;
 
 shmb_memory *shmb_memory_map(int descriptor, uint64_t size);
 void shmb_memory_free(shmb_memory *memory);
+void *shmb_memory_at(shmb_memory *memory, uint64_t offset, uint64_t length);
 
 shmb_doorbell *shmb_doorbell_open(shmb_memory *memory, uint64_t offset, int create);
 void shmb_doorbell_free(shmb_doorbell *doorbell);

@@ -18,9 +18,11 @@ class Channel:
         sender: the ring end that this process fills (posteriors in the parent, error signals in the child).
         receiver: the ring end that this process reads.
         doorbell: where this process sleeps.
+        memory: in which the rings lie.
     """
 
-    def __init__(self, sender: Producer, receiver: Consumer, doorbell: Doorbell) -> None:
+    def __init__(self, memory: Memory, sender: Producer, receiver: Consumer, doorbell: Doorbell) -> None:
+        self.memory = memory
         self.sender = sender
         self.receiver = receiver
         self.doorbell = doorbell
@@ -33,6 +35,7 @@ class Channel:
     def of_parent(cls, memory: Memory, geometry: Geometry, own: Doorbell, peer: Doorbell) -> Channel:
         """The trainer's end: sends posteriors, receives error signals."""
         return cls(
+            memory,
             Producer(memory, POSTERIORS_LINES, geometry.posteriors_offset, geometry.posteriors_size, peer),
             Consumer(
                 memory, ERROR_SIGNALS_LINES, geometry.error_signals_offset, geometry.error_signals_size, peer
@@ -44,6 +47,7 @@ class Channel:
     def of_child(cls, memory: Memory, geometry: Geometry, own: Doorbell, peer: Doorbell) -> Channel:
         """Sprint's end: receives posteriors, sends error signals."""
         return cls(
+            memory,
             Producer(
                 memory, ERROR_SIGNALS_LINES, geometry.error_signals_offset, geometry.error_signals_size, peer
             ),

@@ -84,3 +84,8 @@ class Memory:
             raise ResourceError(f"cannot map {size} bytes of shared memory: {os.strerror(ffi.errno)}")
         self.pointer: Any = ffi.gc(pointer, lib.shmb_memory_free)
         self.size = size
+
+    @property
+    def address(self) -> int:
+        """Where it is mapped."""
+        return int(ffi.cast("uintptr_t", lib.shmb_memory_at(self.pointer, 0, self.size)))

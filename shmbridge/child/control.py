@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, ClassVar, Optional
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, ClassVar, Optional, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from .criterion import Callback
 from .inbox import Inbox
 from .link import ParentLink
 from .output import Verbosity, detail, report, warn
-from .request import AutomatonRequest, LocalSegment, Request, SegmentRequest
+from .request import AutomatonRequest, LocalSegment, SegmentRequest
+
+_Asked = TypeVar("_Asked", SegmentRequest, AutomatonRequest)
 
 _NEEDED_BY = "shmbridge's side of Sprint"
 
@@ -71,7 +73,7 @@ def init(
         )
     except Exception as error:
         # Sprint prints this and exits; the parent is to know why without reading Sprint's output.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, OverflowError):  # the latter: a number too large for a descriptor
             protocol.send(c2p_fd, "exception", **protocol.describe_exception(error))
         raise
 
@@ -176,9 +178,12 @@ class PythonControl:
         segment = self._segment_of(name, "process_segment")
         detail(f"process_segment {name!r}")
         segment.notified = True
-        with _Asking(self, segment) as callback:
+
+        def compute(callback: Callback, segment: SegmentRequest) -> None:
             text = orthography.decode("utf-8") if isinstance(orthography, bytes) else orthography
             criterion.compute(callback, segment, orthography=text, alignment=alignment)
+
+        self._ask_sprint(segment, compute)
 
     # --- a trainer with PythonControl and a Python layer
 
@@ -255,7 +260,7 @@ class PythonControl:
             if request is None:
                 return
             if isinstance(request, AutomatonRequest):
-                self._export_automaton(request)
+                self._ask_sprint(request, _export_automaton)
                 continue
             if known is not None and request.name not in known:
                 request.fail(KeyError(f"the corpus that Sprint loaded has no segment {request.name!r}"))
@@ -287,11 +292,9 @@ class PythonControl:
         if request is None:
             return False
         if isinstance(request, AutomatonRequest):
-            self._export_automaton(request)
+            self._ask_sprint(request, _export_automaton)
             return True
-        with _Asking(self, request) as callback:
-            orthography = callback("get_orthography_by_segment_name", segment_name=request.name)
-            criterion.compute(callback, request, orthography=orthography)
+        self._ask_sprint(request, _compute_by_name)
         return True
 
     def exit(self, **_kwargs: Any) -> None:
@@ -376,9 +379,19 @@ class PythonControl:
             )
         return self.current
 
-    def _export_automaton(self, request: AutomatonRequest) -> None:
-        with _Asking(self, request) as callback:
-            request.answer(*callback("export_allophone_state_fsa_by_segment_name", segment_name=request.name))
+    def _ask_sprint(self, request: _Asked, ask: Callable[[Callback, _Asked], None]) -> None:
+        """Have Sprint's callback asked: what is raised is the request's answer, and Sprint goes on.
+
+        Meanwhile Sprint may call us: to answer what is asked by segment name, it first reads the whole corpus
+        once, in the segment order. It calls getSegmentList again, from within the callback.
+        """
+        self.asking_sprint = True
+        try:
+            ask(self.callback or _no_callback, request)
+        except Exception as error:
+            request.fail(error)
+        finally:
+            self.asking_sprint = False
 
     def _finish(self, segment: SegmentRequest) -> None:
         """Sprint is done with the segment: if it gave no error signal, say so to log and parent."""
@@ -398,33 +411,17 @@ class PythonControl:
         segment.skip()
 
 
+def _compute_by_name(callback: Callback, segment: SegmentRequest) -> None:
+    orthography = callback("get_orthography_by_segment_name", segment_name=segment.name)
+    criterion.compute(callback, segment, orthography=orthography)
+
+
+def _export_automaton(callback: Callback, request: AutomatonRequest) -> None:
+    request.answer(*callback("export_allophone_state_fsa_by_segment_name", segment_name=request.name))
+
+
 def _no_callback(command: str, **_arguments: object) -> Any:
     raise UsageError(
         "this Sprint gave no callback; enable python-control, or use a Python layer "
         f"(it was to be asked for {command})"
     )
-
-
-class _Asking:
-    """Sprint's callback, for a request: what it raises is the request's answer, and Sprint goes on.
-
-    Meanwhile Sprint may call us: to answer what is asked by segment name, it first reads the whole corpus
-    once, in the segment order. It calls getSegmentList again, from within the callback.
-    """
-
-    __slots__ = ("_control", "_request")
-
-    def __init__(self, control: PythonControl, request: Request) -> None:
-        self._control = control
-        self._request = request
-
-    def __enter__(self) -> Callback:
-        self._control.asking_sprint = True
-        return self._control.callback or _no_callback
-
-    def __exit__(self, kind: object, error: Optional[BaseException], traceback: object) -> bool:
-        self._control.asking_sprint = False
-        if isinstance(error, Exception):
-            self._request.fail(error)
-            return True
-        return False

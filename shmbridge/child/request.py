@@ -102,10 +102,11 @@ class ParentSegment(SegmentRequest):
     """A segment that the parent sent: posteriors and answer lie in the rings."""
 
     def __init__(self, link: ParentLink, name: str, record: Record) -> None:
-        if record.matrix is None:
+        posteriors = record.matrix
+        if posteriors is None:
             raise ValueError("the record was released")
         self.name = name
-        self.posteriors = record.matrix  # these arrays alone keep the record
+        self.posteriors = posteriors  # these arrays alone keep the record
         self._link = link
         self._sequence = record.sequence
         self._claim: Optional[Claim] = None

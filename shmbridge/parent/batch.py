@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -15,6 +15,11 @@ from .copying import copy_checked, copy_out, is_float
 from .instance import Instance
 from .pending import Pending
 from .statistics import Statistics
+
+# (target in the ring, source) -> (time, label) of the first NaN, with which the copy ended, or None
+CopyIn = Callable[[Array, Any], Optional[tuple[int, int]]]
+# (target, source in the ring), which is given back afterwards
+CopyOut = Callable[[Any, Array], None]
 
 
 class Batch:
@@ -82,10 +87,22 @@ class SegmentJob(Job):
         posteriors: (time,label), only the segment's own frames.
         loss: (batch,) float32; [index] is written.
         error_signal: (time,label) with the whole batch's time; beyond the segment it is zeroed.
+            None: it is not kept.
+        copy_in: copies the posteriors into a claim, as copying.copy_checked does.
+        copy_out: copies a received error signal, as copying.copy_out does.
     """
 
     def __init__(
-        self, batch: Batch, index: int, name: str, posteriors: Array, loss: Array, error_signal: Array
+        self,
+        batch: Batch,
+        index: int,
+        name: str,
+        posteriors: Any,
+        loss: Array,
+        error_signal: Any,
+        *,
+        copy_in: CopyIn = copy_checked,
+        copy_out: CopyOut = copy_out,
     ) -> None:
         super().__init__(batch, name)
         self.rows, self.columns = posteriors.shape
@@ -93,6 +110,8 @@ class SegmentJob(Job):
         self._posteriors = posteriors
         self._loss = loss
         self._error_signal = error_signal
+        self._copy_in = copy_in
+        self._copy_out = copy_out
 
     def start(self, instance: Instance) -> bool:
         """Copy the posteriors into the child's ring. False: there is no room now.
@@ -103,13 +122,18 @@ class SegmentJob(Job):
         claim = instance.try_claim(lib.SHMB_POSTERIORS, self.rows, self.columns, self.name.encode())
         if claim is None:
             return False
-        nan = copy_checked(claim.matrix, self._posteriors)
+        try:
+            nan = self._copy_in(claim.matrix, self._posteriors)
+        except BaseException:  # whoever handles it may keep the traceback, and with it the claim
+            claim.abort()
+            raise
         if nan is not None:
             claim.abort()
             raise nan_error(self.name, nan, self._index)
         instance.send(claim, self)
         self._batch.statistics.posteriors_bytes += 4 * self.rows * self.columns
-        self._error_signal[self.rows :] = 0  # while Sprint computes
+        if self._error_signal is not None:
+            self._error_signal[self.rows :] = 0  # while Sprint computes
         return True
 
     def skip(self, error: ShmbridgeError) -> None:
@@ -123,13 +147,15 @@ class SegmentJob(Job):
         matrix = record.matrix
         if record.status == lib.SHMB_SKIPPED or matrix is None:
             self._discard()
-        else:
-            self._loss[self._index] = record.loss
-            copy_out(self._error_signal[: self.rows], matrix)
+            return
+        self._loss[self._index] = record.loss
+        if self._error_signal is not None:
+            self._copy_out(self._error_signal[: self.rows], matrix)
 
     def _discard(self) -> None:
         self._loss[self._index] = np.inf
-        self._error_signal[: self.rows] = 0
+        if self._error_signal is not None:
+            self._error_signal[: self.rows] = 0
 
 
 def nan_error(name: str, nan: tuple[int, int], index: Optional[int] = None) -> BatchError:
@@ -141,8 +167,8 @@ def nan_error(name: str, nan: tuple[int, int], index: Optional[int] = None) -> B
     )
 
 
-def check_tag(tag: Any, where: str = "the tag") -> str:
-    """The segment name as str.
+def check_tag(tag: Any, where: str = "the tag") -> tuple[str, bytes]:
+    """The segment name as str, and in UTF-8.
 
     Raises:
         BatchError: it is empty, or no str or UTF-8 bytes.
@@ -151,10 +177,9 @@ def check_tag(tag: Any, where: str = "the tag") -> str:
         name = tag.decode("utf-8") if isinstance(tag, bytes) else tag
         if not isinstance(name, str) or not name:
             raise BatchError(f"{where} is {tag!r}; it has to be a full segment name")
-        name.encode("utf-8")
+        return name, name.encode("utf-8")
     except UnicodeError as error:
         raise BatchError(f"{where} is {tag!r}, which is not UTF-8: {error}") from None
-    return name
 
 
 def check_tags(tags: Iterable[Any]) -> list[str]:
@@ -163,7 +188,7 @@ def check_tags(tags: Iterable[Any]) -> list[str]:
     Raises:
         BatchError: one is no name, or there twice.
     """
-    names = [check_tag(tag, f"tags[{index}]") for index, tag in enumerate(tags)]
+    names = [check_tag(tag, f"tags[{index}]")[0] for index, tag in enumerate(tags)]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise BatchError(f"the segment {twice!r} is in the batch more than once")
@@ -196,10 +221,32 @@ def check_batch(
         raise BatchError(f"log_posteriors has the shape {posteriors.shape}; it has to be (time,batch,label)")
     if not is_float(posteriors.dtype):
         raise BatchError(f"log_posteriors has the dtype {posteriors.dtype}; it has to be a float")
+    lengths, names = check_segments(posteriors.shape, seq_lengths, tags, labels)
+    if out is None:
+        out = np.empty(posteriors.shape, np.float32)
+    elif not isinstance(out, np.ndarray) or out.shape != posteriors.shape or out.dtype != np.float32:
+        given = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise BatchError(f"out is {given}; it has to be a float32 array of the shape {posteriors.shape}")
+    elif not out.flags.writeable:
+        raise BatchError("out is read-only")
+    return posteriors, lengths, names, out
+
+
+def check_segments(
+    shape: Sequence[int], seq_lengths: Any, tags: Sequence[Any], labels: Optional[int]
+) -> tuple[list[int], list[str]]:
+    """Check the segments of a batch whose posteriors are of this shape, (time,batch,label).
+
+    Returns:
+        lengths and names.
+
+    Raises:
+        BatchError: as the message says.
+    """
     lengths = np.asarray(seq_lengths)
     if lengths.dtype.kind not in "iu":
         raise BatchError(f"seq_lengths has the dtype {lengths.dtype}; it has to be an integer")
-    frames, n_batch, n_labels = posteriors.shape
+    frames, n_batch, n_labels = shape
     names = check_tags(tags)
     if lengths.shape != (n_batch,) or len(names) != n_batch:
         raise BatchError(
@@ -212,11 +259,4 @@ def check_batch(
             raise BatchError(
                 f"seq_lengths[{index}] is {length} (segment {name!r}), log_posteriors has {frames} frames"
             )
-    if out is None:
-        out = np.empty(posteriors.shape, np.float32)
-    elif not isinstance(out, np.ndarray) or out.shape != posteriors.shape or out.dtype != np.float32:
-        given = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise BatchError(f"out is {given}; it has to be a float32 array of the shape {posteriors.shape}")
-    elif not out.flags.writeable:
-        raise BatchError("out is read-only")
-    return posteriors, lengths.tolist(), names, out
+    return lengths.tolist(), names

@@ -11,13 +11,27 @@ import numpy as np
 
 from .._native import lib
 from ..errors import OptionError
+from ..memory import Memory
 from ..ring import Array
 from .automata import AutomatonJob, combine
-from .batch import Batch, Job, SegmentJob, check_batch, check_shape, check_tag, check_tags
+from .batch import (
+    Batch,
+    CopyIn,
+    CopyOut,
+    Job,
+    SegmentJob,
+    check_batch,
+    check_segments,
+    check_shape,
+    check_tag,
+    check_tags,
+)
 from .dispatcher import Dispatcher
 from .in_place import SegmentClaim
 from .options import Options
 from .statistics import Statistics
+
+_POSTERIORS = lib.SHMB_POSTERIORS  # looked up once: this stands in what runs for each segment
 
 
 class SprintInstancePool:
@@ -86,25 +100,74 @@ class SprintInstancePool:
         """
         with self._dispatcher.lock:
             self._dispatcher.check_usable()
-            labels = self._known_labels()
             posteriors, lengths, names, error_signal = check_batch(
-                log_posteriors, seq_lengths, tags, out, labels
+                log_posteriors, seq_lengths, tags, out, self._known_labels()
             )
-            n_labels = posteriors.shape[2]
-            self._dispatcher.instances[0].channel.sender.check_size(
-                max(lengths, default=0), n_labels, max((len(name.encode()) for name in names), default=0)
+            return self._run(posteriors, lengths, names, error_signal), error_signal
+
+    def get_batch_loss(
+        self,
+        posteriors: Any,
+        seq_lengths: Any,
+        tags: Sequence[Any],
+        error_signal: Any,
+        *,
+        copy_in: CopyIn,
+        copy_out: CopyOut,
+    ) -> Array:
+        """Loss of a batch whose matrices are no numpy arrays. What shmbridge.torch stands on.
+
+        Args:
+            posteriors: anything that has a shape (time,batch,label) and takes [:frames, index].
+            seq_lengths, tags: as in get_batch_loss_and_error_signal.
+            error_signal: anything that takes [:, index], of which [:frames] is handed to copy_out and
+                what is beyond is set to 0; None: it is not kept.
+            copy_in: called with a claimed (time,label) float32 array and a segment of the posteriors: fills
+                the one from the other; returns (time, label) of a NaN, or None.
+            copy_out: called with a segment of error_signal and the (time,label) float32 array that Sprint's
+                side wrote, whose place is given back when it returns. Both are called in the thread of this
+                call.
+
+        Returns:
+            loss (batch,) float32, infinite for segments that Sprint discarded.
+
+        Raises:
+            BatchError, SegmentTooLargeError, RemoteError, PeerGoneError, ClosedError: as in
+                get_batch_loss_and_error_signal.
+        """
+        with self._dispatcher.lock:
+            self._dispatcher.check_usable()
+            lengths, names = check_segments(posteriors.shape, seq_lengths, tags, self._known_labels())
+            return self._run(posteriors, lengths, names, error_signal, copy_in=copy_in, copy_out=copy_out)
+
+    def _run(
+        self, posteriors: Any, lengths: list[int], names: list[str], error_signal: Any, **copies: Any
+    ) -> Array:
+        """Hand out a batch that was checked, and wait for it. Hold the lock."""
+        n_labels = posteriors.shape[2]
+        self._dispatcher.instances[0].channel.sender.check_size(
+            max(lengths, default=0), n_labels, max((len(name.encode()) for name in names), default=0)
+        )
+        loss: Array = np.full(len(names), np.nan, np.float32)
+        batch = Batch(self._dispatcher.statistics)
+        jobs: list[Job] = [
+            SegmentJob(
+                batch,
+                b,
+                name,
+                posteriors[:length, b],
+                loss,
+                None if error_signal is None else error_signal[:, b],
+                **copies,
             )
-            loss: Array = np.full(len(names), np.nan, np.float32)
-            batch = Batch(self._dispatcher.statistics)
-            jobs: list[Job] = [
-                SegmentJob(batch, b, name, posteriors[:length, b], loss, error_signal[:, b])
-                for b, (name, length) in enumerate(zip(names, lengths))
-            ]
-            jobs.sort(key=lambda job: job.rows, reverse=True)
-            self._dispatcher.run(batch, jobs)
-            batch.raise_first((loss, error_signal))
-            self._labels = n_labels if names else labels
-            return loss, error_signal
+            for b, (name, length) in enumerate(zip(names, lengths))
+        ]
+        jobs.sort(key=lambda job: job.rows, reverse=True)
+        self._dispatcher.run(batch, jobs)
+        batch.raise_first((loss, error_signal))
+        if names:
+            self._labels = n_labels
+        return loss
 
     def get_automata_for_batch(self, tags: Sequence[Any]) -> tuple[Array, Array, Array]:
         """The allophone state automata of segments, put together into one.
@@ -145,19 +208,25 @@ class SprintInstancePool:
         """
         with self._dispatcher.lock:
             self._dispatcher.check_usable()
-            name = check_tag(tag)
+            name, encoded = check_tag(tag)
             check_shape(name, frames, labels, self._known_labels())
-            encoded = name.encode()
             self._dispatcher.start_dead_anew()
             instance = self._dispatcher.least_loaded()
             while True:
-                claim = instance.try_claim(lib.SHMB_POSTERIORS, frames, labels, encoded)
+                claim = instance.try_claim(_POSTERIORS, frames, labels, encoded)
                 if claim is not None:
                     return SegmentClaim(self._dispatcher, instance, name, claim)
                 if not self._dispatcher.collect():
                     self._dispatcher.wait(full=[instance])
                 if instance.death is not None:
                     raise instance.death
+
+    @property
+    def memories(self) -> list[Memory]:
+        """The shared memory of each child as it is now, for those who make it known to a device."""
+        with self._dispatcher.lock:
+            self._dispatcher.check_usable()
+            return [instance.channel.memory for instance in self._dispatcher.instances]
 
     def close(self) -> None:
         """End the children and free everything. Arrays that are held stay valid. May be called again.

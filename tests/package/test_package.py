@@ -42,6 +42,14 @@ def test_sprints_side_loads_nothing_of_the_trainers_side_and_no_framework():
     assert done.returncode == 0, done.stderr
 
 
+def test_without_torch_the_error_says_what_to_install():
+    code = "import sys; sys.modules['torch'] = None; import shmbridge.torch"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ImportError: shmbridge.torch needs PyTorch" in done.stderr
+    assert "pip install 'shmbridge[torch]'" in done.stderr
+
+
 def test_child_and_parent_and_refsprint_do_not_import_each_other():
     for room, others in {
         "child": ("parent", "refsprint"),

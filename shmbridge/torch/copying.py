@@ -1,0 +1,99 @@
+"""Tensors into the ring and error signals out of it, one pass over each where that can be.
+
+What is called copy_in and copy_out here is what `SprintInstancePool.get_batch_loss` takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Optional
+
+import torch
+
+from ..parent import SprintInstancePool, copying
+from ..ring import Array
+from . import cuda
+
+# numpy has these, and C copies them in one pass with the look for NaN.
+_C_DTYPES = (torch.float32, torch.float64)
+
+# Others are converted in blocks of about this many bytes, which are looked at for NaN while still in cache.
+_BLOCK_BYTES = 1 << 18
+
+
+def get_batch_loss(
+    pool: SprintInstancePool,
+    posteriors: torch.Tensor,
+    seq_lengths: Array,
+    tags: Sequence[Any],
+    error_signal: Optional[torch.Tensor],
+    *,
+    from_logits: bool,
+    pin_memory: bool,
+) -> Array:
+    """Run a batch of tensors, on any device.
+
+    Args:
+        pool: whose children compute.
+        posteriors: (time,batch,label), log posteriors or logits; any float dtype, any strides.
+        seq_lengths: (batch,) integers.
+        tags: full segment names.
+        error_signal: float32, of the shape and on the device of the posteriors; it is written. None: it is
+            not kept.
+        from_logits: the posteriors are logits, of which the log softmax is to be sent.
+        pin_memory: whether the rings are registered with CUDA, if the posteriors lie there.
+
+    Returns:
+        loss (batch,) float32, infinite where Sprint discarded the segment.
+
+    Raises:
+        ShmbridgeError: as SprintInstancePool.get_batch_loss_and_error_signal.
+        ResourceError: CUDA did not register the memory.
+    """
+    stream = cuda.copy_stream(posteriors.device) if posteriors.is_cuda else None
+
+    def copy_in(target: Array, source: torch.Tensor) -> Optional[tuple[int, int]]:
+        tensor = torch.from_numpy(target)
+        if stream is not None:
+            if from_logits:
+                source = torch.log_softmax(source, -1, dtype=torch.float32)
+            cuda.copy(tensor, source, stream)
+        elif from_logits and source.device.type == "cpu":
+            torch.log_softmax(source, -1, dtype=torch.float32, out=tensor)
+        elif from_logits:
+            tensor.copy_(torch.log_softmax(source, -1, dtype=torch.float32))
+        elif source.device.type != "cpu":
+            tensor.copy_(source)
+        elif source.dtype in _C_DTYPES:
+            return copying.copy_checked(target, source.numpy())
+        else:
+            return _convert(target, source)
+        return copying.find_nan(target)
+
+    def copy_out(target: torch.Tensor, source: Array) -> None:
+        if stream is not None:
+            cuda.copy(target, torch.from_numpy(source), stream)
+        elif target.device.type != "cpu":
+            target.copy_(torch.from_numpy(source))
+        else:
+            copying.copy_out(target.numpy(), source)
+
+    with cuda.side_stream(stream) if stream is not None else contextlib.nullcontext():
+        if stream is not None and pin_memory:
+            for memory in pool.memories:  # of a child that is started anew in this call, at the next one
+                cuda.pin(memory)
+        return pool.get_batch_loss(
+            posteriors, seq_lengths, tags, error_signal, copy_in=copy_in, copy_out=copy_out
+        )
+
+
+def _convert(target: Array, source: torch.Tensor) -> Optional[tuple[int, int]]:
+    rows = max(1, _BLOCK_BYTES // (4 * max(1, source.shape[1])))
+    for start in range(0, source.shape[0], rows):
+        block = target[start : start + rows]
+        torch.from_numpy(block).copy_(source[start : start + rows])
+        nan = copying.find_nan(block)
+        if nan is not None:
+            return start + nan[0], nan[1]
+    return None

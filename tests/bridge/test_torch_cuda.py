@@ -1,0 +1,104 @@
+"""SprintLoss of tensors on a CUDA device. Skipped without one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import shmbridge
+
+torch = pytest.importorskip("torch")
+
+from shmbridge.torch import cuda, posteriors_of, sprint_loss  # noqa: E402 - only where there is torch
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
+]
+
+DOUBLER = "init().run_control_loop(callback=callback)"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("from_logits", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("pin_memory", [False, True])
+def test_loss_and_gradient_are_those_of_the_same_tensor_on_the_cpu(
+    bench: Any, dtype: Any, from_logits: bool, batch_first: bool, pin_memory: bool
+) -> None:
+    names = [*bench.NAMES, bench.SHORT]
+    lengths = bench.frames(names)
+    on_cpu = torch.randn(max(lengths), len(names), 4).log_softmax(-1).to(dtype)
+    if batch_first:
+        on_cpu = on_cpu.transpose(0, 1).contiguous()
+    on_device = on_cpu.cuda().requires_grad_()
+    on_cpu.requires_grad_()
+    options = {"from_logits": from_logits, "batch_first": batch_first, "pin_memory": pin_memory}
+    with bench.pool("loop", num_instances=2) as pool:
+        expected = sprint_loss(pool, on_cpu, lengths, names, **options)
+        loss = sprint_loss(pool, on_device, torch.tensor(lengths).cuda(), names, **options)
+        assert loss.device == on_device.device
+        expected.backward()
+        loss.backward()
+    torch.testing.assert_close(loss.cpu(), expected)
+    torch.testing.assert_close(on_device.grad.cpu(), on_cpu.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_the_rings_are_pinned_and_stay_so_for_a_child_that_is_started_anew(bench: Any) -> None:
+    log_probs = torch.zeros(3, 1, 4, device="cuda")
+    with bench.hand_pool(DOUBLER, use_python_segment_order=False) as pool:
+        sprint_loss(pool, log_probs, [3], ["c/s1"])
+        (first,) = pool.memories
+        with pool.claim("c/s1", 3, 4) as segment:
+            assert posteriors_of(segment).is_pinned()
+        pool._dispatcher.instances[0].kill()
+        bench.wait_until(lambda: not bench.sprint_pids(), "the child is gone")
+        for _ in range(3):
+            try:
+                sprint_loss(pool, log_probs, [3], ["c/s1"])
+            except shmbridge.PeerGoneError:
+                continue
+        (second,) = pool.memories
+        assert second is not first
+        with pool.claim("c/s1", 3, 4) as segment:
+            assert posteriors_of(segment).is_pinned()
+
+
+def test_work_that_is_queued_before_and_behind_it_is_ordered(bench: Any) -> None:
+    """The log-probs are still being computed when the loss is called, and the gradient is used at once."""
+    frames = 20000
+    with bench.hand_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 24) as pool:
+        for value in range(5):
+            matrix = torch.randn(4000, 4000, device="cuda")
+            for _ in range(20):
+                matrix = matrix @ matrix / 4000
+            log_probs = (
+                torch.full((frames, 1, 4), float(value), device="cuda") + 0 * matrix[0, 0]
+            ).requires_grad_()
+            sprint_loss(pool, log_probs, [frames], ["c/s1"], reduction="sum").backward()
+            assert (log_probs.grad == 2 * value).all()
+
+
+def test_it_works_on_a_stream_of_the_users(bench: Any) -> None:
+    stream = torch.cuda.Stream()
+    with bench.hand_pool(DOUBLER, use_python_segment_order=False) as pool, torch.cuda.stream(stream):
+        log_probs = torch.ones(5, 1, 4, device="cuda").requires_grad_()
+        sprint_loss(pool, log_probs, [5], ["c/s1"]).backward()
+        assert torch.cuda.current_stream() == stream
+        assert (log_probs.grad == 2).all()
+
+
+def test_memory_that_cuda_refuses_is_an_error_that_says_what_to_do(bench: Any, monkeypatch: Any) -> None:
+    class Refusing:
+        """Stands in for a driver that cannot pin any more, which cannot be had at will."""
+
+        def cudaHostRegister(self, *_: int) -> int:  # noqa: N802
+            return 2
+
+    monkeypatch.setattr(cuda.torch.cuda, "cudart", Refusing)
+    log_probs = torch.zeros(3, 1, 4, device="cuda")
+    with bench.hand_pool(DOUBLER, use_python_segment_order=False) as pool:
+        with pytest.raises(shmbridge.ResourceError, match="pin_memory=False"):
+            sprint_loss(pool, log_probs, [3], ["c/s1"])
+        assert sprint_loss(pool, log_probs, [3], ["c/s1"], pin_memory=False) == 1.5

@@ -1,0 +1,174 @@
+"""Tensors over claims and results: what the network writes is what Sprint reads, and the other way round."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shmbridge
+
+torch = pytest.importorskip("torch")
+
+from shmbridge.torch import error_signal_of, posteriors_of, sprint_loss  # noqa: E402 - only where there is torch
+from shmbridge.torch.cuda import pin  # noqa: E402
+
+NAME = "kórpus/rec/two"
+
+
+def is_in_shared_memory(address: int) -> bool:
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        start, end = (int(part, 16) for part in line.split()[0].split("-"))
+        if start <= address < end:
+            return "/dev/shm/" in line
+    return False
+
+
+def test_the_tensor_lies_where_the_claim_lies_and_log_softmax_writes_there(bench: Any) -> None:
+    (frames,) = bench.frames([NAME])
+    logits = torch.randn(frames, 4)
+    with bench.pool("loop") as pool, pool.claim(NAME, frames, 4) as segment:
+        posteriors = posteriors_of(segment)
+        address = segment.posteriors.__array_interface__["data"][0]
+        assert posteriors.data_ptr() == address
+        assert is_in_shared_memory(address)
+        torch.log_softmax(logits, -1, out=posteriors)
+        assert posteriors.data_ptr() == address
+        assert (torch.from_numpy(segment.posteriors) == logits.log_softmax(-1)).all()
+        with segment.send().result() as result:
+            error_signal = error_signal_of(result)
+            assert error_signal.data_ptr() == result.error_signal.__array_interface__["data"][0]
+            assert is_in_shared_memory(error_signal.data_ptr())
+            with pytest.raises(BufferError, match="still views it"):
+                result.release()
+            del error_signal
+        with pytest.raises(shmbridge.UsageError, match="already sent"):
+            posteriors_of(segment)
+
+
+def test_the_in_place_way_trains_a_network_as_the_loss_does(bench: Any) -> None:
+    (frames,) = bench.frames([NAME])
+    network = torch.nn.Linear(3, 4)
+    features = torch.randn(frames, 3)
+    with bench.pool("loop") as pool:
+        loss = sprint_loss(pool, network(features)[:, None], [frames], [NAME], from_logits=True)
+        loss.backward()
+        expected = [parameter.grad.clone() for parameter in network.parameters()]
+        network.zero_grad()
+        with pool.claim(NAME, frames, 4) as segment:
+            logits = network(features)
+            torch.log_softmax(logits.detach(), -1, out=posteriors_of(segment))
+            with segment.send().result() as result:
+                logits.backward(error_signal_of(result))
+                assert result.loss == pytest.approx(loss.item())
+    for parameter, gradient in zip(network.parameters(), expected):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_a_tensor_that_is_kept_shows_what_was_sent(bench: Any) -> None:
+    body = "init().run_control_loop(callback=callback)"
+    with bench.hand_pool(body, use_python_segment_order=False, ring_size=1 << 20) as pool:
+        segment = pool.claim("c/s1", 50, 4)
+        kept = posteriors_of(segment)
+        kept.fill_(3)
+        result = segment.send().result()
+        signal = error_signal_of(result)
+        del segment, result
+        for value in range(20):
+            with pool.claim("c/s2", 50, 4) as other:
+                posteriors_of(other).fill_(value)
+                other.send().result()
+        assert (kept == 3).all()
+        assert (signal == 6).all()
+    assert (kept == 3).all()
+    assert (signal == 6).all()
+
+
+def test_the_error_signal_of_a_discarded_segment_is_zero(bench: Any) -> None:
+    (frames,) = bench.frames([bench.SHORT])
+    with bench.pool("loop") as pool, pool.claim(bench.SHORT, frames, 4) as segment:
+        posteriors_of(segment).fill_(-1)
+        with segment.send().result() as result:
+            assert result.skipped
+            assert (error_signal_of(result) == torch.zeros(frames, 4)).all()
+
+
+def test_from_logits_the_softmax_is_written_into_the_ring(bench: Any, monkeypatch: Any) -> None:
+    """No tensor of the size of the posteriors is made on the way."""
+    frames, labels = 2000, 64
+    logits = torch.randn(1, frames, labels)
+    written = []
+    log_softmax = torch.log_softmax
+
+    def watched(*args: Any, **more: Any) -> Any:
+        written.append(more["out"].data_ptr())
+        return log_softmax(*args, **more)
+
+    monkeypatch.setattr(torch, "log_softmax", watched)
+    body = "init().run_control_loop(callback=callback)"
+    with bench.hand_pool(body, use_python_segment_order=False, ring_size=1 << 20) as pool:  # noqa: SIM117
+        with torch.profiler.profile(profile_memory=True) as profile:
+            sprint_loss(pool, logits, [frames], ["c/s1"], batch_first=True, from_logits=True)
+    assert len(written) == 1
+    monkeypatch.undo()
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    assert largest < frames * labels * 4
+
+
+class RecordingCudart:
+    """Stands in for CUDA's runtime, which needs a device: checks that what is registered is mapped."""
+
+    def __init__(self) -> None:
+        self.registered: dict[int, int] = {}
+        self.unregistered: list[int] = []
+
+    def cudaHostRegister(self, address: int, size: int, flags: int) -> int:  # noqa: N802
+        assert is_in_shared_memory(address)
+        assert is_in_shared_memory(address + size - 1)
+        assert address not in self.registered
+        self.registered[address] = size
+        return 0
+
+    def cudaHostUnregister(self, address: int) -> int:  # noqa: N802
+        assert is_in_shared_memory(address)
+        assert is_in_shared_memory(address + self.registered.pop(address) - 1)
+        self.unregistered.append(address)
+        return 0
+
+
+def test_the_memory_is_registered_once_for_each_child_and_unregistered_before_it_is_unmapped(
+    bench: Any, monkeypatch: Any
+) -> None:
+    cudart = RecordingCudart()
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: cudart)
+    pool = bench.pool("loop", num_instances=2)
+    for _ in range(2):
+        for memory in pool.memories:
+            pin(memory)
+    addresses = [memory.address for memory in pool.memories]
+    assert sorted(cudart.registered) == sorted(addresses)
+    claim = pool.claim(NAME, 5, 4)
+    kept = posteriors_of(claim)
+    (address,) = [a for a, s in cudart.registered.items() if a <= kept.data_ptr() < a + s]
+    del claim, memory
+    pool._dispatcher.instances[addresses.index(address)].kill()
+    bench.wait_until(lambda: len(bench.sprint_pids()) == 1, "the child is gone")
+    with contextlib.suppress(shmbridge.PeerGoneError):
+        bench.check(pool, bench.NAMES)  # an error only where the death was noticed after a segment was sent
+    bench.check(pool, bench.NAMES)  # the child was started anew
+    gc.collect()
+    for memory in pool.memories:
+        pin(memory)
+    assert sum(memory.address not in addresses for memory in pool.memories) >= 1
+    assert len(cudart.registered) == 2
+    assert cudart.unregistered == [address]
+    kept.fill_(1)  # the mapping outlives its registration
+    del memory, kept
+    pool.close()
+    del pool
+    gc.collect()
+    assert cudart.registered == {}
+    assert len(cudart.unregistered) == 3

@@ -1,0 +1,223 @@
+"""SprintLoss in what trainers are made of: autocast, data loaders, several ranks, torch.compile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+torch = pytest.importorskip("torch")
+
+from shmbridge.torch import SprintLoss, sprint_loss  # noqa: E402 - only where there is torch
+
+FEATURES = 5
+
+
+@pytest.fixture(scope="module")
+def shared(module_bench: Any) -> Any:
+    with module_bench.pool("loop", num_instances=2) as pool:
+        yield pool
+
+
+class Corpus(torch.utils.data.Dataset):  # type: ignore[misc]
+    """Random features of each segment."""
+
+    def __init__(self, names: Any, lengths: Any, criterion: Any = None) -> None:
+        self.names, self.lengths, self.criterion = names, lengths, criterion
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Any:
+        if self.criterion is not None:  # what must not be: the pool is the trainer's
+            self.criterion(torch.zeros(3, 1, 4), [3], ["kórpus/rec/one"])
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(self.lengths[index], FEATURES, generator=generator), self.names[index]
+
+
+def collate(items: Any) -> Any:
+    features = torch.nn.utils.rnn.pad_sequence([features for features, _ in items])
+    return features, torch.tensor([len(features) for features, _ in items]), [name for _, name in items]
+
+
+# --- autocast
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("given", ["logits", "log-probs", "rounded log-probs"])
+def test_under_autocast_the_gradients_are_those_of_float32_but_for_rounding(
+    module_bench: Any, shared: Any, dtype: Any, given: str
+) -> None:
+    names, lengths = module_bench.NAMES, module_bench.frames(module_bench.NAMES)
+    features, _, _ = collate([Corpus(names, lengths)[index] for index in range(len(names))])
+    torch.manual_seed(0)
+    network = torch.nn.Linear(FEATURES, 4)
+    loss = sprint_loss(shared, network(features), lengths, names, from_logits=True)
+    loss.backward()
+    expected = network.weight.grad.clone()
+    network.zero_grad()
+    scaler = torch.amp.GradScaler("cpu", init_scale=128.0)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.0)
+    with torch.autocast("cpu", dtype):
+        logits = network(features)
+        assert logits.dtype == dtype
+        if given == "logits":
+            rounded = sprint_loss(shared, logits, lengths, names, from_logits=True)
+        else:
+            log_probs = logits.log_softmax(-1)  # which autocast does in float32
+            if given == "rounded log-probs":
+                log_probs = log_probs.to(dtype)
+            rounded = sprint_loss(shared, log_probs, lengths, names)
+        assert rounded.dtype == torch.float32
+    scaler.scale(rounded).backward()
+    scaler.unscale_(optimiser)
+    torch.testing.assert_close(rounded, loss, rtol=2e-2, atol=0)
+    torch.testing.assert_close(network.weight.grad, expected, rtol=0, atol=3e-2)
+    assert expected.abs().max() > 0.1
+
+
+# --- data loaders
+
+
+def test_workers_of_a_data_loader_may_be_forked_while_the_pool_is_at_work(bench: Any) -> None:
+    names, lengths = bench.NAMES, bench.frames(bench.NAMES)
+    network = torch.nn.Linear(FEATURES, 4)
+    with bench.pool("loop", num_instances=2) as pool:
+        criterion = SprintLoss(pool)
+        loader = torch.utils.data.DataLoader(
+            Corpus(names, lengths),
+            batch_size=3,
+            num_workers=2,
+            collate_fn=collate,
+            multiprocessing_context="fork",
+        )
+        for _ in range(2):
+            for features, loaded_lengths, tags in loader:
+                criterion(network(features).log_softmax(-1), loaded_lengths, tags).backward()
+        assert pool.statistics.segments == 2 * len(names)
+        bench.check(pool, names)
+
+
+def test_in_a_worker_the_loss_is_an_error_and_the_trainer_goes_on(bench: Any) -> None:
+    names, lengths = bench.NAMES, bench.frames(bench.NAMES)
+    with bench.pool("loop") as pool:
+        loader = torch.utils.data.DataLoader(
+            Corpus(names, lengths, SprintLoss(pool)), num_workers=1, multiprocessing_context="fork"
+        )
+        with pytest.raises(shmbridge.UsageError, match="create a pool of its own in each process"):
+            next(iter(loader))
+        bench.check(pool, names)
+
+
+# --- several ranks
+
+
+RANK = """
+import json, sys
+import torch
+import shmbridge
+from shmbridge.torch import SprintLoss
+
+rank, store = int(sys.argv[1]), sys.argv[2]
+torch.distributed.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=2)
+torch.manual_seed(0)
+network = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(FEATURES, 4))
+names, lengths = NAMES[rank::2], LENGTHS[rank::2]
+features = torch.zeros(max(lengths), len(names), FEATURES)
+for b, (name, length) in enumerate(zip(names, lengths)):
+    generator = torch.Generator().manual_seed(NAMES.index(name))
+    features[:length, b] = torch.randn(length, FEATURES, generator=generator)
+with shmbridge.SprintInstancePool(**OPTIONS) as pool:
+    criterion = SprintLoss(pool)
+    for _ in range(2):
+        network.zero_grad()
+        loss = criterion(network(features).log_softmax(-1), lengths, names)
+        loss.backward()
+torch.distributed.destroy_process_group()
+print(json.dumps([loss.item(), network.module.weight.grad.tolist()]))
+"""
+
+
+def test_two_ranks_with_a_pool_each_have_the_gradient_of_the_whole_batch(bench: Any) -> None:
+    names, lengths = bench.NAMES, bench.frames(bench.NAMES)
+    options = {key: value for key, value in bench.options("loop").items() if key != "env"}
+    script = bench.path / "rank.py"
+    values = {"OPTIONS": options, "NAMES": names, "LENGTHS": lengths, "FEATURES": FEATURES}
+    head = "".join(f"{name} = {value!r}\n" for name, value in values.items())
+    script.write_text(head + textwrap.dedent(RANK), encoding="utf-8")
+    environment = {**bench.env, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    with contextlib.ExitStack() as stack:
+        ranks = []
+        for rank in range(2):
+            command = [sys.executable, str(script), str(rank), str(bench.path / "store")]
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            )
+            stack.callback(process.kill)
+            ranks.append(stack.enter_context(process))
+        said = [process.communicate() for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], said
+    (loss_0, gradient_0), (loss_1, gradient_1) = (json.loads(out) for out, _ in said)
+    assert gradient_0 == gradient_1
+
+    torch.manual_seed(0)
+    network = torch.nn.Linear(FEATURES, 4)
+    features, _, _ = collate([Corpus(names, lengths)[index] for index in range(len(names))])
+    with bench.pool("loop") as pool:
+        loss = SprintLoss(pool)(network(features).log_softmax(-1), lengths, names)
+    loss.backward()
+    assert (loss_0 + loss_1) / 2 == pytest.approx(loss.item(), rel=1e-5)
+    np.testing.assert_allclose(gradient_0, network.weight.grad.numpy(), rtol=1e-4, atol=1e-5)
+
+
+# --- torch.compile
+
+
+def test_in_a_compiled_step_it_is_a_graph_break_with_the_same_result(module_bench: Any, shared: Any) -> None:
+    names, lengths = module_bench.NAMES, module_bench.frames(module_bench.NAMES)
+    features, _, _ = collate([Corpus(names, lengths)[index] for index in range(len(names))])
+    torch.manual_seed(0)
+    network = torch.nn.Linear(FEATURES, 4)
+    criterion = SprintLoss(shared)
+
+    def step(features: Any) -> Any:
+        return 2 * criterion(network(features).log_softmax(-1), lengths, names)
+
+    expected = step(features)
+    expected.backward()
+    gradient = network.weight.grad.clone()
+    network.zero_grad()
+    torch.compiler.reset()
+    graphs = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return torch._dynamo.lookup_backend("aot_eager")(graph, inputs)
+
+    compiled = torch.compile(step, backend=backend)
+    for _ in range(2):
+        network.zero_grad()
+        loss = compiled(features)
+        loss.backward()
+        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(network.weight.grad, gradient)
+    assert len(graphs) == 2  # before the loss, and behind it
+    torch.compiler.reset()
+
+
+def test_a_full_graph_is_refused_by_torch_with_our_reason(module_bench: Any, shared: Any) -> None:
+    torch.compiler.reset()
+    compiled = torch.compile(
+        lambda x: sprint_loss(shared, x, [3], ["kórpus/rec/one"]), backend="eager", fullgraph=True
+    )
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="another process"):
+        compiled(torch.zeros(3, 1, 4))
+    torch.compiler.reset()
