@@ -6,6 +6,7 @@ enum shmb_constants {
     SHMB_HEADER_SIZE = ...,
     SHMB_NAME_MAX = ...,
     SHMB_PAGE = ...,
+    SHMB_STACK_SIGNAL = ...,
 };
 
 enum shmb_result {

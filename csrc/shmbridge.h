@@ -39,6 +39,7 @@
 #ifndef SHMBRIDGE_H
 #define SHMBRIDGE_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,6 +49,7 @@ enum shmb_constants {
     SHMB_HEADER_SIZE = 64,
     SHMB_NAME_MAX = 4096,  /* bytes of UTF-8 */
     SHMB_PAGE = 4096,
+    SHMB_STACK_SIGNAL = SIGUSR1, /* a child that gets it writes its stacks and ends */
 };
 
 enum shmb_result {

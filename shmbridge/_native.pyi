@@ -22,6 +22,7 @@ class Lib:
     SHMB_HEADER_SIZE: int
     SHMB_NAME_MAX: int
     SHMB_PAGE: int
+    SHMB_STACK_SIGNAL: int
     SHMB_OK: int
     SHMB_EMPTY: int
     SHMB_FULL: int

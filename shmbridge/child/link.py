@@ -6,7 +6,6 @@ import contextlib
 import faulthandler
 import os
 import select
-import signal
 import sys
 import threading
 import time
@@ -94,7 +93,8 @@ class ParentLink:
             sprint_version=sprint_version,
         )
         # Where it hangs is asked by this signal: it writes its stacks, and ends as the signal would have it.
-        faulthandler.register(signal.SIGUSR1, file=2, all_threads=True, chain=True)
+        # (The module `signal` would say which it is, but its import alone has Python handle SIGINT.)
+        faulthandler.register(lib.SHMB_STACK_SIGNAL, file=2, all_threads=True, chain=True)
         self._stop_read, self._stop_write = os.pipe()
         self._watcher: Optional[threading.Thread] = None
 

@@ -15,6 +15,7 @@ from typing import Optional
 
 from .. import config as config_strings
 from .. import protocol
+from .._native import lib
 from ..errors import OptionError, PeerGoneError, ProtocolError, ResourceError, SegmentTimeoutError
 from .options import Options
 from .watcher import Watcher
@@ -133,10 +134,10 @@ class SprintProcess:
     def end_hanging(self, timeout: float, segments: Sequence[str]) -> SegmentTimeoutError:
         """End a process that has worked for `timeout` seconds on the first of the segments; the error for it.
 
-        SIGUSR1 has our side of it write its stacks and end. Where it cannot, being stopped for instance, it
-        is killed.
+        The signal has our side of it write its stacks and end. Where it cannot, being stopped for instance,
+        it is killed.
         """
-        self._popen.send_signal(signal.SIGUSR1)
+        self._popen.send_signal(lib.SHMB_STACK_SIGNAL)
         if not self.wait(_STACK_GRACE):
             self.kill()
             self._exited.wait()
