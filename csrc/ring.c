@@ -47,6 +47,8 @@ typedef struct {
     size_t length;
 } span_queue;
 
+enum { CROWDED = 1000 };
+
 struct shmb_ring_end {
     pthread_mutex_t mutex;
     shmb_memory *memory;
@@ -61,6 +63,7 @@ struct shmb_ring_end {
     _Atomic uint64_t peer; /* the peer's position when we last looked */
     _Atomic uint64_t published; /* our own position, as the peer sees it; atomic for shmb_ring_released */
     span_queue spans;
+    int crowded; /* producer: for so many claims to come, one found no room not long ago */
     int is_corrupt; /* for good: what the peer wrote since then is not trusted either */
     const char *problem;
     uint64_t problem_value;
@@ -306,6 +309,7 @@ static void pad_to_end(shmb_ring_end *end, uint64_t next, uint64_t size) {
 /* No room: whether the consumer can make some, or only we can. Padding that lies before the oldest open claim
  * is sent ahead, so that the consumer can pass it meanwhile. */
 static int no_room(shmb_ring_end *end) {
+    end->crowded = CROWDED;
     publish(end, finished_position(end));
     return get(&end->peer) == get(&end->published) ? SHMB_HELD : SHMB_FULL;
 }
@@ -325,9 +329,11 @@ static int claim(shmb_ring_end *end, shmb_record *record, const char *name) {
     uint64_t offset = next % end->capacity;
     uint64_t to_end = end->capacity - offset;
     /* An empty ring starts again at its beginning, so that small work stays in cache. Until the consumer has
-     * passed the padding, which it does when it takes this record, there is only what lies before the padding:
-     * enough for another of this size, which the next segment may want before that. */
-    int restart = used == 0 && offset != 0 && 2 * size <= offset;
+     * passed the padding, which it does when it takes this record, there is only what lies before the padding.
+     * Where a claim has found no room of late, that has to be enough for another of this size. */
+    int restart = used == 0 && offset != 0 && size <= (end->crowded > 0 ? offset / 2 : offset);
+    if (end->crowded > 0)
+        end->crowded--;
     if (restart || size > to_end) {
         if (used + to_end > end->capacity)
             return no_room(end);
@@ -421,7 +427,7 @@ int shmb_ring_oldest_open(shmb_ring_end *end, shmb_record *record) {
 int shmb_ring_anchor(shmb_ring_end *end, uint64_t position) {
     if (!enter(end))
         return SHMB_DISOWNED;
-    span *item = find_span(&end->spans, position);
+    span *item = open_claim(end, position);
     if (item == NULL)
         return leave(end, SHMB_BAD_SPAN);
     item->anchors++;

@@ -101,10 +101,18 @@ typedef struct {
     End *end;
     shmb_record record;
     char open;
+    char expecting; /* numpy's next array of this size, in this thread, is to be the matrix */
     Held *held; /* from when `matrix` is asked for until the claim is finished; arrays keep it longer */
 } Claim;
 
+static void stop_expecting(Claim *self) {
+    if (self->expecting)
+        shmb_landing_stop();
+    self->expecting = 0;
+}
+
 static void claim_dealloc(Claim *self) {
+    stop_expecting(self);
     if (self->open)
         shmb_ring_abort(self->end->ring, self->record.position);
     Py_XDECREF(self->held);
@@ -138,6 +146,7 @@ static PyObject *claim_shape(Claim *self, void *closure) {
 static PyObject *finish(Claim *self, int result) {
     if (result != SHMB_OK)
         return fail(self->end, result);
+    stop_expecting(self);
     self->open = 0;
     Py_CLEAR(self->held);
     Py_RETURN_NONE;
@@ -157,14 +166,42 @@ static PyObject *claim_abort(Claim *self, PyObject *unused) {
     return finish(self, shmb_ring_abort(self->end->ring, self->record.position));
 }
 
+/* Puts our allocation handler (landing.c) before numpy's, in this thread's context. It stays. */
+static int install_landing(void) {
+    static PyObject *before, *ours; /* never freed: arrays that ours allocated may outlive all else */
+    static _Thread_local int installed;
+    if (installed)
+        return 1;
+    if (ours == NULL) {
+        before = PyDataMem_GetHandler();
+        const void *inner = before == NULL ? NULL : PyCapsule_GetPointer(before, "mem_handler");
+        if (inner != NULL)
+            ours = PyCapsule_New((void *)(uintptr_t)shmb_landing_handler(inner), "mem_handler", NULL);
+        if (ours == NULL) {
+            Py_CLEAR(before);
+            return 0;
+        }
+    }
+    PyObject *replaced = PyDataMem_SetHandler(ours);
+    if (replaced == NULL)
+        return 0;
+    Py_DECREF(replaced);
+    installed = 1;
+    return 1;
+}
+
 static PyObject *claim_expect_landing(Claim *self, PyObject *unused) {
     (void)unused;
+    if (!install_landing())
+        return NULL;
+    self->expecting = 1;
     uint64_t items = (uint64_t)self->record.rows * self->record.columns;
     shmb_landing_expect(self->end->ring, self->record.position, self->record.matrix, 4 * items);
     Py_RETURN_NONE;
 }
 
 static PyObject *claim_holds(Claim *self, PyObject *object) {
+    stop_expecting(self);
     if (!PyArray_Check(object))
         Py_RETURN_FALSE;
     PyArrayObject *array = (PyArrayObject *)object;
@@ -339,6 +376,7 @@ static PyObject *end_claim_record(End *self, PyObject *const *arguments, Py_ssiz
     Py_INCREF(self);
     claim->end = self;
     claim->held = NULL;
+    claim->expecting = 0;
     int result = shmb_ring_claim(self->ring, &record, PyBytes_AS_STRING(arguments[5]));
     claim->record = record;
     claim->open = result == SHMB_OK;
@@ -406,36 +444,6 @@ static PyTypeObject end_type = {
 
 /* --- the module */
 
-static PyObject *install_landing(PyObject *module, PyObject *unused) {
-    (void)module, (void)unused;
-    static PyObject *before, *ours; /* never freed: arrays that ours allocated may outlive all else */
-    if (before == NULL) {
-        PyObject *handler = PyDataMem_GetHandler();
-        const void *inner = handler == NULL ? NULL : PyCapsule_GetPointer(handler, "mem_handler");
-        if (inner == NULL) {
-            Py_XDECREF(handler);
-            return NULL;
-        }
-        ours = PyCapsule_New((void *)(uintptr_t)shmb_landing_handler(inner), "mem_handler", NULL);
-        if (ours == NULL) {
-            Py_DECREF(handler);
-            return NULL;
-        }
-        before = handler;
-    }
-    PyObject *replaced = PyDataMem_SetHandler(ours);
-    if (replaced == NULL)
-        return NULL;
-    Py_DECREF(replaced);
-    Py_RETURN_NONE;
-}
-
-static PyObject *stop_landing(PyObject *module, PyObject *unused) {
-    (void)module, (void)unused;
-    shmb_landing_stop();
-    Py_RETURN_NONE;
-}
-
 /* Arguments: target (rows, columns), float32, elements of a row contiguous; source, of the same shape; its dtype, an
  * shmb_dtype; look; two_threads. Returns the index of the first NaN, where it was to look for that, or None. */
 static PyObject *copy(PyObject *module, PyObject *const *arguments, Py_ssize_t n_arguments) {
@@ -489,8 +497,6 @@ static PyObject *find_nan(PyObject *module, PyObject *object) {
 static PyMethodDef functions[] = {
     {"copy", (PyCFunction)(void (*)(void))copy, METH_FASTCALL, NULL},
     {"find_nan", find_nan, METH_O, NULL},
-    {"stop_landing", stop_landing, METH_NOARGS, NULL},
-    {"install_landing", install_landing, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -169,7 +169,7 @@ int shmb_ring_commit(shmb_ring_end *end, uint64_t position, uint32_t status, dou
 int shmb_ring_abort(shmb_ring_end *end, uint64_t position);
 /* The oldest claim that is neither committed nor aborted: whether there is one, its sequence number and name. */
 int shmb_ring_oldest_open(shmb_ring_end *end, shmb_record *record);
-/* An array views the claim, or no longer does: the space of an anchored claim is not used again, even when it
+/* An array views the open claim, or no longer does: the space of an anchored claim is not used again, even when it
  * was aborted, or committed and released. The last argument of unanchor is ignored: it lets cffi call
  * this as the destructor of the matrix. */
 int shmb_ring_anchor(shmb_ring_end *end, uint64_t position);

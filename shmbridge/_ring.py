@@ -19,5 +19,3 @@ End = _module.End
 Record = _module.Record
 copy = _module.copy
 find_nan = _module.find_nan
-install_landing = _module.install_landing
-stop_landing = _module.stop_landing

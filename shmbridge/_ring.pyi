@@ -60,7 +60,11 @@ class Claim:
         """
 
     def expect_landing(self) -> None:
-        """Let the next array of this float32 matrix's size that numpy allocates in this thread be it."""
+        """Let numpy's next array of this float32 matrix's size, in this thread, be the matrix.
+
+        Until it has come, `holds` was asked, or the claim is finished. Numpy's allocation handler (NEP 49) is
+        ours from then on in this thread; but for that array it leaves all to the one before it.
+        """
 
     def holds(self, array: _Array) -> bool:
         """Whether the array is this claim's matrix: the same address, shape, dtype and order."""
@@ -110,12 +114,6 @@ class Record:
         Raises:
             BufferError: an array still views the record; it is released when array and record are gone.
         """
-
-def install_landing() -> None:
-    """Let numpy allocate arrays, in this thread's context, through csrc/landing.c."""
-
-def stop_landing() -> None:
-    """The array that was expected in this thread is expected no longer."""
 
 def copy(target: _Array, source: _Array, dtype: int, look: bool, two_threads: bool, /) -> Optional[int]:
     """shmb_copy: convert (rows, columns) to float32, in one pass, without the GIL.

@@ -22,7 +22,6 @@ from ..doorbell import Doorbell
 from ..errors import OptionError, PeerGoneError, ProtocolError
 from ..memory import PAGE, Geometry, Memory
 from ..ring import Claim
-from .landing import Landing
 from .output import report, warn
 
 _READ_SIZE = 65536
@@ -48,7 +47,6 @@ class ParentLink:
 
     Attributes:
         channel: to the parent.
-        landing: has error signals allocated in the ring.
         ended: the parent asked to exit, or is gone. There is nothing more to do.
     """
 
@@ -72,7 +70,6 @@ class ParentLink:
         self._p2c_fd = p2c_fd
         self._decoder = protocol.Decoder()
         self.ended = False
-        self.landing = Landing()
 
         hello = self._read_hello()
         geometry = Geometry(hello["posteriors_size"], hello["error_signals_size"])

@@ -113,7 +113,6 @@ class ParentSegment(SegmentRequest):
 
     def _answer(self, loss: float, error_signal: Array) -> None:
         link = self._link
-        link.landing.stop()
         claim, self._claim = self._claim, None
         if claim is None or not claim.holds(error_signal):
             self._check_shape(error_signal)
@@ -134,21 +133,17 @@ class ParentSegment(SegmentRequest):
                 _ERROR_SIGNAL, _FLOAT32, rows, columns, self._sequence, b""
             )
             if self._claim is not None:
-                link.landing.expect(self._claim)
-
-    def _stop_expecting(self) -> None:
-        self._link.landing.stop()
-        self._claim = None
+                self._claim.expect_landing()
 
     def _skip(self) -> None:
-        self._stop_expecting()
+        self._claim = None
         claim = self._link.claim(_ERROR_SIGNAL, 0, 0, sequence=self._sequence)
         if claim is not None:
             claim.commit(lib.SHMB_SKIPPED)
         self._let_go()
 
     def _fail(self, error: BaseException) -> None:
-        self._stop_expecting()
+        self._claim = None
         send_failure(self._link, _ERROR_SIGNAL, self._sequence, error)
         self._let_go()
 

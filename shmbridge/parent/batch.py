@@ -167,19 +167,21 @@ def nan_error(name: str, nan: tuple[int, int], index: Optional[int] = None) -> B
     )
 
 
-def check_tag(tag: Any, where: str = "the tag") -> tuple[str, bytes]:
-    """The segment name as str, and in UTF-8.
+def check_tag(tag: Any, index: Optional[int] = None) -> tuple[str, bytes]:
+    """The segment name as str, and in UTF-8. `index` is its place in the batch, for the error.
 
     Raises:
         BatchError: it is empty, or no str or UTF-8 bytes.
     """
     try:
         name = tag.decode("utf-8") if isinstance(tag, bytes) else tag
-        if not isinstance(name, str) or not name:
-            raise BatchError(f"{where} is {tag!r}; it has to be a full segment name")
-        return name, name.encode("utf-8")
+        if isinstance(name, str) and name:
+            return name, name.encode("utf-8")
+        problem = "; it has to be a full segment name"
     except UnicodeError as error:
-        raise BatchError(f"{where} is {tag!r}, which is not UTF-8: {error}") from None
+        problem = f", which is not UTF-8: {error}"
+    where = "the tag" if index is None else f"tags[{index}]"
+    raise BatchError(f"{where} is {tag!r}{problem}")
 
 
 def check_tags(tags: Iterable[Any]) -> list[str]:
@@ -188,7 +190,7 @@ def check_tags(tags: Iterable[Any]) -> list[str]:
     Raises:
         BatchError: one is no name, or there twice.
     """
-    names = [check_tag(tag, f"tags[{index}]")[0] for index, tag in enumerate(tags)]
+    names = [check_tag(tag, index)[0] for index, tag in enumerate(tags)]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise BatchError(f"the segment {twice!r} is in the batch more than once")

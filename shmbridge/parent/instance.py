@@ -129,9 +129,7 @@ class Instance:
 
     def collect(self) -> bool:
         """Hand out the next answer, if it is there, and take other news. Returns whether there was any."""
-        if self.death is not None:
-            return False
-        if self._process.has_news:
+        if self._process.has_news and self.death is None:
             return self._take_news()
         return self._take_answer()
 
@@ -290,8 +288,15 @@ class Instance:
         if record.kind != pending.answer_kind:
             raise ProtocolError(f"the answer for {pending.name!r} is of kind {record.kind}")
         error = _remote_error(pending.name, record) if record.status == _FAILED else None
-        if record.status == _ANSWERED and pending.rows:
-            _check_error_signal(pending, record)
+        if (
+            record.status == _ANSWERED
+            and pending.rows
+            and (record.rows != pending.rows or record.columns != pending.columns or record.dtype != _FLOAT32)
+        ):
+            raise ProtocolError(
+                f"the answer for {pending.name!r} is {record.shape} of dtype {record.dtype}; it has to be "
+                f"{(pending.rows, pending.columns)} of dtype {_FLOAT32}"
+            )
         self._pending.popleft()
         if self._timed:
             self._since = time.monotonic()
@@ -317,14 +322,6 @@ class Instance:
 def _decode(name: bytes) -> str:
     """For messages: it was read from shared memory, where the child may write."""
     return name.decode("utf-8", "replace")
-
-
-def _check_error_signal(pending: Pending, record: Record) -> None:
-    if record.rows != pending.rows or record.columns != pending.columns or record.dtype != _FLOAT32:
-        raise ProtocolError(
-            f"the answer for {pending.name!r} is {record.shape} of dtype {record.dtype}; it has to be "
-            f"{(pending.rows, pending.columns)} of dtype {_FLOAT32}"
-        )
 
 
 def _remote_error(name: str, record: Record) -> RemoteError:

@@ -148,7 +148,8 @@ class SprintInstancePool:
         self._dispatcher.instances[0].channel.sender.check_size(
             max(lengths, default=0), n_labels, max((len(name.encode()) for name in names), default=0)
         )
-        loss: Array = np.full(len(names), np.nan, np.float32)
+        loss: Array = np.empty(len(names), np.float32)
+        loss.fill(np.nan)
         batch = Batch(self._dispatcher.statistics)
         jobs: list[Job] = [
             SegmentJob(

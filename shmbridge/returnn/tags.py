@@ -29,7 +29,7 @@ def names_of(tags: Iterable[Any]) -> list[str]:
                 "or (batch,length) bytes"
             )
         tags = [row.tobytes().rstrip(b"\0") for row in tags]
-    return [check_tag(tag, f"tags[{index}]")[0] for index, tag in enumerate(tags)]
+    return [check_tag(tag, index)[0] for index, tag in enumerate(tags)]
 
 
 def rounds(names: Sequence[str]) -> list[list[int]]:

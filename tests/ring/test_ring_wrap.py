@@ -151,14 +151,25 @@ def test_every_size_passes_from_every_offset(ring_of, size, offset):
 
 
 def test_an_empty_ring_restarts_at_its_beginning(ring):
-    assert [ring.pass_on(256) for _ in range(5)] == [0, 256, 0, 256, 0]
-    assert ring.head == ring.tail == 2 * 1024 + 256
+    for _ in range(5):
+        assert ring.pass_on(256) == 0
+    assert ring.head == ring.tail == 4 * 1024 + 256
 
 
-def test_an_empty_ring_does_not_restart_where_the_next_record_would_need_waiting(ring):
-    ring.place_at(448)
-    assert ring.must_send(256) == 448
-    assert ring.must_send(256) == 704
+def test_an_empty_ring_does_not_restart_where_that_would_need_waiting(ring):
+    ring.place_at(128)
+    assert ring.pass_on(256) == 128
+
+
+def test_where_a_claim_found_no_room_an_empty_ring_restarts_only_where_the_next_record_fits_too(ring):
+    ring.must_send(256)
+    ring.receive().release()
+    assert ring.must_send(256) == 0
+    assert not ring.send(256)  # before the consumer has passed the padding
+    ring.receive().release()
+    assert [ring.pass_on(256) for _ in range(5)] == [256, 0, 256, 0, 256]
+    ring.pass_on(256)
+    assert [ring.must_send(256) for _ in range(2)] == [256, 512]
 
 
 def test_a_ring_that_is_not_empty_does_not_restart(ring):
