@@ -224,6 +224,7 @@ class Dispatcher:
             if instance.death is not None:
                 instance.close()
                 instance.start()
+                self.statistics.restarts += 1
                 anew = True
         if anew:
             self._wait_until_ready()
