@@ -1,7 +1,7 @@
-"""Sprint dies at every stage, in every way: what was not answered is an error that says all, or goes to a new one.
+"""Sprint dies at every stage, in every way: what was not answered is an error, or goes to a new one.
 
-A stage is reached by replacing the function of Sprint's side that stands there: it dies at its first call for the
-segment that is marked, as often as the mark says.
+A stage is reached by replacing the function of Sprint's side that stands there: it dies at its first call for
+the segment that is marked, as often as the mark says.
 """
 
 import collections
@@ -112,8 +112,8 @@ def callback(command, **arguments):
     in_criterion(ASKED[-1])
     with open({log!r}, "a") as log:
         print(ASKED[-1], file=log)
-    answer = 2 * arguments["posteriors"]
-    return float(arguments["posteriors"].sum()), np.asfortranarray(answer) if lands else np.ascontiguousarray(answer)
+    make = np.asfortranarray if lands else np.ascontiguousarray
+    return float(arguments["posteriors"].sum()), make(2 * arguments["posteriors"])
 
 control = init()
 late()
@@ -144,9 +144,9 @@ class Mortal:
     def run(self, pool):
         return pool.get_batch_loss_and_error_signal(self.posteriors, self.lengths, NAMES)
 
-    def check(self, answer, indices=range(len(NAMES))):
+    def check(self, answer, indices=None):
         loss, error_signal = answer
-        indices = list(indices)
+        indices = list(range(len(NAMES)) if indices is None else indices)
         np.testing.assert_allclose(loss[indices], self.posteriors.sum(axis=(0, 2))[indices], rtol=1e-5)
         np.testing.assert_array_equal(error_signal[:, indices], 2 * self.posteriors[:, indices])
 
