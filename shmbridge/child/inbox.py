@@ -26,6 +26,7 @@ class Inbox:
 
     def __init__(self, link: ParentLink) -> None:
         self._link = link
+        self._receive = link.channel.receiver.receive
         self._local: deque[LocalSegment] = deque()
 
     def put(self, segment: LocalSegment) -> None:
@@ -45,7 +46,7 @@ class Inbox:
         while not link.ended:
             if self._local:
                 return self._local.popleft()
-            record = link.channel.receiver.receive()
+            record = self._receive()
             if record is not None:
                 return self._to_request(record)
             # Nobody else looks at the pipe: without this, the parent's end would not be noticed here.

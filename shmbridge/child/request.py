@@ -127,9 +127,8 @@ class ParentSegment(SegmentRequest):
         """Have the error signal allocated where it is to be sent from, if there is room for it now."""
         self.asked = True
         if self._claim is None:
-            link = self._link
             rows, columns = self.posteriors.shape
-            self._claim = link.channel.sender.claim_record(
+            self._claim = self._link.channel.sender.claim_record(
                 _ERROR_SIGNAL, _FLOAT32, rows, columns, self._sequence, b""
             )
             if self._claim is not None:

@@ -57,10 +57,15 @@ class Job(Pending):
         self._batch = batch
         batch.open_jobs += 1
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the call that it belongs to has not been left."""
+        return not self._batch.abandoned
+
     def deliver(self, record: Record) -> None:
         """Take the answer, unless nobody waits for it any more."""
         self._end()
-        if not self._batch.abandoned:
+        if self.wanted:
             self._take(record)
 
     def fail(self, error: ShmbridgeError) -> None:

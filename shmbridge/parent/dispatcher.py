@@ -242,9 +242,9 @@ class Dispatcher:
         for index, pending in enumerate(orphans):
             if index == 0:
                 pending.attempts += 1
-            if again and pending.attempts <= self.max_restarts:
+            if again and pending.wanted and pending.attempts <= self.max_restarts:
                 continue
-            if again and self._skip_fatal:
+            if again and pending.wanted and self._skip_fatal:
                 _log.warning("segment %r is skipped: Sprint has ended at it each time", pending.name)
                 pending.skip(death)
             else:

@@ -31,6 +31,11 @@ class Pending(abc.ABC):
     attempts = 0
     done = False
 
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        return True
+
     @abc.abstractmethod
     def start(self, instance: Instance) -> bool:
         """Send it to this child. False: there is no room in its ring now.

@@ -210,9 +210,9 @@ class SprintInstancePool:
         with self._dispatcher.lock:
             self._dispatcher.check_usable()
             name, encoded = check_tag(tag)
-            check_shape(name, frames, labels, self._known_labels())
             self._dispatcher.start_dead_anew()
             instance = self._dispatcher.least_loaded()
+            check_shape(name, frames, labels, instance.labels or self._labels)
             while True:
                 claim = instance.try_claim(_POSTERIORS, frames, labels, encoded)
                 if claim is not None:

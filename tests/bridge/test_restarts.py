@@ -226,6 +226,40 @@ def test_a_sprint_that_does_not_start_anew_is_not_tried_for_ever(deadly, bench):
             assert pool.statistics.restarts == call + 1
 
 
+class Hanging(logging.Handler):
+    """Calls back once Sprint says that it will hang."""
+
+    def __init__(self, callback):
+        super().__init__()
+        self._callback = callback
+
+    def emit(self, record):
+        if "it will hang" in record.getMessage():
+            self._callback()
+
+    def __enter__(self):
+        logging.getLogger("shmbridge.sprint").addHandler(self)
+
+    def __exit__(self, *_):
+        logging.getLogger("shmbridge.sprint").removeHandler(self)
+
+
+def test_a_segment_of_a_call_that_was_left_is_not_sent_again(deadly):
+    posteriors, lengths, names = batch()
+    deadly.plan("c/s0", "hang")
+    out = np.zeros_like(posteriors)
+    with deadly.pool(max_restarts=1) as pool:
+        with Hanging(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+            pool.get_batch_loss_and_error_signal(posteriors, lengths - 1, names, out=out)
+        out.fill(7)
+        (pid,) = deadly.bench.sprint_pids()
+        os.kill(pid, signal.SIGKILL)
+        names = [f"{name} of the next call" for name in names]
+        check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+        assert (out == 7).all()
+        assert (pool.statistics.segments, pool.statistics.restarts) == (8, 1)
+
+
 def test_a_call_in_another_thread_ends_when_the_pool_is_closed(deadly):
     posteriors, lengths, names = batch()
     deadly.plan("c/s0", "hang")
@@ -233,25 +267,16 @@ def test_a_call_in_another_thread_ends_when_the_pool_is_closed(deadly):
     errors = []
     at_work = threading.Event()
 
-    class Telling(logging.Handler):
-        def emit(self, record):
-            if "it will hang" in record.getMessage():
-                at_work.set()
-
     def call():
         try:
             pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
         except shmbridge.ClosedError as error:
             errors.append(error)
 
-    handler = Telling()
-    logging.getLogger("shmbridge.sprint").addHandler(handler)
-    try:
+    with Hanging(at_work.set):
         thread = threading.Thread(target=call)
         thread.start()
         at_work.wait()
         pool.close()
         thread.join()
-    finally:
-        logging.getLogger("shmbridge.sprint").removeHandler(handler)
     assert [str(error) for error in errors] == ["the pool was closed"]
