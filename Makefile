@@ -6,12 +6,13 @@ C_FLAGS := -std=c11 -O2 -Wall -Wextra -Werror -fsyntax-only
 # Where the headers of Python and numpy are.
 INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())
 
-.PHONY: help demo test test-all check bench fuzz clean
+.PHONY: help demo test model test-all check bench fuzz clean
 
 help:
 	@echo "make demo      train a small acoustic model through two Sprint children"
 	@echo "make test      run all tests"
 	@echo "make check     lint, formatting, types, C warnings"
+	@echo "make model     check rings, doorbells and deaths with spin, in all orders of their steps"
 	@echo "make test-all  run all tests on every Python that is installed, with its lowest and highest numpy"
 	@echo "make bench     measure the exchange"
 	@echo "make fuzz      fuzz what reads other people's bytes, for some minutes (ARGS=--seconds=600 for longer)"
@@ -37,6 +38,10 @@ check: .venv/with-check
 	$(BIN)/mypy
 	$(CC) $(C_FLAGS) $$($(BIN)/python -c "$(INCLUDES)") csrc/*.c
 
+# Needs no environment: Python, a C compiler, and spin, which is fetched where Debian has it.
+model:
+	$(PYTHON) tests/model/run.py
+
 test-all:
 	$(PYTHON) tests/run_all_pythons.py $(ARGS)
 
@@ -59,4 +64,4 @@ fuzz: .venvs/fuzz/ready
 	.venvs/fuzz/bin/python tests/fuzz $(ARGS)
 
 clean:
-	rm -rf .venv .venvs build dist demo-out bench-out *.egg-info shmbridge/_native*.so shmbridge/_native.c
+	rm -rf .venv .venvs .tools build dist demo-out bench-out *.egg-info shmbridge/_native*.so shmbridge/_native.c

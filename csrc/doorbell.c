@@ -68,6 +68,8 @@ shmb_waits *shmb_doorbell_waits(shmb_doorbell *doorbell) {
 
 void shmb_doorbell_poke(shmb_doorbell *doorbell) {
     _Atomic uint32_t *tokens = &doorbell->shared->tokens;
+    /* The news is to be seen by whoever takes a token, also where there are so many that none is added. */
+    atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load(tokens) < TOKENS_MAX)
         atomic_fetch_add(tokens, 1);
     syscall(SYS_futex, tokens, FUTEX_WAKE, 1, NULL, NULL, 0);
