@@ -355,8 +355,12 @@ static PyObject *end_claim_record(End *self, PyObject *const *arguments, Py_ssiz
     }
     unsigned long long values[5];
     for (int i = 0; i < 5; i++) {
-        values[i] = PyLong_AsUnsignedLongLong(arguments[i]);
-        if (PyErr_Occurred())
+        PyObject *number = PyNumber_Index(arguments[i]); /* numpy's integers are no ints */
+        if (number == NULL)
+            return NULL;
+        values[i] = PyLong_AsUnsignedLongLong(number);
+        Py_DECREF(number);
+        if (values[i] == (unsigned long long)-1 && PyErr_Occurred())
             return NULL;
     }
     size_t name_length = (size_t)PyBytes_GET_SIZE(arguments[5]);

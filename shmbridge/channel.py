@@ -28,7 +28,7 @@ class Channel:
         self.doorbell = doorbell
         self._wait_lists = {
             False: WaitList([receiver]),
-            True: WaitList([receiver, sender]),
+            True: WaitList([sender]),
         }
 
     @classmethod
@@ -56,9 +56,10 @@ class Channel:
         )
 
     def wait(self, *, for_room: bool = False, timeout: Optional[float] = None) -> bool:
-        """Sleep until there may be a record to receive, or a poke; `for_room`: or room to send.
+        """Sleep until there may be a record to receive, or a poke; `for_room`: room to send, or a poke.
 
-        `for_room` wants a claim that found no room just before. Returns False if the time (seconds) ran out.
+        `for_room` wants a claim that found no room just before. It does not look for records: one that is not
+        to be received yet would let no wait sleep. Returns False if the time (seconds) ran out.
         """
         return self.doorbell.wait(self._wait_lists[for_room], timeout)
 

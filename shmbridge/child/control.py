@@ -283,11 +283,15 @@ class PythonControl:
         self.callback = callback
         self.check_control_loop_running()
         self._serving_thread = threading.get_ident()
-        while self.handle_next():
+        while self._serve_next():
             pass
 
     def handle_next(self) -> bool:
         """Wait for the parent's next request and answer it. False: the parent wants no more."""
+        self.run_threaded_control_loop()
+        return self._serve_next()
+
+    def _serve_next(self) -> bool:
         request = self._inbox.take()
         if request is None:
             return False

@@ -49,8 +49,6 @@ class Inbox:
             record = self._receive()
             if record is not None:
                 return self._to_request(record)
-            # Nobody else looks at the pipe: without this, the parent's end would not be noticed here.
-            link.start_watching()
             link.channel.wait()
         self._fail_local()
         return None

@@ -174,7 +174,8 @@ class ParentLink:
         finally:
             self.ended = True
             self.channel.doorbell.poke()
-        if parent_is_gone:
+        # Asked to exit, Sprint may hang all the same, and the parent may end before it has ended us.
+        if parent_is_gone or self._watch_until_gone():
             # Sprint ends by itself when its main thread next comes to us. That may be never: it may compute
             # for long, or hang. Nobody waits for it, and it holds memory and a core of somebody's cluster.
             time.sleep(_GRACE)
@@ -203,6 +204,15 @@ class ParentLink:
             elif self._parent_pidfd in ready:
                 _try_to_warn("the parent process ended; ending")
                 return True
+
+    def _watch_until_gone(self) -> bool:
+        """Returns whether the parent has ended; not, where this side closes."""
+        poll = select.poll()
+        poll.register(self._stop_read, select.POLLIN)
+        # The parent closes the pipe when it asks to exit, and lives on: its pidfd tells, where there is one.
+        if self._parent_pidfd is not None:
+            poll.register(self._parent_pidfd, select.POLLIN)
+        return self._stop_read not in {descriptor for descriptor, _ in poll.poll()}
 
     def _is_exit(self, data: bytes) -> bool:
         for message in self._decoder.feed(data):

@@ -95,6 +95,12 @@ def test_claim_fill_send_result_release(pool: Any) -> None:
     batch(pool)
 
 
+@pytest.mark.parametrize("integer", [int, np.int32, np.int64, np.uint16])
+def test_frames_and_labels_may_be_any_integers(pool: Any, integer: Any) -> None:
+    with pool.claim("c/s1", integer(3), integer(4)) as claimed:
+        assert claimed.posteriors.shape == (3, 4)
+
+
 def test_it_gives_what_a_batch_gives(bench: Any) -> None:
     names = bench.NAMES
     lengths = bench.frames(names)

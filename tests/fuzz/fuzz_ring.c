@@ -241,7 +241,7 @@ static void call_anchor(sent_record *sent) {
     begin_call(SHMB_PRODUCER);
     int result = shmb_ring_anchor(S.producer, sent->record.position);
     end_call(SHMB_PRODUCER);
-    MUST(result == SHMB_OK || (result == SHMB_BAD_SPAN && sent->state != OPEN && sent->anchors == 0));
+    MUST(result == (sent->state == OPEN ? SHMB_OK : SHMB_BAD_SPAN));
     if (result == SHMB_OK) {
         sent->anchors++;
         set_blocks(&sent->record, sent->size, 0, WRITING, 0);

@@ -1,0 +1,63 @@
+"""What a child does while it has nothing to do, or nobody to do it for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def test_a_child_that_waits_for_room_sleeps_while_a_further_segment_lies_there(bench: Any) -> None:
+    sprint = "init().run_control_loop(callback=callback)"
+    # The ring takes three answers.
+    with bench.hand_pool(sprint, use_python_segment_order=False, ring_size=1 << 16) as pool:
+
+        def send() -> Any:
+            claimed = pool.claim("c/s1", 1200, 4)
+            claimed.posteriors[:] = 1
+            return claimed.send()
+
+        held = [send().result() for _ in range(3)]
+        further = [send() for _ in range(2)]
+        (pid,) = bench.sprint_pids()
+        # In one and the same sleep: a child that looks again and again is never asleep so often in a row.
+        bench.wait_until(lambda: sleeps_on(pid), "the child sleeps")
+        for result in held:
+            result.release()
+        for claimed in further:
+            claimed.result().release()
+
+
+def sleeps_on(pid: int) -> bool:
+    """Whether the main thread is asleep and used no processor time for 50 looks at it."""
+
+    def look() -> tuple[str, str, str]:
+        fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
+        status = Path(f"/proc/{pid}/task/{pid}/status").read_text()
+        switches = [line for line in status.splitlines() if "ctxt_switches" in line]
+        return fields[0], *switches
+
+    first = look()
+    return first[0] == "S" and all(look() == first for _ in range(50))
+
+
+def test_when_the_trainer_is_killed_a_sprint_that_it_asked_to_exit_and_that_hangs_ends_too(
+    bench: Any,
+) -> None:
+    hangs = bench.path / "hangs"
+    sprint = f"""
+    init().run_control_loop(callback=callback)
+    open({str(hangs)!r}, "w").close()
+    threading.Event().wait()
+    """
+    body = """
+    pool = shmbridge.SprintInstancePool(**OPTIONS)
+    pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
+    pool.close()
+    """
+    with bench.trainer(body, bench.hand(sprint, exit_timeout=3600)) as trainer:
+        bench.wait_until(hangs.exists, "Sprint hangs")
+        pids = bench.sprint_pids()
+        assert len(pids) == 1
+        trainer.kill()
+        trainer.wait()
+        bench.wait_gone(pids)
