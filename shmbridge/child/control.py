@@ -254,6 +254,7 @@ class PythonControl:
         Args:
             known: the names in the corpus; any other is answered with a KeyError. None: all are good.
         """
+        self.run_threaded_control_loop()
         self._serving_thread = threading.get_ident()
         while True:
             request = self._inbox.take()
