@@ -6,13 +6,14 @@ C_FLAGS := -std=c11 -O2 -Wall -Wextra -Werror -fsyntax-only
 # Where the headers of Python and numpy are.
 INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())
 
-.PHONY: help demo test model test-all check bench fuzz clean
+.PHONY: help demo test model sanitize test-all check bench fuzz clean
 
 help:
 	@echo "make demo      train a small acoustic model through two Sprint children"
 	@echo "make test      run all tests"
 	@echo "make check     lint, formatting, types, C warnings"
 	@echo "make model     check rings, doorbells and deaths with spin, in all orders of their steps"
+	@echo "make sanitize  run the C part under AddressSanitizer, UBSan and valgrind"
 	@echo "make test-all  run all tests on every Python that is installed, with its lowest and highest numpy"
 	@echo "make bench     measure the exchange"
 	@echo "make fuzz      fuzz what reads other people's bytes, for some minutes (ARGS=--seconds=600 for longer)"
@@ -62,6 +63,27 @@ bench: .venvs/bench/ready
 
 fuzz: .venvs/fuzz/ready
 	.venvs/fuzz/bin/python tests/fuzz $(ARGS)
+
+# The C part with AddressSanitizer and UBSan, built from a copy: the checkout keeps its own build of it.
+SANITIZED := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1
+.venvs/asan/ready: $(NATIVE) $(shell find shmbridge -name '*.py')
+	rm -rf build/asan
+	mkdir -p build/asan
+	cp -r csrc shmbridge sprint_entry.py setup.py pyproject.toml README.md build/asan
+	rm -f build/asan/shmbridge/_native*.so
+	$(PYTHON) -m venv .venvs/asan
+	SHMBRIDGE_CFLAGS="$(SANITIZED)" SHMBRIDGE_LDFLAGS="$(SANITIZED)" .venvs/asan/bin/pip install --quiet \
+	    --disable-pip-version-check --force-reinstall './build/asan[sanitize]'
+	@touch $@
+
+# Python itself is not built so: the sanitizers' libraries are loaded before it, its own leaks are not looked for, and
+# it allocates by malloc, so that they see its objects too. valgrind runs over the C tests, where there is one.
+SANITIZED_TESTS := tests/ring $(addprefix tests/bridge/test_,zero_copy.py in_place.py restarts.py)
+sanitize: .venvs/asan/ready
+	if command -v valgrind; then $(MAKE) -C tests/c valgrind; else echo "valgrind is not installed: left out"; fi
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	    .venvs/asan/bin/pytest -p no:cacheprovider $(SANITIZED_TESTS) $(ARGS)
 
 clean:
 	rm -rf .venv .venvs .tools build dist demo-out bench-out *.egg-info shmbridge/_native*.so shmbridge/_native.c

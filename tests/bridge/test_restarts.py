@@ -157,7 +157,7 @@ def test_a_sprint_that_hangs_is_ended_and_says_where_it_was(deadly):
         assert caught.value.segments[0] == "c/s3"
         output = "\n".join(caught.value.last_output)
         assert "in callback" in output  # the stack
-        assert "in handle_next" in output
+        assert "in run_control_loop" in output
         check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
 
 
