@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ DOORBELL_OFFSET = 0
 POSTERIORS_LINES = PAGE
 ERROR_SIGNALS_LINES = PAGE + 256
 RECORDS_OFFSET = 2 * PAGE
+_POSITIONS = struct.Struct("=Q120xQ")  # tail and head of a ring, each on a line of its own
 MIN_RING_SIZE = 16 * PAGE  # a failure report has to fit beside anything else
 MAX_RING_SIZE = 1 << 44
 
@@ -89,3 +91,14 @@ class Memory:
     def address(self) -> int:
         """Where it is mapped."""
         return int(ffi.cast("uintptr_t", lib.shmb_memory_at(self.pointer, 0, self.size)))
+
+    def used(self, lines_offset: int, capacity: int) -> int:
+        """Bytes of a ring that were sent and are not released, as its positions say now.
+
+        Args:
+            lines_offset: where the positions lie: POSTERIORS_LINES or ERROR_SIGNALS_LINES.
+            capacity: of the ring. The peer may write any position: what cannot be is cut to 0 or to this.
+        """
+        lines = lib.shmb_memory_at(self.pointer, lines_offset, _POSITIONS.size)
+        tail, head = _POSITIONS.unpack_from(ffi.buffer(lines, _POSITIONS.size))
+        return int(min(max(tail - head, 0), capacity))

@@ -57,7 +57,7 @@ def epoch_line(epoch: Epoch, epochs: int) -> str:
 
 def summary(pool: SprintInstancePool, exchange_seconds: float, last: Epoch, total_seconds: float) -> Table:
     """What crossed the bridge, and what came of it."""
-    crossed = pool.statistics
+    crossed = pool.stats()
     answered = crossed.segments + crossed.skipped
     table = Table(title="What crossed the bridge", show_header=False)
     table.add_column()

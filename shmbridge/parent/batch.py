@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Optional
 
@@ -14,7 +15,7 @@ from ..ring import Array, Record
 from .copying import copy_checked, copy_out, is_float
 from .instance import Instance
 from .pending import Pending
-from .statistics import Statistics
+from .statistics import Counters
 
 # (target in the ring, source) -> (time, label) of the first NaN, with which the copy ended, or None
 CopyIn = Callable[[Array, Any], Optional[tuple[int, int]]]
@@ -31,7 +32,7 @@ class Batch:
         abandoned: the call has been left; answers that still come are dropped.
     """
 
-    def __init__(self, statistics: Statistics) -> None:
+    def __init__(self, statistics: Counters) -> None:
         self.open_jobs = 0
         self.errors: list[ShmbridgeError] = []
         self.abandoned = False
@@ -127,11 +128,13 @@ class SegmentJob(Job):
         claim = instance.try_claim(lib.SHMB_POSTERIORS, self.rows, self.columns, self.name.encode())
         if claim is None:
             return False
+        begin = time.perf_counter()
         try:
             nan = self._copy_in(claim.matrix, self._posteriors)
         except BaseException:  # whoever handles it may keep the traceback, and with it the claim
             claim.abort()
             raise
+        self._batch.statistics.copy_seconds += time.perf_counter() - begin
         if nan is not None:
             claim.abort()
             raise nan_error(self.name, nan, self._index)
@@ -155,7 +158,9 @@ class SegmentJob(Job):
             return
         self._loss[self._index] = record.loss
         if self._error_signal is not None:
+            begin = time.perf_counter()
             self._copy_out(self._error_signal[: self.rows], matrix)
+            self._batch.statistics.copy_seconds += time.perf_counter() - begin
 
     def _discard(self) -> None:
         self._loss[self._index] = np.inf

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Optional
 
 from ..doorbell import WaitList
 from ..errors import BridgeTimeoutError, ClosedError, ShmbridgeError, UsageError
 from ..ring import RingEnd
+from . import live
 from .batch import Batch, Job
 from .instance import Instance
 from .options import Options
 from .pending import Pending
-from .statistics import Statistics
+from .statistics import Counters, PoolStatistics
 from .watcher import Watcher
 
 _log = logging.getLogger("shmbridge")
@@ -40,7 +43,7 @@ class Dispatcher:
 
     Attributes:
         lock: held by the call that works.
-        statistics: what has crossed the bridge so far.
+        statistics: the running counts; `stats` has all.
         instances: the children.
         max_restarts: the user's option.
         foreign: in a fork of the process that created this: the pid of that process; else None.
@@ -49,21 +52,27 @@ class Dispatcher:
 
     def __init__(self, options: Options) -> None:
         self.lock = threading.RLock()
-        self.statistics = Statistics()
+        self.statistics = Counters()
+        self._created = time.monotonic()
+        self._ended: Optional[float] = None
         self.instances: list[Instance] = []
         self.foreign: Optional[int] = None
         self.closed = False
         self.max_restarts = options.max_restarts
         self._skip_fatal = options.skip_fatal_segments
         self._torn_down = False
+        self._started = False  # all children were ready once
         self._to_send: deque[Pending] = deque()
         self._watcher = Watcher()
         self._waited_for: list[RingEnd] = []
         self._wait_list = WaitList([])
         try:
+            executable = " ".join(options.command()[: 1 + options.leading_arguments])
+            live.offer(self._watcher, executable, self.stats)
             for _ in range(options.num_instances):
                 self.instances.append(Instance(options, self._watcher))
             self._wait_until_ready()
+            self._started = True
         except BaseException:
             for instance in self.instances:
                 instance.kill()
@@ -72,13 +81,31 @@ class Dispatcher:
 
     def check_usable(self) -> None:
         """Raise UsageError in a fork, ClosedError after close."""
+        self._check_own()
+        if self.closed:
+            raise ClosedError("the pool was closed")
+
+    def _check_own(self) -> None:
         if self.foreign is not None:
             raise UsageError(
                 f"this pool belongs to process {self.foreign}, of which this one is a fork: "
                 "create a pool of its own in each process"
             )
-        if self.closed:
-            raise ClosedError("the pool was closed")
+
+    def stats(self) -> PoolStatistics:
+        """What has crossed the bridge so far. Without the lock: it may be called from any thread.
+
+        Raises:
+            UsageError: in a fork.
+        """
+        self._check_own()
+        instances = tuple(instance.stats() for instance in list(self.instances))
+        return PoolStatistics(
+            seconds=(self._ended or time.monotonic()) - self._created,
+            restarts=sum(instance.restarts for instance in instances),
+            instances=instances,
+            **dataclasses.asdict(self.statistics),
+        )
 
     def stop(self) -> None:
         """Have the call end that is under way in another thread. Without the lock, which that call holds."""
@@ -96,6 +123,9 @@ class Dispatcher:
         for instance in self.instances:
             instance.close()
         self._watcher.close()
+        self._ended = time.monotonic()
+        if self._started:
+            _log.info("pool closed: %s", self.stats())
 
     def leave_to_parent(self, parent_pid: int) -> None:
         """After a fork, in the child of the fork: let go of everything without touching it."""
@@ -193,7 +223,9 @@ class Dispatcher:
         deadlines = [deadline] if deadline is not None else []
         deadlines += [instance.deadline for instance in self.instances if instance.deadline is not None]
         timeout = min(deadlines) - time.monotonic() if deadlines else None
+        begin = perf_counter()
         in_time = self._watcher.doorbell.wait(self._wait_list, timeout)
+        self.statistics.wait_seconds += perf_counter() - begin
         if self.closed:
             raise ClosedError("the pool was closed")
         if not in_time:
@@ -202,14 +234,19 @@ class Dispatcher:
                 self._after_death(instance)
 
     def _wait_until_ready(self) -> None:
-        while True:
-            self.collect()
-            for instance in self.instances:
-                if instance.death is not None:
-                    raise instance.death
-            if all(instance.ready for instance in self.instances):
-                return
-            self.wait()
+        waited, begin = self.statistics.wait_seconds, perf_counter()
+        try:
+            while True:
+                self.collect()
+                for instance in self.instances:
+                    if instance.death is not None:
+                        raise instance.death
+                if all(instance.ready for instance in self.instances):
+                    return
+                self.wait()
+        finally:
+            self.statistics.wait_seconds = waited
+            self.statistics.start_seconds += perf_counter() - begin
 
     def start_dead_anew(self) -> None:
         """Start those children anew that have died, and wait until they are ready.
@@ -224,7 +261,6 @@ class Dispatcher:
             if instance.death is not None:
                 instance.close()
                 instance.start()
-                self.statistics.restarts += 1
                 anew = True
         if anew:
             self._wait_until_ready()
@@ -260,7 +296,6 @@ class Dispatcher:
         except ShmbridgeError as error:
             _log.error("Sprint could not be started anew: %s", error)
             return False
-        self.statistics.restarts += 1
         return True
 
     def _hand_out(self) -> list[Instance]:

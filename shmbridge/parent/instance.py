@@ -18,12 +18,13 @@ from .._native import lib
 from ..channel import Channel
 from ..doorbell import Doorbell
 from ..errors import BridgeTimeoutError, ProtocolError, RemoteError, ShmbridgeError, UsageError
-from ..memory import Geometry, Memory
+from ..memory import ERROR_SIGNALS_LINES, POSTERIORS_LINES, Geometry, Memory
 from ..ring import Claim, Record
 from .options import Options
 from .pending import Pending
 from .process import SprintProcess
 from .reserve import create_object
+from .statistics import InstanceStatistics
 from .watcher import Watcher
 
 _log = logging.getLogger("shmbridge")
@@ -45,6 +46,8 @@ class Instance:
         ready: the child has said hello.
         labels: the label dimension that Sprint has told, or None.
         death: why there is no child (any more), or None.
+        answered: how many requests were answered.
+        starts: how many children were started, one after the other.
         orphans: what was sent to the child and not answered when it ended, oldest first. At the first of them
             it was at work.
     """
@@ -56,6 +59,8 @@ class Instance:
         self._next_sequence = 1
         self._timed = options.segment_timeout is not None
         self.orphans: list[Pending] = []
+        self.answered = 0
+        self.starts = 0
         self.start()
 
     def start(self) -> None:
@@ -87,6 +92,7 @@ class Instance:
         self.ready = False
         self.labels: Optional[int] = None
         self.death: Optional[ShmbridgeError] = None  # not before: what could not be started stays dead
+        self.starts += 1
 
     @property
     def in_flight(self) -> int:
@@ -97,6 +103,21 @@ class Instance:
     def load(self) -> int:
         """The frames that were sent and are not answered: what the child still has to do."""
         return sum(pending.rows for _, pending in self._pending)
+
+    def stats(self) -> InstanceStatistics:
+        """How the child is now. May be called from any thread."""
+        memory, ring_size = self.channel.memory, self.channel.sender.capacity
+        running = self.death is None and not self._process.exited
+        return InstanceStatistics(
+            pid=self._process.pid,
+            state=("ready" if self.ready else "starting") if running else "ended",
+            in_flight=self.in_flight,
+            answered=self.answered,
+            restarts=self.starts - 1,
+            ring_size=ring_size,
+            posteriors_used=memory.used(POSTERIORS_LINES, ring_size),
+            error_signals_used=memory.used(ERROR_SIGNALS_LINES, ring_size),
+        )
 
     def try_claim(self, kind: int, rows: int, columns: int, name: bytes) -> Optional[Claim]:
         """Claim a float32 record for the child; None where there is no room now.
@@ -298,6 +319,7 @@ class Instance:
                 f"{(pending.rows, pending.columns)} of dtype {_FLOAT32}"
             )
         self._pending.popleft()
+        self.answered += 1
         if self._timed:
             self._since = time.monotonic()
         if error is not None:

@@ -29,7 +29,7 @@ from .batch import (
 from .dispatcher import Dispatcher
 from .in_place import SegmentClaim
 from .options import Options
-from .statistics import Statistics
+from .statistics import PoolStatistics
 
 _POSTERIORS = lib.SHMB_POSTERIORS  # looked up once: this stands in what runs for each segment
 
@@ -65,10 +65,16 @@ class SprintInstancePool:
         # Runs at close, when the pool is collected, or at the interpreter's end, whichever comes first.
         self._close = weakref.finalize(self, self._dispatcher.close)
 
-    @property
-    def statistics(self) -> Statistics:
-        """What has crossed the bridge so far."""
-        return self._dispatcher.statistics
+    def stats(self) -> PoolStatistics:
+        """What has crossed the bridge so far, and how the children are.
+
+        Never waits: while another thread is in a call, its figures are those of that moment. May be called
+        after `close`, which also logs it.
+
+        Raises:
+            UsageError: this process is a fork of the one to which the pool belongs.
+        """
+        return self._dispatcher.stats()
 
     @property
     def num_instances(self) -> int:

@@ -31,7 +31,7 @@ _READ_SIZE = 65536
 # again: CTC on 1000 x 12000 takes 0.34 s with these and 0.40 s without. What the user sets wins.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 # Where sprint_entry.py lies, both in a checkout and installed.
-_MODULE_PATH = Path(__file__).resolve().parents[2]
+MODULE_PATH = Path(__file__).resolve().parents[2]
 _MODULE_NAME = "sprint_entry"
 
 
@@ -279,13 +279,13 @@ def _command(options: Options, config: str) -> list[str]:
     """Sprint's command line. What the user gives comes last, so that it wins."""
     head, *rest = options.command()
     module = [
-        f"--*.pymod-path={_MODULE_PATH}",
+        f"--*.pymod-path={MODULE_PATH}",
         f"--*.pymod-name={_MODULE_NAME}",
         f"--*.pymod-config={config}",
     ]
     order = [
         "--*.python-segment-order=true",
-        f"--*.python-segment-order-pymod-path={_MODULE_PATH}",
+        f"--*.python-segment-order-pymod-path={MODULE_PATH}",
         f"--*.python-segment-order-pymod-name={_MODULE_NAME}",
         f"--*.python-segment-order-config={config}",
         "--*.python-segment-order-allow-copy=false",

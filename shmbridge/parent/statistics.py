@@ -1,4 +1,4 @@
-"""What has crossed the bridge."""
+"""What has crossed the bridge, and how long it took."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import dataclasses
 
 from .._native import lib
 from ..ring import Record
+from ..units import counted, size
+
+__all__ = ["Counters", "InstanceStatistics", "PoolStatistics"]
 
 _SKIPPED = lib.SHMB_SKIPPED  # looked up once: this stands in what runs for each segment
 
 
 @dataclasses.dataclass
-class Statistics:
-    """Counts since the pool was created.
+class Counters:
+    """What a pool counts while it runs. Written by the call that works; any thread may read it.
 
     Attributes:
-        segments: answered with a loss.
-        skipped: answered by Sprint without one: it discarded the segment.
-        failed: not answered: an exception there, or its end.
-        posteriors_bytes: sent, of matrices.
-        error_signal_bytes: received, of matrices.
-        automata: received.
-        restarts: children that were started anew.
+        segments, skipped, failed, automata, posteriors_bytes, error_signal_bytes, wait_seconds, copy_seconds,
+            start_seconds: see PoolStatistics.
     """
 
     segments: int = 0
     skipped: int = 0
     failed: int = 0
+    automata: int = 0
     posteriors_bytes: int = 0
     error_signal_bytes: int = 0
-    automata: int = 0
-    restarts: int = 0
+    wait_seconds: float = 0.0
+    copy_seconds: float = 0.0
+    start_seconds: float = 0.0
 
     def count(self, record: Record) -> None:
         """Count the answer to a segment."""
@@ -39,3 +39,78 @@ class Statistics:
         else:
             self.segments += 1
             self.error_signal_bytes += 4 * record.rows * record.columns
+
+
+@dataclasses.dataclass(frozen=True)
+class InstanceStatistics:
+    """One child at one moment.
+
+    Attributes:
+        pid: of the process that was started last.
+        state: "starting", "ready", or "ended".
+        in_flight: requests that were sent and are not answered.
+        answered: requests that were answered, by this child and those in whose place it was started.
+        restarts: how often a new child was started in the place of one that had ended.
+        ring_size: bytes that each of the two rings has.
+        posteriors_used: bytes of the ring to Sprint that were sent and that Sprint has not released.
+        error_signals_used: bytes of the ring from Sprint that were sent and are not released here.
+    """
+
+    pid: int
+    state: str
+    in_flight: int
+    answered: int
+    restarts: int
+    ring_size: int
+    posteriors_used: int
+    error_signals_used: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolStatistics:
+    """What has crossed the bridge since the pool was created. From `SprintInstancePool.stats`.
+
+    Attributes:
+        seconds: since then, or from then until the pool was closed.
+        segments: answered with a loss.
+        skipped: answered by Sprint without one: it discarded the segment.
+        failed: not answered: an exception there, or its end.
+        automata: received.
+        posteriors_bytes: sent, of matrices.
+        error_signal_bytes: received, of matrices.
+        wait_seconds: that calls have waited for Sprint, once it was ready the first time.
+        copy_seconds: in which calls have copied the matrices of batches into and out of the rings (with
+            shmbridge.torch: and computed the log softmax of logits). What is exchanged in place is not.
+        start_seconds: that calls have waited until children were ready, at first and when a call found one
+            dead.
+        restarts: children that were started in the place of others.
+        instances: the children.
+    """
+
+    seconds: float
+    segments: int
+    skipped: int
+    failed: int
+    automata: int
+    posteriors_bytes: int
+    error_signal_bytes: int
+    wait_seconds: float
+    copy_seconds: float
+    start_seconds: float
+    restarts: int
+    instances: tuple[InstanceStatistics, ...]
+
+    def __str__(self) -> str:
+        """One sentence for people, as it is logged when the pool closes."""
+        parts = [
+            f"{counted(self.segments, 'segment', 'segments')} in {self.seconds:.1f} s by "
+            f"{counted(len(self.instances), 'Sprint child', 'Sprint children')}",
+            f"{self.skipped} skipped, {self.failed} failed, {counted(self.restarts, 'restart', 'restarts')}",
+            f"{size(self.posteriors_bytes)} of posteriors sent, "
+            f"{size(self.error_signal_bytes)} of error signals received",
+            f"{self.wait_seconds:.1f} s waiting for Sprint, {self.copy_seconds:.1f} s copying, "
+            f"{self.start_seconds:.1f} s until Sprint was ready",
+        ]
+        if self.automata:
+            parts.insert(1, counted(self.automata, "automaton", "automata"))
+        return "; ".join(parts)

@@ -172,7 +172,7 @@ def test_one_bad_segment_of_a_batch_does_not_keep_the_others_from_being_counted(
     with bench.pool("loop", num_instances=2) as pool:
         with pytest.raises(shmbridge.RemoteError, match="nowhere"):
             pool.get_batch_loss_and_error_signal(scores(batch=3), np.array([3, 4, 5]), names)
-        assert (pool.statistics.segments, pool.statistics.failed) == (2, 1)
+        assert (pool.stats().segments, pool.stats().failed) == (2, 1)
         bench.check(pool, bench.NAMES)
 
 
@@ -396,7 +396,7 @@ def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_all_that_is_kn
                 assert loss[0] == 1.5
                 assert (error_signal[:3] == -2).all()
         # two for each round, and the segment of the first child that was answered before
-        assert pool.statistics.segments == 2 * 3
+        assert pool.stats().segments == 2 * 3
 
 
 def test_the_other_child_goes_on_when_one_is_killed(bench: Any) -> None:

@@ -193,9 +193,9 @@ def test_with_restarts_all_is_answered_exactly_once(bench, stage, num_instances)
     with mortal.pool(max_restarts=2, num_instances=num_instances) as pool:
         mortal.plan(1 if stage == "between commit and doorbell" else 2)
         mortal.check(mortal.run(pool))
-        assert (pool.statistics.segments, pool.statistics.failed) == (len(NAMES), 0)
+        assert (pool.stats().segments, pool.stats().failed) == (len(NAMES), 0)
         if stage != "between commit and doorbell":  # the last answer may come before the death is noticed
-            assert pool.statistics.restarts == 2
+            assert pool.stats().restarts == 2
     times = collections.Counter(mortal.log.read_text().split())
     # Sprint calculates a segment again only if its answer was lost.
     lost = {"half-way through the error signal": 3}.get(stage, 1)
@@ -212,7 +212,7 @@ def test_a_sprint_that_dies_while_it_waits_costs_nothing(bench, death):
         mortal.check(mortal.run(pool))
         bench.wait_gone([pid])
         mortal.check(mortal.run(pool))
-        assert (pool.statistics.segments, pool.statistics.failed, pool.statistics.restarts) == (10, 0, 1)
+        assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (10, 0, 1)
 
 
 def test_death_before_the_hello_is_an_error_of_the_start(bench, death):

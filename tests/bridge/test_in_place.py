@@ -91,7 +91,7 @@ def test_claim_fill_send_result_release(pool: Any) -> None:
     result.release()
     with pytest.raises(shmbridge.UsageError, match="'c/s1' was released"):
         _ = result.error_signal
-    assert pool.statistics.segments == 1
+    assert pool.stats().segments == 1
     batch(pool)
 
 
@@ -141,7 +141,7 @@ def test_a_segment_that_sprint_discards_has_an_infinite_loss_and_a_zero_error_si
         assert result.loss == np.inf
         assert result.error_signal.shape == (2, bench.LABELS)
         assert not result.error_signal.any()
-        assert pool.statistics.skipped == 1
+        assert pool.stats().skipped == 1
 
 
 def test_an_unknown_segment_is_a_remote_error_of_that_claim_alone(bench: Any) -> None:
@@ -266,7 +266,7 @@ def test_a_claim_that_is_given_up_holds_nothing_up(pool: Any, how: str) -> None:
                 call()
         with pytest.raises(shmbridge.UsageError, match="was not sent"):
             first.result()
-    assert pool.statistics.segments == 2
+    assert pool.stats().segments == 2
 
 
 def test_a_batch_while_a_claim_is_open_is_an_error_and_the_claim_can_still_be_sent(pool: Any) -> None:

@@ -137,11 +137,11 @@ def test_a_batch_of_twenty_segments_is_shared_by_two_children(bench: Any) -> Non
     bench.write_corpus()
     with bench.pool("iterate", num_instances=2) as pool:
         bench.check(pool, list(bench.segments))
-        assert pool.statistics.segments == 20
+        assert pool.stats().segments == 20
 
 
 def test_an_empty_batch_is_answered_without_asking_sprint(module_bench: Any, shared: Any) -> None:
-    before = shared.statistics.segments
+    before = shared.stats().segments
     loss, error_signal = shared.get_batch_loss_and_error_signal(
         np.zeros((0, 0, 4)), np.zeros(0, np.int64), []
     )
@@ -149,7 +149,7 @@ def test_an_empty_batch_is_answered_without_asking_sprint(module_bench: Any, sha
     assert error_signal.shape == (0, 0, 4)
     edges, weights, ends = shared.get_automata_for_batch([])
     assert (edges.shape, weights.shape, ends.shape) == ((4, 0), (0,), (2, 0))
-    assert shared.statistics.segments == before
+    assert shared.stats().segments == before
     module_bench.check(shared, module_bench.NAMES)
 
 
@@ -169,7 +169,7 @@ def test_what_crossed_the_bridge_is_counted(bench: Any) -> None:
     with bench.pool("iterate", num_instances=2) as pool:
         bench.check(pool, names)
         pool.get_automata_for_batch(names[:2])
-        statistics = pool.statistics
+        statistics = pool.stats()
         assert statistics.segments == 3
         assert statistics.automata == 2
         assert statistics.posteriors_bytes == statistics.error_signal_bytes == 16 * sum(bench.frames(names))
@@ -409,9 +409,9 @@ def test_a_segment_larger_than_the_ring_is_refused_before_anything_is_sent(bench
             assert frames * 16 <= needed <= frames * 16 + 4096
             assert f"({needed} bytes)" in message
             assert "ring_size" in message
-        assert pool.statistics.posteriors_bytes == 0
+        assert pool.stats().posteriors_bytes == 0
         bench.check(pool, bench.NAMES)
-        assert pool.statistics.segments == len(bench.NAMES)
+        assert pool.stats().segments == len(bench.NAMES)
     with bench.pool("loop", ring_size=needed) as pool:
         loss, _ = pool.get_batch_loss_and_error_signal(posteriors, np.array([3, frames]), bench.NAMES[1:3])
         assert np.isfinite(loss).all()

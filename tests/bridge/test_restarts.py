@@ -86,10 +86,10 @@ def test_a_segment_at_which_sprint_ends_once_is_answered_by_a_new_one(deadly, wh
         deadly.plan("c/s3", what)
         deadly.plan("c/s5", what)
         check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
-        assert pool.statistics.restarts == 2
-        assert (pool.statistics.segments, pool.statistics.failed) == (len(names), 0)
+        assert pool.stats().restarts == 2
+        assert (pool.stats().segments, pool.stats().failed) == (len(names), 0)
         check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
-        assert pool.statistics.restarts == 2
+        assert pool.stats().restarts == 2
 
 
 def test_a_segment_that_sprint_never_survives_is_an_error_that_names_it_and_the_others_are_answered(deadly):
@@ -100,12 +100,12 @@ def test_a_segment_that_sprint_never_survives_is_an_error_that_names_it_and_the_
             pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
         assert caught.value.segments[0] == "c/s3"
         assert "at c/s3 it will abort" in "\n".join(caught.value.last_output)
-        assert pool.statistics.restarts == 3
+        assert pool.stats().restarts == 3
         loss, error_signal = caught.value.partial
         others = [index for index, name in enumerate(names) if name != "c/s3"]
         assert np.isnan(loss[3])
         check((loss[others], error_signal[:, others]), posteriors[:, others])
-        assert (pool.statistics.segments, pool.statistics.failed) == (7, 1)
+        assert (pool.stats().segments, pool.stats().failed) == (7, 1)
         check(
             pool.get_batch_loss_and_error_signal(posteriors[:, :2], lengths[:2], names[:2]), posteriors[:, :2]
         )
@@ -144,7 +144,7 @@ def test_what_python_in_sprint_raises_is_not_tried_again(deadly):
             pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
         loss, _ = caught.value.partial
         assert np.isnan(loss).tolist() == [index == 3 for index in range(8)]
-        assert pool.statistics.restarts == 0
+        assert pool.stats().restarts == 0
 
 
 def test_a_sprint_that_hangs_is_ended_and_says_where_it_was(deadly):
@@ -167,7 +167,7 @@ def test_a_segment_at_which_sprint_hangs_once_is_answered_by_a_new_one(deadly, w
     with deadly.pool(segment_timeout=1.0, max_restarts=1, num_instances=2) as pool:
         deadly.plan("c/s3", what)
         check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
-        assert pool.statistics.restarts == 1
+        assert pool.stats().restarts == 1
 
 
 def test_the_time_between_segments_does_not_count(deadly):
@@ -191,7 +191,7 @@ def test_in_place_segments_are_sent_again_too(deadly):
             with claim.result() as result:
                 assert result.loss == -12.0 * value
                 assert (result.error_signal == -2 * value).all()
-        assert pool.statistics.restarts == 1
+        assert pool.stats().restarts == 1
 
 
 def test_a_claim_made_before_sprint_ended_can_be_sent_to_the_new_one(deadly):
@@ -223,7 +223,7 @@ def test_a_sprint_that_does_not_start_anew_is_not_tried_for_ever(deadly, bench):
         for call in range(2):
             with pytest.raises(shmbridge.PeerGoneError, match="exited with code 2"):
                 pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
-            assert pool.statistics.restarts == call + 1
+            assert pool.stats().restarts == call + 1
 
 
 class Hanging(logging.Handler):
@@ -257,7 +257,7 @@ def test_a_segment_of_a_call_that_was_left_is_not_sent_again(deadly):
         names = [f"{name} of the next call" for name in names]
         check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
         assert (out == 7).all()
-        assert (pool.statistics.segments, pool.statistics.restarts) == (8, 1)
+        assert (pool.stats().segments, pool.stats().restarts) == (8, 1)
 
 
 def test_a_call_in_another_thread_ends_when_the_pool_is_closed(deadly):

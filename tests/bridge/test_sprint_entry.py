@@ -546,12 +546,12 @@ def test_the_label_dimension_that_sprint_tells_is_held_against_the_next_batch(be
             return False
 
         bench.wait_until(is_refused, "5 labels are refused")
-        sent = pool.statistics.posteriors_bytes
+        sent = pool.stats().posteriors_bytes
         with pytest.raises(shmbridge.BatchError, match="5 labels"):
             batch(pool, labels=5)
         with pytest.raises(shmbridge.BatchError, match="5 labels"):
             pool.claim("c/s1", 3, 5)
-        assert pool.statistics.posteriors_bytes == sent
+        assert pool.stats().posteriors_bytes == sent
         assert batch(pool)[0][0] == 1.5
 
 

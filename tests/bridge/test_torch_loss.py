@@ -422,7 +422,7 @@ def test_a_batch_that_cannot_be_is_refused(
     with bench.pool("loop", labels=4) as pool:
         with pytest.raises(shmbridge.BatchError, match=expected):
             sprint_loss(pool, log_probs, lengths, tags)
-        assert pool.statistics.posteriors_bytes == 0
+        assert pool.stats().posteriors_bytes == 0
 
 
 def test_batch_first_says_its_own_order_of_axes(shared: Any) -> None:

@@ -102,7 +102,7 @@ def test_workers_of_a_data_loader_may_be_forked_while_the_pool_is_at_work(bench:
         for _ in range(2):
             for features, loaded_lengths, tags in loader:
                 criterion(network(features).log_softmax(-1), loaded_lengths, tags).backward()
-        assert pool.statistics.segments == 2 * len(names)
+        assert pool.stats().segments == 2 * len(names)
         bench.check(pool, names)
 
 

@@ -41,8 +41,8 @@ def test_iterating_the_corpus_gives_the_losses_and_error_signals_of_ctc(bench: A
         bench.check(pool, bench.NAMES, seed=1)
         bench.check(pool, list(reversed(bench.NAMES)), seed=2)
         bench.check(pool, bench.NAMES[2:4], seed=3)
-        assert pool.statistics.segments == 2 * len(bench.NAMES) + 2
-        assert pool.statistics.failed == 0
+        assert pool.stats().segments == 2 * len(bench.NAMES) + 2
+        assert pool.stats().failed == 0
 
 
 def test_iterating_the_corpus_serves_automata_between_batches(bench: Any) -> None:
@@ -52,7 +52,7 @@ def test_iterating_the_corpus_serves_automata_between_batches(bench: Any) -> Non
         again = pool.get_automata_for_batch(bench.NAMES)
         for one, other in zip((edges, weights, ends), again):
             np.testing.assert_array_equal(one, other)
-        assert pool.statistics.automata == 2 * len(bench.NAMES)
+        assert pool.stats().automata == 2 * len(bench.NAMES)
 
 
 def test_iterating_the_corpus_skips_a_segment_that_is_too_short_for_its_words(
@@ -69,7 +69,7 @@ def test_iterating_the_corpus_skips_a_segment_that_is_too_short_for_its_words(
         expected_loss, expected_error = bench.expected(posteriors[:, ::2], lengths[::2], names[::2])
         np.testing.assert_allclose(loss[::2], expected_loss, rtol=1e-4)
         np.testing.assert_allclose(error_signal[:, ::2], expected_error, atol=1e-5)
-        assert (pool.statistics.segments, pool.statistics.skipped) == (2, 1)
+        assert (pool.stats().segments, pool.stats().skipped) == (2, 1)
 
 
 # --- b: a trainer with PythonControl and a Python layer
@@ -82,7 +82,7 @@ def test_a_trainer_with_a_python_layer_gives_the_losses_and_error_signals_of_ctc
     with bench.pool("trainer", *TRAINERS[trainer], num_instances=2) as pool:
         bench.check(pool, bench.NAMES, seed=1)
         bench.check(pool, list(reversed(bench.NAMES)), seed=2)
-        assert pool.statistics.segments == 2 * len(bench.NAMES)
+        assert pool.stats().segments == 2 * len(bench.NAMES)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
@@ -99,7 +99,7 @@ def test_a_segment_that_the_trainer_discards_is_skipped_and_counted(
             assert not error_signal[:, 0].any()
             expected_loss, _ = bench.expected(posteriors[:, 1:], lengths[1:], names[1:])
             np.testing.assert_allclose(loss[1:], expected_loss, rtol=1e-4)
-        assert (pool.statistics.segments, pool.statistics.skipped) == (4, 2)
+        assert (pool.stats().segments, pool.stats().skipped) == (4, 2)
     said = "\n".join(sprint_log())
     assert f"segment {bench.SHORT!r}: Sprint gave no error signal; answered as skipped" in said
     assert "no segment notification" not in said
@@ -122,7 +122,7 @@ def test_a_wrong_number_of_frames_is_an_error_with_both_shapes_and_the_next_segm
         assert f"({frames}, 4)" in caught.value.remote_message
         bench.check(pool, bench.NAMES)
         bench.check(pool, [name])
-        assert pool.statistics.failed == 1
+        assert pool.stats().failed == 1
 
 
 def test_a_trainer_exports_automata_too(bench: Any) -> None:
@@ -143,7 +143,7 @@ def test_the_control_loop_serves_any_segment_by_name_without_a_segment_order(
         bench.check(pool, list(reversed(bench.NAMES)), seed=1)
         bench.check(pool, bench.NAMES[3:4], seed=2)
         bench.check(pool, bench.NAMES[3:5], seed=3)
-        assert pool.statistics.segments == len(bench.NAMES) + 3
+        assert pool.stats().segments == len(bench.NAMES) + 3
     assert not any("getSegmentList" in line for line in sprint_log())
 
 
@@ -174,7 +174,7 @@ def test_the_control_loop_skips_what_sprint_discards(bench: Any) -> None:
         assert loss[0] == np.inf
         assert np.isfinite(loss[1])
         assert not error_signal[:, 0].any()
-        assert pool.statistics.skipped == 1
+        assert pool.stats().skipped == 1
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
@@ -240,8 +240,8 @@ def test_segments_without_an_error_signal_are_skipped_and_the_log_says_what_is_m
             loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
             assert (loss == np.inf).all()
             assert not error_signal.any()
-            assert pool.statistics.skipped == 3 * (segments + 1)
-        assert pool.statistics.segments == 0
+            assert pool.stats().skipped == 3 * (segments + 1)
+        assert pool.stats().segments == 0
     said = sprint_log()
     for name in names:
         of_segment = [line for line in said if f"segment {name!r}" in line and "warning" in line]

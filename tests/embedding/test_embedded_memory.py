@@ -57,7 +57,7 @@ def exchange(bench: Any, pool: Any, fails: bool = False) -> None:
 def test_thousands_of_segments_leave_no_reference_and_no_memory(many: Any, way: str) -> None:
     with many.pool(way, f"host.measure-every={EVERY}", ring_size=1 << 22) as pool:
         exchange(many, pool)
-        assert pool.statistics.skipped > 0
+        assert pool.stats().skipped > 0
     notes = measures(many)
     assert [note["held_elsewhere"] for note in notes] == [0] * len(notes)
     assert_nothing_grows(notes)
@@ -68,7 +68,7 @@ def test_thousands_of_segments_leave_no_reference_and_no_memory(many: Any, way: 
 def test_thousands_of_segments_that_fail_leave_no_memory(many: Any, way: str, answer: str) -> None:
     with many.pool(way, f"host.answer={answer}", f"host.measure-every={EVERY}", ring_size=1 << 22) as pool:
         exchange(many, pool, fails=True)
-        assert pool.statistics.failed > SEGMENTS / 2
+        assert pool.stats().failed > SEGMENTS / 2
     assert_nothing_grows(measures(many))
 
 

@@ -31,7 +31,7 @@ def test_each_way_gives_the_losses_and_error_signals_of_ctc(bench: Any, way: str
         bench.check(pool, bench.NAMES, seed=1)
         bench.check(pool, list(reversed(bench.NAMES)), seed=2)
         bench.check(pool, bench.NAMES[2:4], seed=3)
-        assert pool.statistics.segments == 2 * len(bench.NAMES) + 2
+        assert pool.stats().segments == 2 * len(bench.NAMES) + 2
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -44,7 +44,7 @@ def test_each_way_skips_a_segment_that_is_too_short(bench: Any, way: str) -> Non
         assert loss[1] == np.inf
         assert not error_signal[:, 1].any()
         bench.check(pool, bench.NAMES)
-        assert pool.statistics.skipped == 1
+        assert pool.stats().skipped == 1
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -102,7 +102,7 @@ def test_what_the_criterion_should_not_answer_is_the_segments_error_and_the_next
             assert caught.value.remote_type == ANSWERS[answer]
             assert caught.value.segment == bad
             bench.check(pool, good)
-        assert pool.statistics.failed == 2
+        assert pool.stats().failed == 2
 
 
 @pytest.mark.parametrize("kind", ["float64", "c-order"])

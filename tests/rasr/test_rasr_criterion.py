@@ -20,8 +20,8 @@ def test_losses_and_error_signals_are_those_of_ctc(sprint, way, children):
         sprint.check(pool, sprint.names, seed=1)
         sprint.check(pool, list(reversed(sprint.names)), seed=2)
         sprint.check(pool, sprint.names[2:3], seed=3)
-        assert pool.statistics.segments == 2 * len(sprint.names) + 1
-        assert pool.statistics.skipped == pool.statistics.failed == 0
+        assert pool.stats().segments == 2 * len(sprint.names) + 1
+        assert pool.stats().skipped == pool.stats().failed == 0
 
 
 @pytest.mark.parametrize("children", CHILDREN)
@@ -33,7 +33,7 @@ def test_so_they_are_with_1000_frames_and_12000_labels(large_nn_trainer, way, ch
     with sprint.pool(way, num_instances=children) as pool:
         sprint.check(pool, sprint.names)
         sprint.check(pool, sprint.names[:1], seed=1)
-        assert pool.statistics.segments == len(sprint.names) + 1
+        assert pool.stats().segments == len(sprint.names) + 1
 
 
 @pytest.mark.parametrize("children", CHILDREN)
@@ -47,7 +47,7 @@ def test_a_segment_with_too_few_frames_is_skipped_and_the_others_are_right(sprin
             assert loss[1] == np.inf
             assert not error_signal[:, 1].any()
             sprint.compare(loss[::2], error_signal[:, ::2], posteriors[:, ::2], names[::2])
-        assert (pool.statistics.segments, pool.statistics.skipped) == (4, 2)
+        assert (pool.stats().segments, pool.stats().skipped) == (4, 2)
 
 
 @pytest.mark.parametrize("size", ["small", "large"])

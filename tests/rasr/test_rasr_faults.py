@@ -42,7 +42,7 @@ def test_an_unknown_segment_is_an_error_that_names_it_and_the_same_sprints_go_on
         assert (caught.value.segment, caught.value.remote_type) == (NOWHERE, "KeyError")
         sprint.check(pool, sprint.names)
         assert sprint_pids() == before
-        assert pool.statistics.failed == 1
+        assert pool.stats().failed == 1
 
 
 def test_segment_order_alone_names_an_unknown_segment_too(sprint):
@@ -60,15 +60,15 @@ def test_a_nan_never_reaches_sprint(sprint, way):
     with sprint.pool(way) as pool:
         sprint.check(pool, names)
         before = sprint_pids()
-        answered = pool.statistics.segments
+        answered = pool.stats().segments
         for frame, label in [(0, 0), (3, 2)]:
             posteriors = sprint.posteriors(names)
             posteriors[frame, 0, label] = np.nan
             with pytest.raises(shmbridge.BatchError, match="NaN") as caught:
                 sprint.loss_and_error_signal(pool, names, posteriors)
             assert names[0] in str(caught.value)
-        assert pool.statistics.skipped == 0
-        assert pool.statistics.segments <= answered + 2  # the segment beside it may have been calculated
+        assert pool.stats().skipped == 0
+        assert pool.stats().segments <= answered + 2  # the segment beside it may have been calculated
         sprint.check(pool, names)
         assert sprint_pids() == before
 

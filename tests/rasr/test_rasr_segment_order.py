@@ -13,7 +13,7 @@ def test_without_a_python_layer_segments_are_skipped_and_the_log_says_why(sprint
         loss, error_signal = sprint.loss_and_error_signal(pool, names, sprint.posteriors(names))
         assert (loss == np.inf).all()
         assert not error_signal.any()
-        assert (pool.statistics.segments, pool.statistics.skipped) == (0, len(names))
+        assert (pool.stats().segments, pool.stats().skipped) == (0, len(names))
     said = "\n".join(sprint_log())
     for name in names:
         assert f"segment {name!r}: not asked for posteriors" in said

@@ -1,0 +1,148 @@
+"""What a pool counts: `stats()`, and the line that is logged when it closes."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbridge
+from shmbridge.units import duration, size
+
+
+def closing_lines(caplog: Any) -> list[str]:
+    return [text for name, _, text in caplog.record_tuples if name == "shmbridge" and "pool closed" in text]
+
+
+def test_a_snapshot_does_not_change(bench: Any) -> None:
+    with bench.pool("iterate") as pool:
+        before = pool.stats()
+        bench.check(pool, bench.NAMES[:2])
+        assert before.segments == 0
+        assert pool.stats().segments == 2
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            before.segments = 1
+
+
+def test_the_children_show_what_each_has_done(bench: Any) -> None:
+    with bench.pool("iterate", num_instances=2) as pool:
+        bench.check(pool, bench.NAMES)
+        children = pool.stats().instances
+        assert sorted(child.pid for child in children) == bench.sprint_pids()
+        assert sum(child.answered for child in children) == len(bench.NAMES)
+        for child in children:
+            assert (child.state, child.in_flight, child.restarts) == ("ready", 0, 0)
+            assert (child.ring_size, child.error_signals_used) == (1 << 20, 0)
+    assert [child.state for child in pool.stats().instances] == ["ended", "ended"]
+
+
+def test_what_is_sent_and_not_answered_is_in_flight_and_lies_in_the_ring(bench: Any) -> None:
+    body = """
+    control = init()
+    sys.stdin = open(OPTIONS["gate"])  # until the test opens it
+    sys.stdin.read()
+    for name in segment_list():
+        process(control, name)
+    """
+    gate = bench.path / "gate"
+    os.mkfifo(gate)
+    with bench.hand_pool(body, sprint_config=[f"--gate={gate}"]) as pool:
+        claim = pool.claim("c/s1", 4, 3)
+        claim.posteriors[:] = -1
+        assert pool.stats().instances[0].posteriors_used == 0
+        claim.send()
+        (child,) = pool.stats().instances
+        assert child.in_flight == 1
+        assert child.posteriors_used == 64 + 64 + 64  # header, name, 4 x 3 floats
+        gate.write_text("go")
+        with claim.result():
+            (child,) = pool.stats().instances
+            assert child.error_signals_used == 64 + 64
+        (child,) = pool.stats().instances
+        assert (child.in_flight, child.error_signals_used) == (0, 0)
+        bench.wait_until(lambda: pool.stats().instances[0].posteriors_used == 0, "Sprint has released it")
+
+
+def test_times_add_up_to_what_sprint_takes(bench: Any) -> None:
+    with bench.pool("iterate", "refsprint.criterion-sleep=0.05") as pool:
+        started = pool.stats()
+        assert started.wait_seconds == 0
+        assert 0 < started.start_seconds <= started.seconds
+        bench.check(pool, bench.NAMES[:4])
+        stats = pool.stats()
+        assert 4 * 0.05 * 0.9 < stats.wait_seconds < stats.seconds - stats.start_seconds
+        assert 0 < stats.copy_seconds < stats.seconds
+        assert stats.start_seconds == started.start_seconds
+
+
+def test_stats_do_not_wait_for_a_call_in_another_thread(bench: Any) -> None:
+    with bench.pool("iterate", "refsprint.criterion-sleep=1000") as pool:
+        lengths = bench.frames(bench.NAMES[:1])
+
+        def call() -> None:
+            with pytest.raises(shmbridge.ClosedError):
+                pool.get_batch_loss_and_error_signal(
+                    bench.posteriors(lengths), np.array(lengths), bench.NAMES[:1]
+                )
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        bench.wait_until(lambda: pool.stats().instances[0].in_flight == 1, "the segment is in flight")
+        os.kill(bench.sprint_pids()[0], 9)
+        pool.close()
+        thread.join()
+
+
+def test_closing_logs_one_summary(bench: Any, caplog: Any) -> None:
+    caplog.set_level(logging.INFO, "shmbridge")
+    pool = bench.pool("iterate", num_instances=2)
+    names = [*bench.NAMES[:3], bench.SHORT]
+    lengths = bench.frames(names)
+    pool.get_batch_loss_and_error_signal(bench.posteriors(lengths), np.array(lengths), names)
+    assert closing_lines(caplog) == []
+    pool.close()
+    pool.close()
+    (line,) = closing_lines(caplog)
+    assert re.search(r"3 segments in \d+\.\d s by 2 Sprint children", line)
+    assert "1 skipped, 0 failed, 0 restarts" in line
+    assert f"{16 * sum(lengths)} B of posteriors sent, {16 * sum(lengths[:3])} B of error signals" in line
+    assert "waiting for Sprint" in line
+    assert "copying" in line
+
+
+def test_seconds_stand_still_when_the_pool_is_closed(bench: Any) -> None:
+    with bench.pool("iterate") as pool:
+        pass
+    assert pool.stats() == pool.stats()
+
+
+def test_a_pool_that_never_came_to_be_logs_no_summary(bench: Any, caplog: Any) -> None:
+    caplog.set_level(logging.INFO, "shmbridge")
+    with pytest.raises(shmbridge.PeerGoneError):
+        bench.hand_pool("sys.exit(3)")
+    assert closing_lines(caplog) == []
+
+
+def test_a_fork_has_no_statistics(bench: Any) -> None:
+    with bench.pool("iterate") as pool:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                pool.stats()
+            except shmbridge.UsageError:
+                os._exit(7)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        bench.check(pool, bench.NAMES[:1])
+
+
+def test_figures_for_people() -> None:
+    sizes = [0, 999, 1000, 1_500_000, 2_000_000_000, 5 * 10**12]
+    assert [size(each) for each in sizes] == ["0 B", "999 B", "1.0 kB", "1.5 MB", "2.0 GB", "5.0 TB"]
+    assert [duration(each) for each in (5e-6, 0.0021, 3.0)] == ["5.0 µs", "2.1 ms", "3.0 s"]

@@ -1,0 +1,131 @@
+"""`shmbridge demo` and `shmbridge bench`, and what all commands have in common."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = ["demo", "bench", "doctor", "stats"]
+
+
+def test_the_demo_learns_and_shows_what_crossed_the_bridge(run):
+    done = run("demo", "--segments", 12, "--epochs", 4, "--children", 2)
+    assert done.code == 0, done.err
+    assert "loss per frame" in done.out
+    assert "█" in done.out
+    rows = [line.replace("│", " ").split() for line in done.out.splitlines()]
+    assert ["segments", "48"] in rows
+    assert ["Sprint", "children", "2"] in rows
+
+
+def test_the_demo_as_json_has_a_falling_loss(run):
+    report = run("demo", "--json", "--segments", 16, "--epochs", 6, "--children", 1).json
+    losses = [epoch["loss_per_frame"] for epoch in report["epochs"]]
+    errors = [epoch["label_error_rate"] for epoch in report["epochs"]]
+    assert len(losses) == 6
+    assert losses[-1] < losses[0] / 3
+    assert errors[-1] < errors[0] / 2
+    stats = report["stats"]
+    assert (stats["segments"], stats["skipped"], stats["failed"]) == (96, 0, 0)
+    assert stats["posteriors_bytes"] == stats["error_signal_bytes"] > 0
+    assert [instance["state"] for instance in stats["instances"]] == ["ended"]
+
+
+def test_the_bench_measures_each_way_and_size(run):
+    done = run("bench", "--json", "--sizes", "3x4", "50x60", "--seconds", 0.05)
+    assert done.code == 0, done.err
+    figures = done.json["figures"]
+    assert [(each["way"], each["rows"], each["columns"]) for each in figures] == [
+        (way, *shape) for shape in ((3, 4), (50, 60)) for way in ("in place", "batch", "pipe")
+    ]
+    for each in figures:
+        assert 0 < each["p50"] <= each["p90"] <= each["p99"]
+        assert each["count"] >= 25
+    assert done.json["machine"]["cores"] == len(os.sched_getaffinity(0))
+
+
+def test_the_bench_shows_a_table(run):
+    done = run("bench", "--sizes", "3x4", "--seconds", 0.02)
+    assert done.code == 0, done.err
+    assert all(word in done.out for word in ("in place", "batch", "pipe", "p99", "48 B", "µs"))
+
+
+def test_more_shared_memory_than_there_is_is_an_error_with_figures(run):
+    done = run("bench", "--sizes", "100000x100000")
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert done.err.startswith("error: ")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ""])
+def test_help_lists_the_exit_codes(run, command):
+    done = run(*command.split(), "--help")
+    assert done.code == 0
+    assert "exit codes:" in done.out
+    assert "interrupted" in done.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nothing"],
+        ["bench", "--sizes", "3"],
+        ["bench", "--sizes", "0x3"],
+        ["bench", "--seconds", "nan"],
+        ["demo", "--epochs", "-1"],
+        ["stats", "0"],
+        ["stats", "me"],
+        ["doctor", "--timeout", "inf"],
+    ],
+)
+def test_wrong_arguments_are_refused(run, arguments):
+    done = run(*arguments)
+    assert done.code == 2
+    assert "usage: shmbridge" in done.err
+    assert "Traceback" not in done.err
+
+
+WITHOUT_RICH = """
+import sys
+sys.modules["rich"] = None  # as if it were not installed
+import importlib.util
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *more: None if name == "rich" else find_spec(name, *more)
+from shmbridge.cli.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_without_rich_it_is_said_what_to_install_and_json_still_works(run):
+    done = run("doctor", python=("-c", WITHOUT_RICH))
+    assert done.code == 1
+    assert "pip install 'shmbridge[cli]'" in done.err
+    assert run("doctor", "--json", python=("-c", WITHOUT_RICH)).json["checks"]
+    assert run("--help", python=("-c", WITHOUT_RICH)).code == 0
+    report = run("demo", "--json", "--segments", 2, "--epochs", 1, python=("-c", WITHOUT_RICH)).json
+    assert report["stats"]["segments"] == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_children_as_well(tmp_path, number):
+    command = [sys.executable, "-m", "shmbridge.cli", "demo", "--epochs", "1000000", "--segments", "4"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for _ in range(3):  # it is at work
+            assert process.stdout.readline()
+        children = _children_of(process.pid)
+        assert len(children) == 2
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"interrupted" in err
+    assert b"Traceback" not in err
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in children)
+
+
+def _children_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(word) for word in file.read().split()]

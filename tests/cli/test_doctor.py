@@ -1,0 +1,128 @@
+"""`shmbridge doctor`: each thing that it looks at is broken once."""
+
+from pathlib import Path
+
+import pytest
+
+import shmbridge
+
+
+def checks(done):
+    return {check["name"]: check for check in done.json["checks"]}
+
+
+def of(done, name):
+    """The check of the only Sprint."""
+    (found,) = (check for check in done.json["checks"] if check["name"].endswith(f": {name}"))
+    return found
+
+
+def test_a_sprint_that_is_well_passes_all_checks(run, sprint):
+    done = run("doctor", "--json", "--ring-size", 1 << 16, "--sprint", sprint())
+    assert done.code == 0, done.out
+    assert done.json["ok"] is True
+    assert all(check["status"] != "failed" for check in done.json["checks"])
+    assert {name.rpartition(": ")[2] for name in checks(done)} >= {
+        "C part", "shared memory", "doorbell (futex)", "pidfd", "open files", "cores",
+        "starts", "Python", "numpy", "sprint_entry", "hello",
+    }  # fmt: skip
+    assert "refsprint" in of(done, "starts")["found"]
+
+
+def test_it_is_shown_with_advice_and_the_exit_code_is_3(run):
+    done = run("doctor", "--sprint", "/nowhere/nn-trainer")
+    assert done.code == 3
+    assert "there is no '/nowhere/nn-trainer'" in done.out
+    assert "→ name nn-trainer's path" in done.out
+    assert "1 failed" in done.out
+
+
+def test_too_little_shared_memory_is_told_with_what_to_do(run):
+    done = run("doctor", "--json", "--ring-size", 1 << 40)
+    assert done.code == 3
+    check = checks(done)["shared memory"]
+    assert check["status"] == "failed"
+    assert "2 children need 4.4 TB" in check["found"]
+    assert "--shm-size" in check["advice"]
+
+
+def test_too_few_descriptors_are_told_with_what_to_do(run):
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)); "
+        "from shmbridge.cli.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = run("doctor", "--json", "--children", 50, "--ring-size", 4096, python=("-c", limited))
+    check = checks(done)["open files"]
+    assert check["status"] == "failed"
+    assert "100" in check["found"]
+    assert "ulimit -n 514" in check["advice"]
+
+
+def test_a_c_part_that_cannot_be_loaded_is_told_with_what_to_do(run, sprint):
+    broken = (
+        "import sys; sys.modules['shmbridge._native'] = None; "
+        "from shmbridge.cli.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = run("doctor", "--json", "--sprint", sprint(), python=("-c", broken))
+    assert done.code == 3
+    assert checks(done)["C part"]["status"] == "failed"
+    assert "pip install" in checks(done)["C part"]["advice"]
+    assert run("doctor", python=("-c", broken)).code == 3
+
+
+def test_more_options_for_sprint_win_over_where_it_looks_for_shmbridge(run, sprint, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    installed = Path(shmbridge.__file__).resolve().parent
+    (other / "shmbridge").symlink_to(installed)
+    (other / "sprint_entry.py").symlink_to(installed.parent / "sprint_entry.py")
+    arguments = ["--ring-size", 4096, "--sprint", sprint(), f"--sprint-config=--*.pymod-path={other}"]
+    done = run("doctor", "--json", *arguments)
+    assert done.code == 0, done.out
+    assert of(done, "sprint_entry")["found"] == str(other / "sprint_entry.py")
+    assert of(done, "hello")["status"] == "ok"
+
+
+REFSPRINT = "from shmbridge.refsprint.__main__ import main; sys.exit(main())"
+
+
+@pytest.mark.parametrize(
+    ("text", "failed", "found", "advice"),
+    [
+        ("print('usage: cat')", "starts", "exited with code 0", "never called Python"),
+        ("raise SystemExit('no such option')", "starts", "no such option", "by hand"),
+        ("import os; os.abort()", "starts", "SIGABRT", "by hand"),
+        ("import time; print('zzz', flush=True); time.sleep(1000)", "starts", "did not end", "--timeout"),
+        (
+            "import sys; print('x: error while loading shared libraries: liblapack.so.3'); sys.exit(127)",
+            "starts", "liblapack", "LD_LIBRARY_PATH",
+        ),
+        (
+            f"import sys; sys.modules['shmbridge.cli'] = None; {REFSPRINT}",
+            "starts", "shmbridge", "PYTHONPATH",
+        ),
+        (
+            "import sys\nfrom shmbridge.refsprint import __main__ as r\n"
+            "from shmbridge.cli import sprint_probe\n"
+            "def no(): raise ImportError('numpy.core.multiarray failed to import')\n"
+            "sprint_probe._numpy = no; sys.exit(r.main())",
+            "numpy", "multiarray", "install numpy",
+        ),
+        (
+            f"import sys; sys.modules['shmbridge.child'] = None; {REFSPRINT}",
+            "sprint_entry", "shmbridge.child", "pip install",
+        ),
+        (
+            f"import sys\nif 'sprint_entry' in str(sys.argv): sys.exit('not twice')\n{REFSPRINT}",
+            "hello", "not twice", "last output",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_sprint_is_told_with_what_to_do(run, sprint, text, failed, found, advice):
+    done = run("doctor", "--json", "--ring-size", 4096, "--timeout", 3, "--sprint", sprint(text))
+    assert done.code == 3
+    check = of(done, failed)
+    assert check["status"] == "failed"
+    assert found in check["found"]
+    assert advice in check["advice"]
+    assert sum(check["status"] == "failed" for check in done.json["checks"]) == 1

@@ -1,0 +1,199 @@
+"""`shmbridge stats`: pools that run in other processes, and only for their own user."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from shmbridge import ProtocolError
+from shmbridge.cli import stats
+from shmbridge.parent import live
+
+
+def instances(report):
+    return report["pools"][0]["instances"]
+
+
+def test_a_running_pool_shows_its_counts_and_children(run, trainer):
+    process = trainer()
+    process.do("batch")
+    done = run("stats", process.pid, "--json")
+    assert done.code == 0, done.err
+    (pool,) = done.json["pools"]
+    assert pool["pid"] == process.pid
+    assert pool["executable"] == f"{sys.executable} -m shmbridge.refsprint"
+    assert (pool["segments"], pool["skipped"], pool["failed"], pool["restarts"]) == (6, 0, 0, 0)
+    assert pool["posteriors_bytes"] == pool["error_signal_bytes"] > 0
+    assert 0 < pool["wait_seconds"] < pool["seconds"]
+    assert 0 < pool["copy_seconds"] < pool["seconds"]
+    assert 0 < pool["start_seconds"] < pool["seconds"]
+    assert [child["pid"] for child in pool["instances"]] == process.children
+    assert [child["state"] for child in pool["instances"]] == ["ready", "ready"]
+    assert sum(child["answered"] for child in pool["instances"]) == 6
+    assert all(child["ring_size"] == 1 << 20 for child in pool["instances"])
+
+
+def test_a_result_that_is_held_shows_in_the_fill_of_its_ring(run, trainer):
+    process = trainer()
+    process.do("batch")
+    before = instances(run("stats", process.pid, "--json").json)
+    assert [child["error_signals_used"] for child in before] == [0, 0]
+    process.do("hold")
+    after = instances(run("stats", process.pid, "--json").json)
+    # A header, and a matrix with ten labels.
+    full = 64 + -(-process.frames * 10 * 4 // 64) * 64
+    assert sorted(child["error_signals_used"] for child in after) == [0, full]
+
+
+def test_a_child_that_was_killed_shows_as_ended_and_then_as_started_anew(run, trainer):
+    process = trainer()
+    os.kill(process.children[0], signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while instances(run("stats", process.pid, "--json").json)[0]["state"] != "ended":
+        assert time.monotonic() < deadline
+    process.do("batch")
+    first, second = instances(run("stats", process.pid, "--json").json)
+    assert first["restarts"] == 1
+    assert first["state"] in ("starting", "ready")  # the other one may have answered all
+    assert first["pid"] != process.children[0]
+    assert (second["pid"], second["restarts"]) == (process.children[1], 0)
+
+
+def test_without_a_pid_all_pools_of_the_user_are_shown(run, trainer):
+    one, other = trainer(), trainer(2)
+    found = [pool["pid"] for pool in run("stats", "--json").json["pools"]]
+    assert found.count(one.pid) == 1
+    assert found.count(other.pid) == 2
+
+
+def test_a_table_is_shown_once_where_there_is_no_terminal(run, trainer):
+    process = trainer()
+    process.do("batch")
+    done = run("stats", process.pid)
+    assert done.code == 0, done.err
+    assert f"process {process.pid}" in done.out
+    assert all(str(pid) in done.out for pid in process.children)
+    assert "ring to Sprint" in done.out
+
+
+def test_with_every_there_is_a_line_each_time_until_the_pool_is_closed(trainer):
+    process = trainer()
+    command = [sys.executable, "-m", "shmbridge.cli", "stats", str(process.pid), "--json", "--every", "0.01"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as viewer:
+        assert viewer.stdout is not None
+        assert json.loads(viewer.stdout.readline())["pools"][0]["segments"] == 0
+        process.do("batch")
+        for line in viewer.stdout:
+            if json.loads(line)["pools"][0]["segments"] == 6:
+                break
+        process.do("close")
+        viewer.communicate(timeout=60)
+    assert viewer.returncode == 0
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_there_is_nothing_where_no_pool_runs_any_more(run, trainer, close):
+    process = trainer()
+    assert stats.names(process.pid)
+    if close:
+        process.do("close")
+    else:
+        process.process.kill()
+        process.process.wait()
+    assert stats.names(process.pid) == []
+    done = run("stats", process.pid)
+    assert done.code == 3
+    assert str(process.pid) in done.err
+
+
+def test_a_fork_does_not_keep_the_socket_of_a_dead_process(trainer):
+    process = trainer()
+    process.do("fork")
+    process.process.kill()
+    process.process.wait()
+    assert stats.names(process.pid) == []
+
+
+def test_a_pool_is_not_disturbed_by_those_who_ask_and_do_not_listen(run, trainer):
+    process = trainer()
+    (name,) = stats.names(process.pid)
+    with contextlib.ExitStack() as stack:
+        for _ in range(50):
+            rude = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            rude.connect(f"\0{name}")
+            rude.send(b"x" * 100)
+        process.do("batch")
+        assert run("stats", process.pid, "--json").json["pools"][0]["segments"] == 6
+
+
+def test_another_user_gets_no_answer(trainer):
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    process = trainer()
+    (name,) = stats.names(process.pid)
+    as_nobody = """
+import os, socket, sys
+os.setgid(65534); os.setuid(65534)
+connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+connection.connect("\\0" + sys.argv[1])
+sys.stdout.write(repr(connection.recv(1000)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", as_nobody, name], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "b''"
+    assert stats.ask(name).pid == process.pid
+
+
+@contextlib.contextmanager
+def impostor(name, answer):
+    """A socket that is called like a pool's, of this process, and what it answers to the first who asks."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(f"\0{name}")
+        listener.listen()
+        if answer is None:
+            yield
+            return
+        pid = os.fork()
+        if pid == 0:
+            connection, _ = listener.accept()
+            connection.sendall(answer)
+            os._exit(0)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def test_a_socket_that_only_has_a_pools_name_is_not_believed():
+    # pid 1 is not this process, which listens.
+    with impostor(f"{live.NAME_PREFIX}1/00", None), pytest.raises(PermissionError, match=str(os.getpid())):
+        stats.ask(f"{live.NAME_PREFIX}1/00")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"x",
+        b"[]",
+        b"{}",
+        b'{"format": 1}',
+        b'{"format": 1, "instances": [1]}',
+        b'{"format": 2, "instances": []}',
+        b'{"format": 1, "instances": [], "seconds": "long"}',
+        b"[" * 100000,
+        b"\xff",
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_an_error_that_says_so(answer):
+    name = f"{live.NAME_PREFIX}{os.getpid()}/00"
+    with impostor(name, answer), pytest.raises(ProtocolError, match="cannot be read"):
+        stats.ask(name)
