@@ -6,7 +6,7 @@ C_FLAGS := -std=c11 -O2 -Wall -Wextra -Werror -fsyntax-only
 # Where the headers of Python and numpy are.
 INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())
 
-.PHONY: help demo test model sanitize test-all check bench fuzz clean
+.PHONY: help demo test model sanitize test-all check bench fuzz soak clean
 
 help:
 	@echo "make demo      train a small acoustic model through two Sprint children"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-all  run all tests on every Python that is installed, with its lowest and highest numpy"
 	@echo "make bench     measure the exchange"
 	@echo "make fuzz      fuzz what reads other people's bytes, for some minutes (ARGS=--seconds=600 for longer)"
+	@echo "make soak      load, kills and forks at random, for three minutes (ARGS=--seconds=3600 for longer)"
 	@echo "make clean     remove everything that was built"
 
 .venv:
@@ -84,6 +85,9 @@ sanitize: .venvs/asan/ready
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	    .venvs/asan/bin/pytest -p no:cacheprovider $(SANITIZED_TESTS) $(ARGS)
+
+soak: .venv/with-test
+	$(BIN)/python tests/soak $(ARGS)
 
 clean:
 	rm -rf .venv .venvs .tools build dist demo-out bench-out *.egg-info shmbridge/_native*.so shmbridge/_native.c

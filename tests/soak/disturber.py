@@ -1,0 +1,181 @@
+"""A thread of the trainer that kills, stops and pauses Sprints, and forks the trainer, at random moments."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Optional
+
+from plan import Plan
+
+_FORK_LIVES = 2.0  # seconds at the most
+_PATIENCE = 60.0  # seconds, for what takes none
+
+
+class Forks:
+    """Forks of this process, which have to end well.
+
+    Thread-safety: may be used from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._pids: list[int] = []
+        self._unraisable: list[str] = []
+        self._lock = threading.Lock()
+        # An exception in what runs after a fork goes nowhere else.
+        sys.unraisablehook = lambda args: self._unraisable.append(f"{args.object!r}: {args.exc_value!r}")
+
+    def fork(self, work: Callable[[], None]) -> int:
+        """Run `work` in a fork; an exception there fails the soak at `reap`. Returns its pid."""
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                work()
+                gc.collect()
+                if self._unraisable:
+                    raise AssertionError(f"exceptions that nobody could catch: {self._unraisable}")
+                code = 0
+            except BaseException:
+                os.write(2, f"in a fork of the trainer: {traceback.format_exc()}".encode())
+            finally:
+                os._exit(code)
+        with self._lock:
+            self._pids.append(pid)
+        return pid
+
+    def reap(self) -> None:
+        """Wait for the end of all.
+
+        Raises:
+            AssertionError: one did not end well, or not at all.
+        """
+        with self._lock:
+            pids, self._pids = self._pids, []
+        for pid in pids:
+            code = _wait_for(pid)
+            if code != 0:
+                raise AssertionError(f"fork {pid} of the trainer ended with {code}: see above")
+        if self._unraisable:
+            raise AssertionError(f"exceptions that nobody could catch: {self._unraisable}")
+
+
+class Disturber:
+    """Disturbs a pool until it is stopped.
+
+    Args:
+        plan: how often.
+        rng: decides what and when.
+        pool: the pool.
+        forks: to make forks with.
+        use_in_fork: called in a fork, where it has to see that the pool cannot be used.
+        counts: kills, pauses and forks are counted here.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        rng: random.Random,
+        pool: Any,
+        forks: Forks,
+        use_in_fork: Callable[[], None],
+        counts: Counter[str],
+    ) -> None:
+        self._plan = plan
+        self._rng = rng
+        self._dispatcher = pool._dispatcher
+        self._forks = forks
+        self._use_in_fork = use_in_fork
+        self._counts = counts
+        self._error: Optional[BaseException] = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="soak disturber")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and raise what went wrong in it."""
+        self.quit()
+        if self._error is not None:
+            raise self._error
+
+    def quit(self) -> None:
+        """End the thread, whatever went wrong in it. May be called again."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            rates = {self._fork: 1 / self._plan.fork_every, self._pause: 1.0}
+            if self._plan.kill_every is not None:
+                rates[self._kill] = 1 / self._plan.kill_every
+            for disturb in rates:  # so that also a short round has each of them
+                disturb()
+            while not self._stop.wait(self._rng.expovariate(sum(rates.values()))):
+                self._rng.choices(list(rates), list(rates.values()))[0]()
+        except BaseException as error:
+            self._error = error
+
+    def _kill(self) -> None:
+        kills = [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM]
+        if self._plan.segment_timeout is not None and self._rng.random() < 0.1:
+            kills = [signal.SIGSTOP]
+        if self._signal(self._rng.choice(kills), anybody=self._plan.kind == "lossy"):
+            self._counts["kills"] += 1
+
+    def _pause(self) -> None:
+        process = self._signal(signal.SIGSTOP)
+        if process is not None:
+            time.sleep(self._rng.random() * 0.1)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGCONT)
+            self._counts["pauses"] += 1
+
+    def _signal(self, number: int, anybody: bool = False) -> Any:
+        """Send it to one of the children; only to one that is ready, unless to anybody."""
+        instance = self._rng.choice(self._dispatcher.instances)
+        process = instance._process
+        if not anybody:
+            # It has to be ready for some time: while one is replaced, that says nothing for a moment.
+            for _ in range(2):
+                if not instance.ready or instance._process is not process:
+                    return None
+                time.sleep(0.02)
+        if process.exited:
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+            return process
+        return None
+
+    def _fork(self) -> None:
+        lives, uses = self._rng.random() ** 3 * _FORK_LIVES, self._rng.random() < 0.5
+
+        def live() -> None:
+            if uses:
+                self._use_in_fork()
+            time.sleep(lives)
+
+        self._forks.fork(live)
+        self._counts["forks"] += 1
+
+
+def _wait_for(pid: int) -> int:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGABRT)  # faulthandler says where it hangs
+            os.waitpid(pid, 0)
+            raise AssertionError(f"fork {pid} of the trainer hangs: its stacks are above")
+        time.sleep(0.01)

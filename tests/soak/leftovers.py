@@ -1,0 +1,73 @@
+"""What a process has: descriptors, threads, children, mappings, names in /dev/shm, memory."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import re
+import time
+from pathlib import Path
+
+_SELF = Path("/proc/self")
+
+
+class Watch:
+    """Remembers what there is, and says later what more there is."""
+
+    def __init__(self) -> None:
+        self._before = _inventory()
+
+    def left_behind(self, patience: float = 10.0) -> list[str]:
+        """What there is more than before. What goes away by itself within so many seconds is none of it."""
+        deadline = time.monotonic() + patience
+        while True:
+            gc.collect()
+            left = [
+                f"{kind}: {', '.join(sorted(now - self._before[kind]))}"
+                for kind, now in _inventory().items()
+                if now - self._before[kind]
+            ]
+            if not left or time.monotonic() > deadline:
+                return left
+            time.sleep(0.02)
+
+
+def private_memory() -> int:
+    """Bytes of memory that this process has for itself; what malloc can give back has been given back."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    found = re.search(r"RssAnon:\s+(\d+) kB", (_SELF / "status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def _inventory() -> dict[str, set[str]]:
+    return {
+        "descriptors": _descriptors(),
+        "threads": set(os.listdir(_SELF / "task")),
+        "children": _children(),
+        "mappings of shared memory": set(re.findall(r"\S+ .*(/dev/shm/.*)", (_SELF / "maps").read_text())),
+        # Such as posix_ipc makes up: others on this machine have their own.
+        "/dev/shm": {name for name in os.listdir("/dev/shm") if re.fullmatch("[a-z]+", name)},
+    }
+
+
+def _descriptors() -> set[str]:
+    found = set()
+    for number in os.listdir(_SELF / "fd"):
+        try:
+            found.add(f"{number} -> {os.readlink(_SELF / 'fd' / number)}")
+        except OSError:  # the one that listed the folder
+            continue
+    return found
+
+
+def _children() -> set[str]:
+    found: set[str] = set()
+    for task in (_SELF / "task").iterdir():
+        try:
+            found.update((task / "children").read_text().split())
+        except OSError:  # a thread that has just ended
+            continue
+    return found

@@ -1,0 +1,94 @@
+"""What a round is: drawn from the seed and the round's number, and from nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Optional
+
+from segments import MAX_NAME, MAX_SIZE
+
+from shmbridge._native import lib
+
+# strict: Sprint dies, hangs and is killed, and nothing is ever lost.
+# fatal: some segments are not survived, however often they are sent; just these fail, or are skipped.
+# lossy: Sprint is killed at any moment, few restarts or none; what is not lost is right.
+KINDS = {"calm": 2, "strict": 4, "fatal": 2, "lossy": 3}
+# Steps are cheap where Sprint lives long.
+_STEPS = {"calm": 10, "strict": 2, "fatal": 5, "lossy": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The plan of one round.
+
+    Attributes:
+        kind: of KINDS.
+        seed: of the segments' content.
+        n_steps: how many calls, or groups of them, the trainer makes.
+        way: of driving Sprint: "loop" or "iterate".
+        labels: the label dimension.
+        ring_size, num_instances, max_restarts, skip_fatal_segments, segment_timeout: options of the pool.
+        chances: what Sprint does with a segment: see segments.does.
+        kill_every: seconds between kills from outside, on average; None: there are none.
+        fork_every: seconds between forks of the trainer in another thread, on average.
+    """
+
+    kind: str
+    seed: int
+    n_steps: int
+    way: str
+    labels: int
+    ring_size: int
+    num_instances: int
+    max_restarts: int
+    skip_fatal_segments: bool
+    segment_timeout: Optional[float]
+    chances: dict[str, float]
+    kill_every: Optional[float]
+    fork_every: float
+
+    @property
+    def max_frames(self) -> int:
+        """Of the largest segment that fits into the ring, whatever its name."""
+        frames = min((self.ring_size - lib.SHMB_HEADER_SIZE) // (4 * self.labels), MAX_SIZE // self.labels)
+        while lib.shmb_record_size(lib.SHMB_FLOAT32, frames, self.labels, MAX_NAME) > self.ring_size:
+            frames -= 1
+        return frames
+
+
+def draw_plan(seed: int, index: int, n_steps: int, spoil: float = 0.0) -> Plan:
+    """The plan of round `index`.
+
+    Args:
+        seed: of the soak.
+        index: of the round.
+        n_steps: of a round in which Sprint is often killed; where it lives longer there are more.
+        spoil: the chance that Sprint answers wrongly.
+    """
+    rng = random.Random(f"{seed} {index}")
+    kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
+    chances = {"skip": 0.01, "raise": 0.002, "spoil": spoil}
+    hangs = kind in ("strict", "lossy") and rng.random() < 0.3
+    if kind != "calm":
+        chances["die once"] = 0.001
+    if kind == "fatal":
+        chances["die always"] = 0.001
+    if hangs:
+        chances["hang once"] = 0.0003
+    restarts = {"calm": [0, 2], "strict": [1000], "fatal": [1, 2], "lossy": [0, 0, 1, 3]}[kind]
+    return Plan(
+        kind=kind,
+        seed=rng.getrandbits(32),
+        n_steps=n_steps * _STEPS[kind],
+        way=rng.choice(["loop", "iterate"]),
+        labels=rng.choice([1, 2, 7, 61, 500]),
+        ring_size=1 << rng.choice([16, 16, 17, 18, 20, 21]),
+        num_instances=rng.choice([1, 1, 2, 2, 3]),
+        max_restarts=rng.choice(restarts),
+        skip_fatal_segments=kind != "calm" and rng.random() < 0.5,
+        segment_timeout=1.5 if hangs else None,
+        chances=chances,
+        kill_every=rng.choice([0.3, 1.0, 3.0]) if kind in ("strict", "lossy") else None,
+        fork_every=rng.choice([0.1, 0.5, 2.0]),
+    )
