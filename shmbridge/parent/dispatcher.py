@@ -129,10 +129,9 @@ class Dispatcher:
 
     def leave_to_parent(self, parent_pid: int) -> None:
         """After a fork, in the child of the fork: let go of everything without touching it."""
-        if self._torn_down:
-            return
-        self.foreign = parent_pid
         self.lock = threading.RLock()  # the old one may be held by a thread that the fork did not take along
+        if not self._torn_down:  # else it is closed here as well; the fork may have come in the midst of that
+            self.foreign = parent_pid
         for instance in self.instances:
             instance.leave_to_parent()
         self._watcher.leave_to_parent()
@@ -178,6 +177,8 @@ class Dispatcher:
             if self.collect():
                 continue
             full = self._hand_out() if self._to_send else []
+            if pending.done:  # it could not be sent
+                return
             if deadline is not None and time.monotonic() >= deadline:
                 raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds")
             self.wait(full, deadline)

@@ -124,8 +124,14 @@ class Instance:
 
         Raises:
             SegmentTooLargeError: it can never fit.
+            BufferError: there is no room until the user sends, aborts or deletes what is held.
         """
-        claim = self.channel.sender.claim_record(kind, _FLOAT32, rows, columns, self._next_sequence, name)
+        try:
+            claim = self.channel.sender.claim_record(kind, _FLOAT32, rows, columns, self._next_sequence, name)
+        except BufferError:
+            if not self._pending:
+                raise
+            return None  # it may be we who hold what was sent, in case that Sprint ends, until it is answered
         if claim is not None:
             self._next_sequence += 1
         return claim

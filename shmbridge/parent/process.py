@@ -122,14 +122,14 @@ class SprintProcess:
     def close(self, timeout: float) -> None:
         """Ask the process to exit; kill it if it has not after so many seconds."""
         self.send("exit")
-        os.close(self._p2c_fd)
+        self._close_pipe()
         if not self.wait(timeout):
             self.kill()
             self._exited.wait()
 
     def leave_to_parent(self) -> None:
         """After a fork, in the child of the fork: do not keep the pipe to Sprint open."""
-        os.close(self._p2c_fd)
+        self._close_pipe()
 
     def end_hanging(self, timeout: float, segments: Sequence[str]) -> SegmentTimeoutError:
         """End a process that has worked for `timeout` seconds on the first of the segments; the error for it.
@@ -170,6 +170,12 @@ class SprintProcess:
             segments=segments,
             last_output=tuple(self._output),
         )
+
+    def _close_pipe(self) -> None:
+        # Forgotten first: a fork in between would else close what has its number by then.
+        descriptor, self._p2c_fd = self._p2c_fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     # --- what the watcher's thread does
 

@@ -38,6 +38,7 @@ class Watcher:
         self.doorbell_fd = create_object(PAGE)
         self.doorbell = Doorbell(Memory(self.doorbell_fd, PAGE), create=True)
         self._wake_read, self._wake_write = os.pipe()
+        self._own = [self.doorbell_fd, self._wake_read, self._wake_write]
         self._callbacks: dict[int, Callback] = {}
         self._new: deque[Optional[tuple[int, Callback]]] = deque()  # None: close
         self._thread = threading.Thread(target=self._run, name="shmbridge watcher", daemon=True)
@@ -60,9 +61,11 @@ class Watcher:
         self._close_all()
 
     def _close_all(self) -> None:
-        for descriptor in (*self._callbacks, self._wake_write, self._wake_read, self.doorbell_fd):
-            os.close(descriptor)
-        self._callbacks.clear()
+        # Each is forgotten first: a fork in between would else close what has its number by then.
+        while self._callbacks:
+            os.close(self._callbacks.popitem()[0])
+        while self._own:
+            os.close(self._own.pop())
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:

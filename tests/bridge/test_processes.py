@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -227,6 +229,62 @@ def test_a_fork_may_have_a_pool_of_its_own(bench: Any) -> None:
         bench.check(pool, bench.NAMES)
         assert ended_well(fork)
         bench.check(pool, bench.NAMES)
+
+
+def test_a_fork_made_while_another_thread_closes_the_pool_does_not_hang_in_it(
+    bench: Any, sprint_log: Any
+) -> None:
+    go = bench.path / "go"
+    pool = bench.hand_pool(f"""
+    import time
+    init().run_control_loop(callback=callback)
+    while not os.path.exists({str(go)!r}):
+        time.sleep(0.01)
+    """)
+    closer = threading.Thread(target=pool.close)
+    closer.start()
+    try:
+        bench.wait_until(lambda: any("asks to exit" in line for line in sprint_log()), "it is asked to exit")
+
+        def work() -> None:
+            signal.alarm(10)
+            with pytest.raises(shmbridge.ClosedError):
+                pool.claim("c/s1", 3, 4)
+            pool.close()
+
+        assert ended_well(in_fork(work))
+    finally:
+        go.touch()
+        closer.join()
+
+
+def test_a_sprint_that_cannot_be_started_anew_costs_nobody_else_a_descriptor(bench: Any) -> None:
+    path = bench.executable(
+        "#!/bin/sh\nexec " + shlex.join([sys.executable, "-m", "shmbridge.refsprint"]) + ' "$@"'
+    )
+    with bench.pool("loop", sprint_exec_path=path) as pool:
+        (pid,) = bench.sprint_pids()
+        os.unlink(path)
+        os.kill(pid, signal.SIGKILL)
+        bench.wait_gone([pid])
+        with pytest.raises((shmbridge.PeerGoneError, shmbridge.OptionError)):
+            bench.check(pool, bench.NAMES)
+        with pytest.raises(shmbridge.OptionError, match="there is no"):
+            bench.check(pool, bench.NAMES)
+        # Among them are the numbers of what was open to the dead one.
+        others = [os.open("/dev/null", os.O_RDONLY) for _ in range(50)]
+
+        def work() -> None:
+            for descriptor in others:
+                os.fstat(descriptor)
+
+        assert ended_well(in_fork(work))
+        with pytest.raises(shmbridge.OptionError, match="there is no"):
+            bench.check(pool, bench.NAMES)
+    for descriptor in others:
+        os.fstat(descriptor)
+    for descriptor in others:
+        os.close(descriptor)
 
 
 # --- signals

@@ -1,5 +1,6 @@
 """Sprint ends or hangs in the middle of things, and what it had not answered goes to a new one."""
 
+import ctypes
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import shmbridge
+from shmbridge.memory import POSTERIORS_LINES
 
 # A criterion that does what the segment's file says, at most so many times: `kill`, `exit`, `hang`, `stop`.
 DEADLY = """
@@ -204,6 +206,44 @@ def test_a_claim_made_before_sprint_ended_can_be_sent_to_the_new_one(deadly):
             assert result.loss == -12.0
 
 
+@pytest.mark.parametrize("in_batch", [False, True])
+def test_what_is_kept_to_be_sent_again_makes_room_once_it_is_answered(deadly, bench, in_batch):
+    with deadly.pool(max_restarts=1, ring_size=1 << 16) as pool:
+
+        def send(name, frames):
+            claim = pool.claim(name, frames, 3)
+            claim.posteriors[...] = -1
+            array = claim.posteriors
+            return claim.send(), array
+
+        # A third of the ring, and another; what is held keeps the ring from starting anew meanwhile.
+        first, held = send(NAMES[0], 1600)
+        first.result().release()
+        second, also_held = send(NAMES[1], 1600)
+        second.result().release()
+        del held
+        for name in NAMES[2:5]:
+            deadly.plan(name, "raise")  # a short answer
+        claims = [send(name, 800)[0] for name in NAMES[2:4]]
+        del also_held
+        claims.append(send(NAMES[4], 1400)[0])  # behind the wrap
+        # Sprint is done with them; that they are answered is not known here yet.
+        lines = pool.memories[0].address + POSTERIORS_LINES  # the tail, and the head on a line of its own
+        tail, head = (ctypes.c_uint64.from_address(lines + offset) for offset in (0, 128))
+        bench.wait_until(lambda: head.value == tail.value > 0, "Sprint has answered")
+        if in_batch:
+            posteriors, lengths, names = batch(NAMES[5:6], frames=3300)
+            check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+        else:
+            large = pool.claim(NAMES[5], 3300, 3)
+            large.posteriors[...] = 0
+            with large.send().result() as result:
+                assert result.loss == 0
+        for claim in claims:
+            with pytest.raises(shmbridge.RemoteError, match="for a change"):
+                claim.result()
+
+
 def test_a_result_in_place_is_skipped_if_so_wished(deadly):
     with deadly.pool(max_restarts=1, skip_fatal_segments=True) as pool:
         deadly.plan("c/s0", "kill", times=9)
@@ -258,6 +298,19 @@ def test_a_segment_of_a_call_that_was_left_is_not_sent_again(deadly):
         check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
         assert (out == 7).all()
         assert (pool.stats().segments, pool.stats().restarts) == (8, 1)
+
+
+def test_a_result_is_not_waited_for_where_sprint_does_not_start_anew(deadly, bench):
+    with deadly.pool(max_restarts=1) as pool:
+        claim = pool.claim("c/s0", 4, 3)
+        claim.posteriors[...] = -1
+        (script,) = bench.path.glob("sprint_*.py")
+        script.unlink()
+        (pid,) = bench.sprint_pids()
+        os.kill(pid, signal.SIGKILL)
+        claim.send()
+        with pytest.raises(shmbridge.PeerGoneError, match="exited with code 2"):
+            claim.result()
 
 
 def test_a_call_in_another_thread_ends_when_the_pool_is_closed(deadly):
