@@ -117,7 +117,10 @@ def test_a_fork_does_not_keep_the_socket_of_a_dead_process(trainer):
     process.do("fork")
     process.process.kill()
     process.process.wait()
-    assert stats.names(process.pid) == []
+    deadline = time.monotonic() + 30
+    while stats.names(process.pid):  # the fork lets go of it when it first runs, which may be after the kill
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_pool_is_not_disturbed_by_those_who_ask_and_do_not_listen(run, trainer):
