@@ -6,7 +6,7 @@ C_FLAGS := -std=c11 -O2 -Wall -Wextra -Werror -fsyntax-only
 # Where the headers of Python and numpy are.
 INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())
 
-.PHONY: help demo test model sanitize test-all check bench fuzz soak clean
+.PHONY: help demo test model sanitize test-all check docs bench fuzz soak clean
 
 help:
 	@echo "make demo      train a small acoustic model through two Sprint children"
@@ -14,6 +14,7 @@ help:
 	@echo "make check     lint, formatting, types, C warnings"
 	@echo "make model     check rings, doorbells and deaths with spin, in all orders of their steps"
 	@echo "make sanitize  run the C part under AddressSanitizer, UBSan and valgrind"
+	@echo "make docs      build the documentation site into site/"
 	@echo "make test-all  run all tests on every Python that is installed, with its lowest and highest numpy"
 	@echo "make bench     measure the exchange"
 	@echo "make fuzz      fuzz what reads other people's bytes, for some minutes (ARGS=--seconds=600 for longer)"
@@ -39,6 +40,11 @@ check: .venv/with-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(CC) $(C_FLAGS) $$($(BIN)/python -c "$(INCLUDES)") csrc/*.c
+
+# Wants Python 3.11 or newer. The variable silences an advertisement, not a warning about our pages.
+docs: .venv/with-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+	@echo "open site/index.html, or serve it: $(BIN)/python -m http.server --directory site"
 
 # Needs no environment: Python, a C compiler, and spin, which is fetched where Debian has it.
 model:
@@ -90,4 +96,4 @@ soak: .venv/with-test
 	$(BIN)/python tests/soak $(ARGS)
 
 clean:
-	rm -rf .venv .venvs .tools build dist demo-out bench-out *.egg-info shmbridge/_native*.so shmbridge/_native.c
+	rm -rf .venv .venvs .tools build dist demo-out bench-out site *.egg-info shmbridge/_native*.so shmbridge/_native.c

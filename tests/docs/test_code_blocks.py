@@ -1,0 +1,119 @@
+"""The Python of the quick start, the ways, the README and the torch page runs, with refsprint."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+WAYS = sorted((DOCS / "ways").glob("*.md"))
+
+# What the README leaves to its reader.
+CONFIG = """
+[*.corpus]
+file = corpus.xml
+[*.lexicon]
+file = lexicon.xml
+[*]
+input-in-log-space = true
+"""
+READER = """
+import types
+import numpy as np
+frames, labels = 20, 6
+seq_lengths, tags = [20], ["corpus/recording/one"]
+log_posteriors = np.full((frames, 1, labels), -np.log(labels))
+network = types.SimpleNamespace(forward=lambda out: np.copyto(out, log_posteriors[:, 0]))
+trained = []
+train = lambda loss, error_signal: trained.append((loss, error_signal.sum()))
+"""
+TORCH_READER = """
+import torch
+frames, labels = 20, 6
+network = torch.nn.Linear(3, labels)
+features = torch.randn(frames, 3)
+loader = [(features[:, None], torch.tensor([frames]), ["corpus/recording/one"])]
+"""
+OPTIONS = """sprint_exec_path="refsprint", sprint_config="--config=sprint.config --*.action=python-control "
+    "--*.python-control-loop-type=iterate-corpus --*.extract-features=false" """
+
+
+def fenced(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def indented(page: Path) -> list[str]:
+    """The blocks of four blanks that are Python."""
+    blocks = re.findall(r"(?:^(?:    .*)?\n)+", page.read_text("utf-8"), flags=re.MULTILINE)
+    # Blocks with nothing but an empty line between them are one.
+    dedented = [re.sub(r"^pip install .*\n\n", "", textwrap.dedent(block).strip("\n")) for block in blocks]
+    return [block + "\n" for block in dedented if re.match(r"import |from |with ", block)]
+
+
+def files_of_quick_start() -> str:
+    return fenced(DOCS / "quickstart.md")[0]
+
+
+def run(code: str, folder: Path) -> str:
+    script = folder / "blocks.py"
+    script.write_text(code, encoding="utf-8")
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    done = subprocess.run(
+        [sys.executable, script.name],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_quick_start_runs_as_it_stands(tmp_path):
+    blocks = fenced(DOCS / "quickstart.md")
+    assert len(blocks) == 6
+    said = run("\n".join(blocks), tmp_path)
+    assert "(30, 2, 6)" in said
+    assert "the posteriors have 5 labels, Sprint's model has 6" in said
+
+
+@pytest.mark.parametrize("page", WAYS, ids=lambda page: page.stem)
+def test_the_page_of_each_way_runs_with_the_files_of_the_quick_start(page, tmp_path):
+    (block,) = fenced(page)
+    out = run(files_of_quick_start() + block + "print(loss, error_signal.shape)", tmp_path)
+    loss = float(out.split("]")[0].strip("["))
+    assert (loss == float("inf")) == (page.stem == "segment-order")
+    assert "(20, 1, 6)" in out
+
+
+def test_the_blocks_of_the_readme_run_with_refsprint_in_the_place_of_rasr(tmp_path):
+    batch, in_place = indented(ROOT / "README.md")
+    assert '"/path/to/nn-trainer"' in batch
+    (tmp_path / "sprint.config").write_text(CONFIG)
+    in_place = in_place.replace("corpus/recording/segment", "corpus/recording/one")
+    code = batch.replace("/path/to/nn-trainer", "refsprint") + textwrap.indent(in_place, "    ")
+    out = run(files_of_quick_start() + READER + code + "print(float(loss[0]), *trained[0])", tmp_path)
+    loss, loss_in_place, error_signal = map(float, out.split())
+    assert loss == loss_in_place > 0
+    assert abs(error_signal) < 1e-4  # y and y_hat sum to one each
+
+
+def test_the_blocks_of_the_torch_page_run(tmp_path):
+    pytest.importorskip("torch")
+    batch, in_place = indented(DOCS / "torch.md")
+    (tmp_path / "sprint.config").write_text(CONFIG)
+    code = batch.replace("sprint_exec_path=…, sprint_config=…", OPTIONS)
+    assert code != batch
+    in_place = in_place.replace("corpus/recording/segment", "corpus/recording/one")
+    between = "    before, features = network.weight.grad.clone(), features[:, 0]\n"
+    blocks = code + between + textwrap.indent(in_place, "    ")
+    out = run(files_of_quick_start() + TORCH_READER + blocks + "print(bool(before.any()))", tmp_path)
+    assert out.strip() == "True"
