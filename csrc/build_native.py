@@ -11,7 +11,7 @@ from cffi import FFI
 
 # cffi runs this file with exec, so that __file__ is not set: setup.py's folder is the current one.
 CSRC = Path("csrc")
-SOURCES = ["memory.c", "doorbell.c", "ring.c", "wait.c", "copy.c", "landing.c", "ring_objects.c"]
+SOURCES = ["memory.c", "doorbell.c", "ring.c", "wait.c", "guard.c", "copy.c", "landing.c", "ring_objects.c"]
 
 ffibuilder = FFI()
 ffibuilder.cdef((CSRC / "declarations.h").read_text())

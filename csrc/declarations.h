@@ -75,3 +75,5 @@ uint64_t shmb_record_size(uint32_t dtype, uint64_t rows, uint64_t columns, uint6
 
 uint64_t shmb_ring_released(shmb_ring_end *end);
 uint64_t shmb_ring_used(shmb_ring_end *end);
+
+int shmb_end_with(int pidfd, int grace_ms);

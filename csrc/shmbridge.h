@@ -194,6 +194,12 @@ int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int6
 /* Sleeps until then: SHMB_OK; SHMB_TIMED_OUT after timeout_ns (never, if negative); SHMB_INTERRUPTED. */
 int shmb_sleep(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t timeout_ns);
 
+/* --- guard.c */
+
+/* From now on this process ends, with exit code 1, at the latest so many milliseconds after that of the pidfd. The
+ * descriptor may be closed afterwards. Returns 0, or the number of the error. */
+int shmb_end_with(int pidfd, int grace_ms);
+
 /* --- landing.c: numpy allocates its array in the ring (NEP 49) */
 
 /* A PyDataMem_Handler for numpy. Other allocations than the one that was announced go to the default one. */

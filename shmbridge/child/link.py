@@ -19,7 +19,7 @@ from .. import protocol
 from .._native import lib
 from ..channel import Channel
 from ..doorbell import Doorbell
-from ..errors import OptionError, PeerGoneError, ProtocolError
+from ..errors import OptionError, PeerGoneError, ProtocolError, ResourceError
 from ..memory import PAGE, Geometry, Memory
 from ..ring import Claim
 from .output import report, warn
@@ -44,6 +44,7 @@ class ParentLink:
         OptionError: a setting is missing or no descriptor.
         PeerGoneError: the parent closed the pipe before its hello.
         ProtocolError: the parent speaks another version.
+        ResourceError: no thread can be started.
 
     Attributes:
         channel: to the parent.
@@ -70,6 +71,13 @@ class ParentLink:
         self._p2c_fd = p2c_fd
         self._decoder = protocol.Decoder()
         self.ended = False
+        if self._parent_pidfd is not None:
+            # Before the first read: whatever Sprint or this does from here on, it ends with the parent.
+            error = lib.shmb_end_with(self._parent_pidfd, int(_GRACE * 1000))
+            if error:
+                raise ResourceError(
+                    f"cannot start a thread in Sprint: {os.strerror(error)} (see `ulimit -a`)"
+                )
 
         hello = self._read_hello()
         geometry = Geometry(hello["posteriors_size"], hello["error_signals_size"])
@@ -155,9 +163,10 @@ class ParentLink:
             messages = self._decoder.feed(data)
             if not messages:
                 continue
-            hello = messages[0]
-            if hello["kind"] != "hello" or len(messages) > 1:
-                raise ProtocolError(f"the parent's first message is {hello['kind']!r}, not one hello")
+            hello = messages.pop(0)
+            if hello["kind"] != "hello":
+                raise ProtocolError(f"the parent's first message is {hello['kind']!r}, not hello")
+            self.ended = self._has_exit(messages)  # a pool that was closed while Sprint started
             protocol.check_versions(hello)
             for size in ("posteriors_size", "error_signals_size"):
                 if not isinstance(hello.get(size), int):
@@ -198,7 +207,7 @@ class ParentLink:
                 if not data:
                     _try_to_warn("the parent closed the control pipe; ending")
                     return True
-                if self._is_exit(data):
+                if self._has_exit(self._decoder.feed(data)):
                     report("the parent asks to exit")
                     return False
             elif self._parent_pidfd in ready:
@@ -214,8 +223,8 @@ class ParentLink:
             poll.register(self._parent_pidfd, select.POLLIN)
         return self._stop_read not in {descriptor for descriptor, _ in poll.poll()}
 
-    def _is_exit(self, data: bytes) -> bool:
-        for message in self._decoder.feed(data):
+    def _has_exit(self, messages: list[protocol.Message]) -> bool:
+        for message in messages:
             if message["kind"] == "exit":
                 return True
             raise ProtocolError(f"the parent sent {message['kind']!r}, which is not for it to send")

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Optional
 
 from ..doorbell import WaitList
-from ..errors import BridgeTimeoutError, ClosedError, ShmbridgeError, UsageError
+from ..errors import BridgeTimeoutError, ClosedError, ProtocolError, ShmbridgeError, UsageError
 from ..ring import RingEnd
 from . import live
 from .batch import Batch, Job
@@ -260,8 +260,7 @@ class Dispatcher:
             if instance.look_for_death() is not None:
                 self._after_death(instance)
             if instance.death is not None:
-                instance.close()
-                instance.start()
+                self._start_anew(instance)
                 anew = True
         if anew:
             self._wait_until_ready()
@@ -292,12 +291,16 @@ class Dispatcher:
         """Start a new child. False: it was not possible."""
         _log.warning("%s\nA new one is started.", instance.death)
         try:
-            instance.close()
-            instance.start()
+            self._start_anew(instance)
         except ShmbridgeError as error:
             _log.error("Sprint could not be started anew: %s", error)
             return False
         return True
+
+    def _start_anew(self, instance: Instance) -> None:
+        instance.close()
+        self._waited_for, self._wait_list = [], WaitList([])  # they keep the old one's memory
+        instance.start()
 
     def _hand_out(self) -> list[Instance]:
         """Send what can be sent. Returns the children whose rings have no room for their next job."""
@@ -313,11 +316,18 @@ class Dispatcher:
             if not free:
                 break
             instance = min(free, key=lambda i: (i.load, i.in_flight))
+            pending = self._to_send.popleft()
             try:
-                if not self._to_send[0].start(instance):
+                if not pending.start(instance):
                     full.append(instance)
-                    continue
+                    self._to_send.appendleft(pending)
+            except ProtocolError as error:  # of a child that was ended for it
+                pending.attempts += 1
+                if pending.attempts <= self.max_restarts:
+                    self._to_send.appendleft(pending)
+                else:
+                    pending.fail(error)
+                self._after_death(instance)
             except ShmbridgeError as error:
-                self._to_send[0].fail(error)
-            self._to_send.popleft()
+                pending.fail(error)
         return full

@@ -50,7 +50,10 @@ class Instance:
         starts: how many children were started, one after the other.
         orphans: what was sent to the child and not answered when it ended, oldest first. At the first of them
             it was at work.
+        channel: to the child; there is none where no other could be started.
     """
+
+    channel: Channel
 
     def __init__(self, options: Options, watcher: Watcher) -> None:
         self._options = options
@@ -72,6 +75,8 @@ class Instance:
         """
         self._no_room: Optional[tuple[int, int]] = None  # for which answer, and how much was released then
         geometry = Geometry.for_ring_size(self._options.ring_size)
+        if hasattr(self, "channel"):
+            del self.channel  # and its memory, unless the user holds some: there may not be room for two
         shm_fd = create_object(geometry.total_size)
         try:
             memory = Memory(shm_fd, geometry.total_size)
@@ -106,7 +111,8 @@ class Instance:
 
     def stats(self) -> InstanceStatistics:
         """How the child is now. May be called from any thread."""
-        memory, ring_size = self.channel.memory, self.channel.sender.capacity
+        ring_size = Geometry.for_ring_size(self._options.ring_size).posteriors_size
+        channel = getattr(self, "channel", None)  # once: another thread may start the child anew
         running = self.death is None and not self._process.exited
         return InstanceStatistics(
             pid=self._process.pid,
@@ -115,8 +121,8 @@ class Instance:
             answered=self.answered,
             restarts=self.starts - 1,
             ring_size=ring_size,
-            posteriors_used=memory.used(POSTERIORS_LINES, ring_size),
-            error_signals_used=memory.used(ERROR_SIGNALS_LINES, ring_size),
+            posteriors_used=channel.memory.used(POSTERIORS_LINES, ring_size) if channel else 0,
+            error_signals_used=channel.memory.used(ERROR_SIGNALS_LINES, ring_size) if channel else 0,
         )
 
     def try_claim(self, kind: int, rows: int, columns: int, name: bytes) -> Optional[Claim]:
@@ -125,6 +131,7 @@ class Instance:
         Raises:
             SegmentTooLargeError: it can never fit.
             BufferError: there is no room until the user sends, aborts or deletes what is held.
+            ProtocolError: the child has written what it must not, and was ended for it.
         """
         try:
             claim = self.channel.sender.claim_record(kind, _FLOAT32, rows, columns, self._next_sequence, name)
@@ -132,6 +139,9 @@ class Instance:
             if not self._pending:
                 raise
             return None  # it may be we who hold what was sent, in case that Sprint ends, until it is answered
+        except ProtocolError as error:
+            self._condemn(error)
+            raise
         if claim is not None:
             self._next_sequence += 1
         return claim
@@ -244,7 +254,8 @@ class Instance:
 
     def leave_to_parent(self) -> None:
         """After a fork, in the child of the fork: touch nothing of this any more."""
-        self.channel.disown()
+        if hasattr(self, "channel"):
+            self.channel.disown()
         self._process.leave_to_parent()
 
     # --- within
@@ -290,6 +301,8 @@ class Instance:
 
     def _take_message(self, message: protocol.Message) -> None:
         if message["kind"] == "hello":
+            if self.ready:
+                raise ProtocolError("Sprint sent a second hello")
             protocol.check_versions(message)
             _log.info(
                 "Sprint (pid %s) is there: Python %s, numpy %s, callback version %s",
@@ -298,6 +311,8 @@ class Instance:
             self.ready = True
             self._since = time.monotonic()
         elif message["kind"] == "dimension":
+            if message["labels"] < 1:
+                raise ProtocolError(f"Sprint says that it has {message['labels']} labels")
             self.labels = message["labels"]
         elif message["kind"] == "no_room":
             self._no_room = (message["sequence"], message["released"])

@@ -151,6 +151,7 @@ class SprintInstancePool:
     ) -> Array:
         """Hand out a batch that was checked, and wait for it. Hold the lock."""
         n_labels = posteriors.shape[2]
+        self._dispatcher.start_dead_anew()
         self._dispatcher.instances[0].channel.sender.check_size(
             max(lengths, default=0), n_labels, max((len(name.encode()) for name in names), default=0)
         )
@@ -230,10 +231,10 @@ class SprintInstancePool:
 
     @property
     def memories(self) -> list[Memory]:
-        """The shared memory of each child as it is now, for those who make it known to a device."""
+        """The shared memory of each child that lives now, for those who make it known to a device."""
         with self._dispatcher.lock:
             self._dispatcher.check_usable()
-            return [instance.channel.memory for instance in self._dispatcher.instances]
+            return [i.channel.memory for i in self._dispatcher.instances if i.death is None]
 
     def close(self) -> None:
         """End the children and free everything. Arrays that are held stay valid. May be called again.

@@ -88,15 +88,20 @@ class SprintProcess:
             command = _command(options, config_strings.compose(config))
             self._executable = command[0]
             self._popen = _spawn(command, options, inherited, output_write)
+            self.pid = self._popen.pid
+            try:
+                exit_fd = self._descriptor_of_exit()
+            except BaseException:  # without it, nobody would ever know how the process ends
+                os.killpg(self.pid, signal.SIGKILL)
+                self._popen.wait()
+                raise
             descriptors.keep(self._p2c_fd, self._c2p_fd, self._output_fd)
-        self.pid = self._popen.pid
         self._open = {self._output_fd, self._c2p_fd}  # the watcher closes them at their end
         for descriptor in (self._c2p_fd, self._output_fd):
             os.set_blocking(descriptor, False)
         watcher.watch(self._output_fd, self._on_output)
         watcher.watch(self._c2p_fd, self._on_message)
-        exit_fd = _pidfd(self.pid)
-        watcher.watch(exit_fd if exit_fd is not None else self._thread_that_reaps(), self._on_exit)
+        watcher.watch(exit_fd, self._on_exit)
 
     # --- what the owner does
 
@@ -120,7 +125,7 @@ class SprintProcess:
         return self._exited.wait(min(timeout, threading.TIMEOUT_MAX))
 
     def close(self, timeout: float) -> None:
-        """Ask the process to exit; kill it if it has not after so many seconds."""
+        """Ask the process to exit; kill it if it has not after so many seconds. May be called again."""
         self.send("exit")
         self._close_pipe()
         if not self.wait(timeout):
@@ -239,8 +244,11 @@ class SprintProcess:
         self._exited.set()
         return False
 
-    def _thread_that_reaps(self) -> int:
-        """Where the kernel has no pidfd: a descriptor that is at its end when the process has ended."""
+    def _descriptor_of_exit(self) -> int:
+        """A descriptor that is readable, or at its end, when the process has ended."""
+        pidfd = _pidfd(self.pid)
+        if pidfd is not None:
+            return pidfd
         read_end, write_end = os.pipe()
 
         def reap() -> None:
@@ -332,7 +340,9 @@ def _pidfd(pid: int) -> Optional[int]:
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.EPERM):
             return None
-        raise ResourceError(f"cannot open a descriptor for process {pid}: {error.strerror}") from error
+        raise ResourceError(
+            f"cannot open a descriptor for process {pid}: {error.strerror} (see `ulimit -n`)"
+        ) from error
 
 
 def _read(descriptor: int) -> Optional[bytes]:

@@ -26,7 +26,9 @@ def create_object(size: int) -> int:
     try:
         shared = posix_ipc.SharedMemory(None, flags=posix_ipc.O_CREX, mode=0o600, size=size)
     except (OSError, posix_ipc.Error) as error:
-        raise ResourceError(f"cannot create a shared-memory object of {size} bytes: {error}") from error
+        raise ResourceError(
+            f"cannot create a shared-memory object of {size} bytes: {error} (see `ulimit -a`)"
+        ) from error
     descriptor: int = shared.fd
     try:
         shared.unlink()

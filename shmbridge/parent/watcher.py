@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Optional
 
 from ..doorbell import Doorbell
+from ..errors import ResourceError
 from ..memory import PAGE, Memory
 from .reserve import create_object
 
@@ -29,20 +31,35 @@ class Watcher:
 
     Thread-safety: all methods may be called from any thread. The callbacks run in the watcher's thread.
 
+    Raises:
+        ResourceError: no memory, descriptor or thread is left.
+
     Attributes:
         doorbell: where this process sleeps.
         doorbell_fd: the descriptor of the object in which it lies, for the children to inherit.
     """
 
     def __init__(self) -> None:
-        self.doorbell_fd = create_object(PAGE)
-        self.doorbell = Doorbell(Memory(self.doorbell_fd, PAGE), create=True)
-        self._wake_read, self._wake_write = os.pipe()
-        self._own = [self.doorbell_fd, self._wake_read, self._wake_write]
         self._callbacks: dict[int, Callback] = {}
         self._new: deque[Optional[tuple[int, Callback]]] = deque()  # None: close
         self._thread = threading.Thread(target=self._run, name="shmbridge watcher", daemon=True)
-        self._thread.start()
+        with contextlib.ExitStack() as undo:
+            self.doorbell_fd = create_object(PAGE)
+            undo.callback(os.close, self.doorbell_fd)
+            self.doorbell = Doorbell(Memory(self.doorbell_fd, PAGE), create=True)
+            try:
+                self._wake_read, self._wake_write = os.pipe()
+                undo.callback(os.close, self._wake_read)
+                undo.callback(os.close, self._wake_write)
+                self._selector = undo.enter_context(selectors.DefaultSelector())
+                self._thread.start()
+            except (OSError, RuntimeError) as error:  # the latter of threading
+                raise ResourceError(
+                    f"cannot start the thread that watches Sprint: {error}; see `ulimit -n` (open files) and "
+                    "`ulimit -u` (processes and threads)"
+                ) from error
+            undo.pop_all()
+        self._own = [self.doorbell_fd, self._wake_read, self._wake_write]
 
     def watch(self, descriptor: int, callback: Callback) -> None:
         """Own the descriptor, and call back until the callback returns False."""
@@ -58,6 +75,7 @@ class Watcher:
 
     def leave_to_parent(self) -> None:
         """After a fork, in the child of the fork, where the thread is not: let go of the descriptors."""
+        self._selector.close()
         self._close_all()
 
     def _close_all(self) -> None:
@@ -68,7 +86,7 @@ class Watcher:
             os.close(self._own.pop())
 
     def _run(self) -> None:
-        with selectors.DefaultSelector() as selector:
+        with self._selector as selector:
             selector.register(self._wake_read, selectors.EVENT_READ)
             while True:
                 ready = [key.fd for key, _ in selector.select()]

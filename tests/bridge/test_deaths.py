@@ -95,8 +95,9 @@ def due(what):
     if times == "1":
         os.unlink(MARK)
     else:
-        with open(MARK, "w") as file:
+        with open(MARK + ".new", "w") as file:
             file.write(wanted + " " + str(int(times) - 1))
+        os.replace(MARK + ".new", MARK)  # another child may be reading it
     print("its last words", flush=True)
     return True
 

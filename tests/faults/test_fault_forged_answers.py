@@ -1,0 +1,239 @@
+"""A Sprint that writes garbage: an error of the protocol, and a new Sprint at the next call.
+
+What one end of a ring makes of each field is shown in tests/ring/test_ring_hostile_peer.py; here it comes
+from a real process, through the pool.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+# In Sprint's process: writes records, positions and control messages as its trainer will see them.
+FORGER = """
+import ctypes, signal, struct, time
+import shmbridge.child.control
+from shmbridge import protocol
+from shmbridge._native import lib
+from shmbridge.memory import PAGE
+
+FIELDS = ("position", "size", "sequence", "loss", "states", "kind", "status", "dtype", "name_length", "rows",
+          "columns")
+RING = 1 << 20
+
+class Forger:
+    def __init__(self, control):
+        self.link = control.link
+        memory = self.link.channel.memory
+        self.raw = (ctypes.c_ubyte * memory.size).from_address(memory.address)
+        self.sequence = 0
+
+    def line(self, offset):
+        return ctypes.c_uint64.from_buffer(self.raw, offset)
+
+    # The tail of the answers is Sprint's to write, and the head of the posteriors.
+    tail = property(lambda self: self.line(PAGE + 256))
+    head = property(lambda self: self.line(PAGE + 128))
+
+    def answer(self, body=None, publish=True, **changes):
+        # An answer that is right but for the changes. 3 x 4 floats: 64 + 64 bytes.
+        size = 128 if body is None else 64 + -(-len(body) // 64) * 64
+        fields = dict(position=self.tail.value, size=size, sequence=self.sequence, loss=1.5, states=0,
+                      kind=lib.SHMB_ERROR_SIGNAL, status=0, dtype=lib.SHMB_FLOAT32, name_length=0, rows=3,
+                      columns=4)
+        fields.update(changes)
+        at = 2 * PAGE + RING + self.tail.value % RING
+        header = struct.pack("<QQQdQIIIIII", *(fields[name] for name in FIELDS))
+        self.raw[at : at + 64] = header
+        if body is not None:
+            self.raw[at + 64 : at + 64 + len(body)] = body
+        if publish:
+            self.tail.value += size
+            self.poke()
+
+    def report(self, body, **changes):
+        self.answer(body, status=lib.SHMB_FAILED, dtype=lib.SHMB_UINT8, rows=1, columns=len(body), **changes)
+
+    def message(self, data):
+        os.write(self.link._c2p_fd, data)
+
+    def json(self, text):
+        self.message(struct.pack("<I", len(text)) + text.encode())
+
+    def poke(self):
+        lib.shmb_doorbell_poke(self.bell)
+
+def forging(command, **arguments):
+    if command == "calculate_criterion":
+        forger.sequence = SEQUENCES[-1]
+        if os.path.exists(MARK):
+            with open(MARK) as file:
+                what = file.read()
+            os.unlink(MARK)
+            exec(what, {**globals(), "f": forger})  # the test's own words
+            while True:
+                signal.pause()
+    return callback(command, **arguments)
+
+control = init()
+forger = Forger(control)
+forger.bell = BELLS[1]
+control.run_control_loop(callback=forging)
+"""
+# Notes the doorbells of Sprint's side (its own, and its trainer's) and the numbers of what it is asked.
+BELLS = """
+import shmbridge.child.link
+BELLS = []
+Doorbell = shmbridge.child.link.Doorbell
+def noting(*arguments, **more):
+    bell = Doorbell(*arguments, **more)
+    BELLS.append(bell.pointer)
+    return bell
+shmbridge.child.link.Doorbell = noting
+
+import shmbridge.child.request
+SEQUENCES = []
+take = shmbridge.child.request.ParentSegment.__init__
+def noting_take(self, link, name, record):
+    SEQUENCES.append(record.sequence)
+    take(self, link, name, record)
+shmbridge.child.request.ParentSegment.__init__ = noting_take
+"""
+
+TOP = 1 << 64
+HUGE = "9" * 5000
+# What is forged: how, and a part of the error.
+ANSWERS = {
+    "a position": ("f.answer(position=64)", "does not name its own position"),
+    "a size of 0": ("f.answer(size=0)", "does not fit"),
+    "a size that is no multiple": ("f.answer(size=100)", "does not fit"),
+    "a size beyond what was published": ("f.answer(size=1024)", "does not fit"),
+    "a size that wraps": (f"f.answer(size={TOP - 64})", "does not fit"),
+    "another size": ("f.answer(size=64)", "is not that of"),
+    "a sequence number never asked for": ("f.answer(sequence=77)", "request 77 where"),
+    "a sequence number of 2**64 - 1": (f"f.answer(sequence={TOP - 1})", f"request {TOP - 1} where"),
+    "the second answer first": ("f.answer(sequence=f.sequence + 1)", "was the next to be answered"),
+    "an answer that was given before": ("f.answer(sequence=f.sequence - 1)", "was the next to be answered"),
+    "an answer twice": ("f.answer(); f.answer()", "was the next to be answered"),
+    "an answer to what will be asked by the next batch": (
+        "[f.answer(sequence=f.sequence + later) for later in range(4)]",
+        "answered request",
+    ),
+    "a kind that there is not": ("f.answer(kind=99)", "unknown kind"),
+    "the kind of posteriors": ("f.answer(kind=lib.SHMB_POSTERIORS)", "is of kind"),
+    "the kind of automata": ("f.answer(kind=lib.SHMB_AUTOMATON)", "is of kind"),
+    "a status": ("f.answer(status=9)", "unknown status"),
+    "a dtype that there is not": ("f.answer(dtype=9)", "unknown dtype"),
+    "another dtype": ("f.answer(dtype=lib.SHMB_UINT32)", "it has to be"),
+    "a name's length": ("f.answer(name_length=1 << 31)", "name is too long"),
+    "other rows": ("f.answer(rows=4)", "it has to be"),
+    "rows and columns the wrong way round": ("f.answer(rows=4, columns=3)", "it has to be"),
+    "rows and columns whose product wraps": ("f.answer(rows=1 << 31, columns=1 << 31)", "is not that of"),
+    "a failure that is no JSON": ("f.report(b'{')", "cannot be read"),
+    "a failure without its fields": ("f.report(b'{}')", "cannot be read"),
+    "a failure whose fields are no texts": (
+        'f.report(b\'{"exception_type": 1, "message": 2, "traceback": 3}\')',
+        "cannot be read",
+    ),
+    "a failure nested without end": ("f.report(b'[' * 100000)", "cannot be read"),
+    "a failure of floats": ("f.answer(status=lib.SHMB_FAILED)", "cannot be read"),
+    "a tail that is no multiple": ("f.tail.value += 1; f.poke()", "tail"),
+    "a tail beyond the ring": ("f.tail.value += 1 << 40; f.poke()", "tail"),
+    "a tail that wraps": (f"f.tail.value = {TOP - 64}; f.poke()", "tail"),
+    "a tail that goes back": ("f.tail.value -= 64; f.poke()", "tail"),
+    "padding all over the ring": (
+        "f.answer(kind=lib.SHMB_PADDING, size=RING, publish=False); f.tail.value += RING + 64; f.poke()",
+        "tail",
+    ),
+    "a head beyond what was sent": ("f.head.value += 1 << 20; f.answer()", "head"),
+    "a head that goes back": ("f.head.value = 0; f.answer()", "head"),
+}
+MESSAGES = {
+    "no JSON": ("f.json('x' * 100)", "is no JSON"),
+    "no UTF-8": (r"f.message(struct.pack('<I', 4) + b'\xff' * 4)", "is no JSON"),
+    "an empty message": ("f.message(bytes(4))", "is no JSON"),
+    "a length of 4 GB": (r"f.message(b'\xff' * 4)", "4294967295 bytes"),
+    "a list": ("f.json('[]')", "is a list"),
+    "a kind that there is not": ("""f.json('{"kind": "segment"}')""", "unknown kind"),
+    "a kind that is none": ("""f.json('{"kind": {}}')""", "unknown kind"),
+    "a message of the trainer": ("""f.json('{"kind": "exit"}')""", "not for it to send"),
+    "a field of another type": ("""f.json('{"kind": "dimension", "labels": "4"}')""", "labels"),
+    "a field that is missing": ("""f.json('{"kind": "dimension"}')""", "labels"),
+    "labels that cannot be": ("""f.json('{"kind": "dimension", "labels": -1}')""", "-1 labels"),
+    "a number of 5000 digits": (f"""f.json('{{"kind": "dimension", "labels": {HUGE}}}')""", None),
+    "a second hello": (
+        "protocol.send(f.link._c2p_fd, 'hello', protocol=protocol.PROTOCOL_VERSION, abi=lib.SHMB_ABI)",
+        "a second hello",
+    ),
+    "nested without end": ("f.json('[' * 100000)", "is no JSON"),
+}
+NAMES = ["c/s0", "c/s1", "c/s2"]
+
+
+def batch(pool, names=NAMES):
+    posteriors = np.ones((3, len(names), 4), np.float32)
+    return pool.get_batch_loss_and_error_signal(posteriors, [3] * len(names), names)
+
+
+def check(pool):
+    loss, error_signal = batch(pool)
+    assert (loss == 1.5).all()
+    assert (error_signal == 2).all()
+
+
+@pytest.fixture(scope="module")
+def forged(module_bench):
+    """One pool for all: each forgery ends its Sprint, and the next call has a new one."""
+    mark = module_bench.path / "forge"
+    with module_bench.hand_pool(f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}") as pool:
+        yield pool, mark
+
+
+def forge(pool, mark, what, expected):
+    check(pool)
+    mark.write_text(what)
+    with pytest.raises(shmbridge.ProtocolError, match=expected):
+        # Where the first batch is complete before the forgery is seen, it is an error of the next.
+        _ = batch(pool), batch(pool)
+    check(pool)
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_a_forged_answer_is_an_error_of_the_protocol_and_a_new_sprint_goes_on(forged, what):
+    forge(*forged, *ANSWERS[what])
+
+
+@pytest.mark.parametrize("what", MESSAGES)
+def test_a_forged_control_message_is_an_error_of_the_protocol_and_a_new_sprint_goes_on(forged, what):
+    forge(*forged, *MESSAGES[what])
+
+
+@pytest.mark.parametrize("end", ["os._exit(4)", "os.close(f.link._c2p_fd); signal.pause()"])
+def test_a_control_message_that_breaks_off_is_a_sprint_that_is_gone(forged, end):
+    pool, mark = forged
+    check(pool)
+    mark.write_text(f"f.message(struct.pack('<I', 100) + b'{{'); {end}")
+    with pytest.raises(shmbridge.PeerGoneError) as caught:
+        batch(pool)
+    assert caught.value.segments == ("c/s0", "c/s1")
+    check(pool)
+
+
+def test_a_control_message_that_stalls_holds_nothing_up(forged):
+    pool, mark = forged
+    check(pool)
+    mark.write_text("f.message(struct.pack('<I', 100) + b'{'); f.answer(); f.answer(sequence=f.sequence + 1)")
+    loss, _ = batch(pool, NAMES[:2])
+    assert (loss == 1.5).all()
+
+
+def test_a_new_sprint_is_tried_where_the_user_wants_it(module_bench):
+    """As after a death: what was not answered is sent again, and each is answered once."""
+    mark = module_bench.path / "forge-again"
+    body = f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}"
+    with module_bench.hand_pool(body, max_restarts=1, num_instances=2) as pool:
+        mark.write_text("f.answer(kind=99)")
+        check(pool)
+        assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (3, 0, 1)

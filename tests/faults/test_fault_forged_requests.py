@@ -1,0 +1,140 @@
+"""A trainer that writes garbage: Sprint says what was wrong and ends, and touches nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+import numpy as np
+import pytest
+
+import shmbridge
+from shmbridge import protocol
+from shmbridge._native import lib
+from shmbridge.memory import PAGE
+from shmbridge.parent import process
+
+SPRINT = "init().run_control_loop(callback=callback)"
+HEADER = struct.Struct("<QQQdQIIIIII")
+FIELDS = ("position", "size", "sequence", "loss", "states", "kind", "status", "dtype", "name_length", "rows")
+TOP = 1 << 64
+
+
+class Forger:
+    """The trainer's end of a pool of one, with what it must not do."""
+
+    def __init__(self, pool):
+        (self.instance,) = pool._dispatcher.instances
+        memory = self.instance.channel.memory
+        self.raw = (ctypes.c_ubyte * memory.size).from_address(memory.address)
+
+    def line(self, offset):
+        return ctypes.c_uint64.from_buffer(self.raw, offset)
+
+    tail = property(lambda self: self.line(PAGE))
+    head = property(lambda self: self.line(PAGE + 256 + 128))
+
+    def poke(self):
+        """Ring Sprint's doorbell, which lies at the beginning."""
+        pointer = lib.shmb_doorbell_open(self.instance.channel.memory.pointer, 0, 0)
+        lib.shmb_doorbell_poke(pointer)
+        lib.shmb_doorbell_free(pointer)
+
+    def request(self, name=b"c/s1", publish=True, **changes):
+        """Posteriors 3 x 4 that are right but for the changes."""
+        fields = {
+            "position": self.tail.value, "size": 192, "sequence": 1, "loss": 0.0, "states": 0,
+            "kind": lib.SHMB_POSTERIORS, "status": 0, "dtype": lib.SHMB_FLOAT32,
+            "name_length": len(name), "rows": 3, "columns": 4, **changes,
+        }  # fmt: skip
+        at = 2 * PAGE + self.tail.value
+        self.raw[at : at + 64] = HEADER.pack(*fields.values())
+        self.raw[at + 64 : at + 64 + len(name)] = name
+        if publish:
+            self.tail.value += 192
+            self.poke()
+
+    def spoil(self, line, value):
+        line.value = value
+        self.poke()
+
+    def message(self, data):
+        os.write(self.instance._process._p2c_fd, data)
+
+
+REQUESTS = {
+    "a position": (lambda f: f.request(position=64), "does not name its own position"),
+    "a size of 0": (lambda f: f.request(size=0), "does not fit"),
+    "a size that wraps": (lambda f: f.request(size=TOP - 64), "does not fit"),
+    "another size": (lambda f: f.request(size=128), "is not that of"),
+    "a kind that there is not": (lambda f: f.request(kind=99), "unknown kind"),
+    "the kind of answers": (lambda f: f.request(kind=lib.SHMB_ERROR_SIGNAL), "of kind 3"),
+    "a dtype that there is not": (lambda f: f.request(dtype=9), "unknown dtype"),
+    "a name's length": (lambda f: f.request(name_length=5000), "name is too long"),
+    "a name that is no UTF-8": (lambda f: f.request(name=b"\xff\xfe"), "no UTF-8"),
+    "a matrix whose size wraps": (lambda f: f.request(rows=1 << 31, columns=1 << 31), "is not that of"),
+    "a tail that is no multiple": (lambda f: f.spoil(f.tail, 1), "tail"),
+    "a tail beyond the ring": (lambda f: f.spoil(f.tail, 1 << 40), "tail"),
+    "a tail that wraps": (lambda f: f.spoil(f.tail, TOP - 64), "tail"),
+    "a head beyond what was sent": (lambda f: (f.spoil(f.head, 1 << 40), f.request()), "head"),
+    "a control message of Sprint's": (
+        lambda f: f.message(protocol.encode("dimension", labels=4)),
+        "not for it to send",
+    ),
+    "a second hello": (
+        lambda f: f.message(protocol.encode("hello", protocol=1, abi=1)),
+        "not for it to send",
+    ),
+    "a message of 4 GB": (lambda f: f.message(b"\xff" * 4), "4294967295 bytes"),
+    "a message that is no JSON": (lambda f: f.message(struct.pack("<I", 2) + b"{x"), "is no JSON"),
+}
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+def test_sprint_says_what_was_wrong_and_ends_by_itself(bench, what, sprint_log):
+    forged, expected = REQUESTS[what]
+    with bench.hand_pool(SPRINT) as pool:
+        forger = Forger(pool)
+        (pid,) = bench.sprint_pids()
+        forged(forger)
+        assert forger.instance._process.wait(30)
+        assert expected in "\n".join(sprint_log())
+        death = forger.instance._process.death()
+        assert death.signal_name is None
+        bench.wait_gone([pid])
+        # The pool is the user's, not the forger's: it goes on with a new Sprint.
+        loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
+        assert loss[0] == 1.5
+
+
+HELLOS = {
+    "another version": ({"protocol": 99}, "protocol version 99"),
+    "another layout": ({"abi": 99}, "abi version 99"),
+    "rings that the memory does not have": ({"posteriors_size": 1 << 30}, "are needed"),
+    "rings of no whole pages": ({"posteriors_size": 100_000}, "cannot be"),
+    "rings beyond all bounds": ({"error_signals_size": 1 << 62}, "cannot be"),
+    "rings of negative size": ({"error_signals_size": -(1 << 20)}, "cannot be"),
+    "a size that is no number": ({"error_signals_size": "1"}, "no error_signals_size"),
+}
+
+
+@pytest.mark.parametrize("what", HELLOS)
+def test_a_hello_that_cannot_be_is_refused_with_its_value(bench, what, monkeypatch):
+    changes, expected = HELLOS[what]
+    send = process.SprintProcess.send
+    monkeypatch.setattr(
+        process.SprintProcess, "send", lambda self, kind, **fields: send(self, kind, **{**fields, **changes})
+    )
+    with pytest.raises(shmbridge.PeerGoneError, match=expected) as caught:
+        bench.hand_pool(SPRINT)
+    assert caught.value.exit_code == 1
+
+
+def test_a_sprint_whose_pool_was_closed_before_its_hello_ends_well(bench, monkeypatch, sprint_log):
+    with monkeypatch.context() as patch:
+        patch.setattr("shmbridge.parent.dispatcher.Dispatcher._wait_until_ready", lambda self: None)
+        pool = bench.hand_pool(SPRINT)
+        pool.close()
+    assert pool._dispatcher.instances[0]._process.death().exit_code == 0
+    assert not any("Traceback" in line for line in sprint_log())

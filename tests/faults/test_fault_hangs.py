@@ -1,0 +1,137 @@
+"""Sprint hangs: it is ended after segment_timeout, with its stack where it could still tell it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+# How to hang, and what of the stack has to be in the error. Further ways: tests/bridge/test_restarts.py.
+HANGS = {
+    "an endless loop in Python": ("while True: pass", "in hang"),
+    "an endless loop in C that holds the GIL": ("sum(itertools.repeat(0))", "in hang"),
+    "a lock that nobody releases": ("lock = threading.Lock(); lock.acquire(); lock.acquire()", "in hang"),
+    "stopped": ("os.kill(os.getpid(), signal.SIGSTOP)", None),
+    "the signal for the stack is blocked": (
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]); time.sleep(1000)",
+        None,
+    ),
+}
+SPRINT = """
+import itertools, signal, time
+
+def hang():
+    {hang}
+
+def hanging(command, **arguments):
+    if command == "calculate_criterion":
+        with open({log!r}, "a") as log:
+            print(arguments["segment_name"], file=log)
+        if arguments["segment_name"] == "c/s1" and os.path.exists({mark!r}):
+            os.unlink({mark!r})
+            hang()
+    return callback(command, **arguments)
+
+init().run_control_loop(callback=hanging)
+"""
+NAMES = ["c/s0", "c/s1", "c/s2", "c/s3"]
+
+
+class Hanging:
+    def __init__(self, bench, how):
+        self.mark = bench.path / "hang"
+        self.log = bench.path / "log"
+        self.body = SPRINT.format(hang=HANGS[how][0], mark=str(self.mark), log=str(self.log))
+
+    def run(self, pool):
+        posteriors = np.ones((3, len(NAMES), 4), np.float32)
+        loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, [3] * len(NAMES), NAMES)
+        assert (loss == 1.5).all()
+        assert (error_signal == 2).all()
+
+
+@pytest.mark.parametrize("how", HANGS)
+def test_a_sprint_that_hangs_is_ended_and_a_new_one_goes_on(bench, how):
+    hanging = Hanging(bench, how)
+    with bench.hand_pool(hanging.body, segment_timeout=0.5) as pool:
+        hanging.mark.touch()
+        with pytest.raises(shmbridge.SegmentTimeoutError, match="segment_timeout") as caught:
+            hanging.run(pool)
+        assert caught.value.segments == ("c/s1", "c/s2")
+        stack = HANGS[how][1]
+        if stack is not None:
+            assert stack in "\n".join(caught.value.last_output)
+        hanging.run(pool)
+        assert bench.sprint_pids() != []
+
+
+def test_what_hung_is_sent_again_and_each_segment_is_answered_once(bench):
+    hanging = Hanging(bench, "an endless loop in C that holds the GIL")
+    with bench.hand_pool(hanging.body, segment_timeout=0.5, max_restarts=1, num_instances=2) as pool:
+        hanging.mark.touch()
+        hanging.run(pool)
+        assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (4, 0, 1)
+    assert sorted(hanging.log.read_text().split()) == sorted([*NAMES, "c/s1"])
+
+
+def test_a_sprint_that_hangs_before_its_hello_is_ended_after_start_timeout(bench):
+    with pytest.raises(shmbridge.BridgeTimeoutError, match=r"within 0\.5 seconds \(start_timeout\)"):
+        bench.hand_pool("import itertools; sum(itertools.repeat(0))", start_timeout=0.5)
+    assert bench.sprint_pids() == []
+
+
+# --- no polling: who waits, sleeps
+
+
+def switches(pid):
+    """How often the threads of a process were switched to; None where one of them is not asleep."""
+    count = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        lines = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
+        if lines["State"][0] not in "ST":
+            return None
+        count += int(lines["voluntary_ctxt_switches"]) + int(lines["nonvoluntary_ctxt_switches"])
+    return count
+
+
+def test_trainer_and_sprint_sleep_while_they_wait_and_the_death_is_noticed_all_the_same(bench):
+    """Neither has a clock that would notice a death only by and by."""
+    mark = bench.path / "at-work"
+    sprint = f"""
+    def working(command, **arguments):
+        if command == "calculate_criterion":
+            open({str(mark)!r}, "w").close()
+            threading.Event().wait()
+        return callback(command, **arguments)
+
+    init().run_control_loop(callback=working)
+    """
+    body = """
+    with shmbridge.SprintInstancePool(**OPTIONS) as pool:
+        try:
+            pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
+        except shmbridge.PeerGoneError as error:
+            say(error.signal_name)
+    """
+    with bench.trainer(body, bench.hand(sprint, num_instances=2)) as trainer:
+        bench.wait_until(mark.exists, "Sprint is at work")
+        pids = [trainer.pid, *bench.sprint_pids()]
+        assert len(pids) == 3
+
+        def asleep():
+            before = [switches(pid) for pid in pids]
+            time.sleep(0.5)  # in which no clock of ours ticks
+            return None not in before and before == [switches(pid) for pid in pids]
+
+        bench.wait_until(asleep, "all threads sleep for half a second")
+        for pid in pids[1:]:
+            os.kill(pid, signal.SIGKILL)
+        assert bench.said(trainer) == "SIGKILL"
+        trainer.communicate()
+        assert trainer.returncode == 0
