@@ -283,6 +283,24 @@ static PyObject *record_release(Record *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+/* Arguments: sequence, kind, rows, columns. */
+static PyObject *record_is_answer(Record *self, PyObject *const *arguments, Py_ssize_t n_arguments) {
+    if (n_arguments != 4) {
+        PyErr_SetString(PyExc_TypeError, "is_answer takes sequence, kind, rows, columns");
+        return NULL;
+    }
+    unsigned long long values[4];
+    for (int i = 0; i < 4; i++) {
+        values[i] = PyLong_AsUnsignedLongLong(arguments[i]);
+        if (values[i] == (unsigned long long)-1 && PyErr_Occurred())
+            return NULL;
+    }
+    const shmb_record *record = &self->record;
+    return PyBool_FromLong(record->sequence == values[0] && record->kind == values[1] &&
+                           record->rows == values[2] && record->columns == values[3] &&
+                           record->status == SHMB_ANSWERED && record->dtype == SHMB_FLOAT32);
+}
+
 static PyMemberDef record_members[] = {
     {"kind", T_UINT, offsetof(Record, record.kind), READONLY, NULL},
     {"status", T_UINT, offsetof(Record, record.status), READONLY, NULL},
@@ -303,6 +321,7 @@ static PyGetSetDef record_properties[] = {
 };
 
 static PyMethodDef record_methods[] = {
+    {"is_answer", (PyCFunction)(void (*)(void))record_is_answer, METH_FASTCALL, NULL},
     {"release", (PyCFunction)record_release, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

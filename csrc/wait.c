@@ -27,7 +27,7 @@ static void relax(void) {
 }
 
 enum {
-    POLITE_NS = 2000,   /* after this long, let others run on this core while we spin */
+    POLITE_NS = 20000,  /* after this long, let others run on this core while we spin */
     MARGIN_NS = 20000,  /* spin for twice the typical wait, and this */
     HASTY_NS = 5000,    /* where waits are typically long, only look again for as long as this */
     LONGEST_NS = 1000000000, /* nobody spins longer; and eight times this is no overflow */

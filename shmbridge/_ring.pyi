@@ -108,6 +108,9 @@ class Record:
     def matrix(self) -> Optional[_Array]:
         """An array over it, (rows, columns); None once released."""
 
+    def is_answer(self, sequence: int, kind: int, rows: int, columns: int, /) -> bool:
+        """Whether it is a good answer to this: status ANSWERED, and a float32 matrix of this shape."""
+
     def release(self) -> None:
         """Give the record's place back.
 

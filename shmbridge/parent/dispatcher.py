@@ -315,7 +315,7 @@ class Dispatcher:
             free = [i for i in alive if i.ready and i.in_flight < _IN_FLIGHT and i not in full]
             if not free:
                 break
-            instance = min(free, key=lambda i: (i.load, i.in_flight))
+            instance = free[0] if len(free) == 1 else min(free, key=lambda i: (i.load, i.in_flight))
             pending = self._to_send.popleft()
             try:
                 if not pending.start(instance):

@@ -322,23 +322,10 @@ class Instance:
     def _deliver(self, record: Record) -> None:
         if not self._pending:
             raise ProtocolError(f"Sprint answered request {record.sequence} where nothing was asked")
-        oldest, pending = self._pending[0]
-        if record.sequence != oldest:
-            raise ProtocolError(
-                f"Sprint answered request {record.sequence} where {oldest} was the next to be answered"
-            )
-        if record.kind != pending.answer_kind:
-            raise ProtocolError(f"the answer for {pending.name!r} is of kind {record.kind}")
-        error = _remote_error(pending.name, record) if record.status == _FAILED else None
-        if (
-            record.status == _ANSWERED
-            and pending.rows
-            and (record.rows != pending.rows or record.columns != pending.columns or record.dtype != _FLOAT32)
-        ):
-            raise ProtocolError(
-                f"the answer for {pending.name!r} is {record.shape} of dtype {record.dtype}; it has to be "
-                f"{(pending.rows, pending.columns)} of dtype {_FLOAT32}"
-            )
+        sequence, pending = self._pending[0]
+        error = None
+        if not record.is_answer(sequence, pending.answer_kind, pending.rows, pending.columns):
+            error = _look_closer(record, sequence, pending)
         self._pending.popleft()
         self.answered += 1
         if self._timed:
@@ -365,6 +352,31 @@ class Instance:
 def _decode(name: bytes) -> str:
     """For messages: it was read from shared memory, where the child may write."""
     return name.decode("utf-8", "replace")
+
+
+def _look_closer(record: Record, sequence: int, pending: Pending) -> Optional[RemoteError]:
+    """What an answer is that does not have the loss and error signal that were asked for.
+
+    Returns:
+        The error that the child reports; None, where it was skipped, or what was asked for is something else.
+
+    Raises:
+        ProtocolError: it is no answer to this.
+    """
+    if record.sequence != sequence:
+        raise ProtocolError(
+            f"Sprint answered request {record.sequence} where {sequence} was the next to be answered"
+        )
+    if record.kind != pending.answer_kind:
+        raise ProtocolError(f"the answer for {pending.name!r} is of kind {record.kind}")
+    if record.status == _FAILED:
+        return _remote_error(pending.name, record)
+    if record.status == _ANSWERED and pending.rows:
+        raise ProtocolError(
+            f"the answer for {pending.name!r} is {record.shape} of dtype {record.dtype}; it has to be "
+            f"{(pending.rows, pending.columns)} of dtype {_FLOAT32}"
+        )
+    return None
 
 
 def _remote_error(name: str, record: Record) -> RemoteError:
