@@ -1,4 +1,6 @@
-"""Runs the fuzzers, each for some seconds: python tests/fuzz [--seconds N] [--merge] [target …].
+"""Runs the fuzzers, each for a time or a number of inputs.
+
+    python tests/fuzz [--seconds N | --inputs N | --merge] [target …]
 
 Needs clang with libFuzzer for the C targets, and atheris for the Python ones. Starts from the kept inputs
 (corpora/), and adds what it learns to build/fuzz; --merge keeps the smallest set of it that covers the same.
@@ -38,8 +40,8 @@ def prepare(name: str) -> tuple[list[str], dict[str, str]]:
     return [str(program)], environment
 
 
-def fuzz(name: str, seconds: int, merge: bool) -> int:
-    """Run one fuzzer. Returns its exit status."""
+def fuzz(name: str, limit: str, merge: bool) -> int:
+    """Run one fuzzer, up to a limit that is an argument of libFuzzer's. Returns its exit status."""
     learnt, kept = BUILD / "learnt" / name, CORPORA / name
     for folder in (learnt, kept, BUILD / "findings"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +55,7 @@ def fuzz(name: str, seconds: int, merge: bool) -> int:
         smallest.mkdir(parents=True)
         arguments = ["-set_cover_merge=1", str(smallest), str(learnt), str(kept)]
     else:
-        arguments = [f"-max_total_time={seconds}", "-print_final_stats=1", str(learnt), str(kept)]
+        arguments = [limit, "-print_final_stats=1", str(learnt), str(kept)]
     print(f"--- {name}", flush=True)
     done = subprocess.run([*command, *arguments], env=environment, check=False)
     if merge and done.returncode == 0:
@@ -72,6 +74,7 @@ def main() -> None:
     )
     parser.add_argument("targets", nargs="*", metavar="target", help=", ".join([*C_TARGETS, *TARGETS]))
     parser.add_argument("--seconds", type=int, default=20, help="for each target (default: 20)")
+    parser.add_argument("--inputs", type=int, help="for each target, in the place of a time")
     parser.add_argument("--merge", action="store_true", help="do not fuzz; keep the smallest set of inputs")
     arguments = parser.parse_args()
     unknown = set(arguments.targets) - {*C_TARGETS, *TARGETS}
@@ -80,7 +83,10 @@ def main() -> None:
             f"there is no target {', '.join(sorted(unknown))}; there are {', '.join([*C_TARGETS, *TARGETS])}"
         )
     names = arguments.targets or [*C_TARGETS, *TARGETS]
-    failed = [name for name in names if fuzz(name, arguments.seconds, arguments.merge) != 0]
+    limit = f"-max_total_time={arguments.seconds}"
+    if arguments.inputs is not None:
+        limit = f"-runs={arguments.inputs}"
+    failed = [name for name in names if fuzz(name, limit, arguments.merge) != 0]
     if failed:
         raise SystemExit(
             f"findings in {', '.join(failed)}: see above, and the inputs in {BUILD / 'findings'}"
