@@ -43,7 +43,7 @@ def copy_checked(target: Array, source: Array) -> Optional[tuple[int, int]]:
     """
     dtype = _C_DTYPES.get(source.dtype)
     if dtype is None and source.dtype.name == "bfloat16":
-        dtype = lib.SHMB_BFLOAT16
+        return copy_bfloat16(target, source)
     if dtype is not None:
         return _place(_ring.copy(target, source, dtype, True, _TWO_THREADS), source)
     rows = max(1, _BLOCK_BYTES // (4 * max(1, source.shape[1])))
@@ -53,6 +53,11 @@ def copy_checked(target: Array, source: Array) -> Optional[tuple[int, int]]:
         if nan is not None:
             return start + nan // source.shape[1], nan % source.shape[1]
     return None
+
+
+def copy_bfloat16(target: Array, source: Array) -> Optional[tuple[int, int]]:
+    """The same, of an array whose bits are bfloat16, whatever its two-byte dtype says."""
+    return _place(_ring.copy(target, source, lib.SHMB_BFLOAT16, True, _TWO_THREADS), source)
 
 
 def copy_out(target: Array, source: Array) -> None:

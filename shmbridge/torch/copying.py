@@ -16,10 +16,7 @@ from ..ring import Array
 from . import cuda
 
 # numpy has these, and C copies them in one pass with the look for NaN.
-_C_DTYPES = (torch.float32, torch.float64)
-
-# Others are converted in blocks of about this many bytes, which are looked at for NaN while still in cache.
-_BLOCK_BYTES = 1 << 18
+_NUMPY_DTYPES = (torch.float16, torch.float32, torch.float64)
 
 
 def get_batch_loss(
@@ -63,12 +60,12 @@ def get_batch_loss(
             torch.log_softmax(source, -1, dtype=torch.float32, out=tensor)
         elif from_logits:
             tensor.copy_(torch.log_softmax(source, -1, dtype=torch.float32))
-        elif source.device.type != "cpu":
-            tensor.copy_(source)
-        elif source.dtype in _C_DTYPES:
+        elif source.device.type == "cpu" and source.dtype in _NUMPY_DTYPES:
             return copying.copy_checked(target, source.numpy())
+        elif source.device.type == "cpu" and source.dtype == torch.bfloat16:
+            return copying.copy_bfloat16(target, source.view(torch.int16).numpy())
         else:
-            return _convert(target, source)
+            tensor.copy_(source)
         return copying.find_nan(target)
 
     def copy_out(target: torch.Tensor, source: Array) -> None:
@@ -86,14 +83,3 @@ def get_batch_loss(
         return pool.get_batch_loss(
             posteriors, seq_lengths, tags, error_signal, copy_in=copy_in, copy_out=copy_out
         )
-
-
-def _convert(target: Array, source: torch.Tensor) -> Optional[tuple[int, int]]:
-    rows = max(1, _BLOCK_BYTES // (4 * max(1, source.shape[1])))
-    for start in range(0, source.shape[0], rows):
-        block = target[start : start + rows]
-        torch.from_numpy(block).copy_(source[start : start + rows])
-        nan = copying.find_nan(block)
-        if nan is not None:
-            return start + nan[0], nan[1]
-    return None
