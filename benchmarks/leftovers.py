@@ -12,9 +12,14 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the kernel has it
 _NAME = re.compile(r"shmbridge-bench-(\d+)-")
 
 
+def name_of_run() -> str:
+    """What names of this run begin with."""
+    return f"shmbridge-bench-{os.getpid()}-"
+
+
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
     """A folder with a name of this run; names in /dev/shm that begin with the folder's are its as well."""
-    return tempfile.TemporaryDirectory(prefix=f"shmbridge-bench-{os.getpid()}-")
+    return tempfile.TemporaryDirectory(prefix=name_of_run())
 
 
 def remove_shared_memory(prefix: str) -> None:

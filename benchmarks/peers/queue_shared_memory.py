@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import secrets
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
 import numpy as np
 
+from ..leftovers import name_of_run, remove_shared_memory
 from ..minimal_sprint import error_signal_for
 from .child import die_with_parent
 from .peer import SEGMENT_NAME, TIMEOUT, Array, Peer
@@ -19,7 +21,12 @@ class QueueSharedMemory(Peer):
 
     def _start(self) -> None:
         nbytes = self.work.nbytes
-        blocks = [self.resources.enter_context(_block(nbytes)) for _ in range(2)]
+        # With names of ours: multiprocessing's last resort, its resource tracker, does not know of a block
+        # whose creation Ctrl-C has cut short.
+        prefix = f"{name_of_run()}queue-"
+        self.resources.callback(remove_shared_memory, prefix)
+        names = [f"{prefix}{secrets.token_hex(4)}" for _ in range(2)]
+        blocks = [self.resources.enter_context(_block(name, nbytes)) for name in names]
         # Spawned and not forked: a fork would inherit the ends of all the other peers.
         context = multiprocessing.get_context("spawn")
         self._requests = context.SimpleQueue()
@@ -54,8 +61,8 @@ class QueueSharedMemory(Peer):
 
 
 @contextlib.contextmanager
-def _block(nbytes: int) -> Any:
-    block = SharedMemory(create=True, size=nbytes)
+def _block(name: str, nbytes: int) -> Any:
+    block = SharedMemory(name, create=True, size=nbytes)
     try:
         yield block
     finally:

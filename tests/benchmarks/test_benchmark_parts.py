@@ -165,3 +165,18 @@ def test_minimal_sprint_does_not_put_its_folder_on_the_path():
         check=False,
     )
     assert "No module named 'targets'" in done.stderr
+
+
+def test_a_block_whose_creation_is_interrupted_is_removed(monkeypatch):
+    def interrupted(*_):
+        assert names()  # it is there, and multiprocessing has not noted it
+        raise KeyboardInterrupt
+
+    def names():
+        return [path.name for path in Path("/dev/shm").glob(f"{leftovers.name_of_run()}*")]
+
+    monkeypatch.setattr("multiprocessing.shared_memory.register", interrupted, raising=False)  # Python 3.9
+    monkeypatch.setattr("multiprocessing.resource_tracker.register", interrupted)
+    with pytest.raises(KeyboardInterrupt), ENTRY["queue_shared_memory"].load()(Work(7, 5)):
+        raise AssertionError("not reached")
+    assert not names()
