@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any, Optional
 
 from .peers import Entry, Peer, PeerFailedError, Work
 from .percentiles import summarise
 from .progress import Progress
+from .unavailable import deadline, reason_of
 
 _TIMEOUT = 120  # seconds for a start or a block, after which a peer is given up
 _MOST_TRIPS = 1000  # in a block
 _WARM_UP = 5  # round trips at the beginning of a block that are not counted
-_REASON_LENGTH = 500
 
 
 def measure(
@@ -100,7 +97,7 @@ class _Running:
     def start(self) -> Optional[str]:
         """Start it and warm it up. Returns why it cannot run."""
         try:
-            with _deadline(_TIMEOUT):
+            with deadline(_TIMEOUT):
                 peer = self._entry.load()(self._work)
                 peer.__enter__()
                 self._peer = peer
@@ -110,7 +107,7 @@ class _Running:
                 peer.end_block()
         except Exception as error:
             self.close()
-            return _reason(error)
+            return reason_of(error)
         # Caches hold what the peer before had, and its child sleeps. Where only a few round trips fit into
         # a block, that is no large part of them.
         self._warm_up = _WARM_UP if usual * _WARM_UP < self._block_ns / 10 else 0
@@ -122,7 +119,7 @@ class _Running:
         if peer is None:
             return "it has not been started"
         try:
-            with _deadline(_TIMEOUT):
+            with deadline(_TIMEOUT):
                 peer.begin_block()
                 for _ in range(self._warm_up):
                     self._round_trip(peer)
@@ -133,7 +130,7 @@ class _Running:
                         break
                 peer.end_block()
         except Exception as error:
-            return _reason(error)
+            return reason_of(error)
         return None
 
     def close(self) -> None:
@@ -158,29 +155,3 @@ def _rotated(entries: list[Entry], number: int) -> list[Entry]:
     """Another one begins each round, so that none always comes after the same."""
     start = number % max(1, len(entries))
     return entries[start:] + entries[:start]
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return f"{error.name} is not installed"
-    kind = "" if isinstance(error, PeerFailedError) else f"{type(error).__name__}: "
-    return " ".join(f"{kind}{error}".split())[:_REASON_LENGTH]
-
-
-@contextlib.contextmanager
-def _deadline(seconds: int) -> Iterator[None]:
-    """Raise PeerFailedError in here when the time is up: a peer that hangs is a result as well."""
-
-    def ring(_number: int, _frame: Optional[FrameType]) -> None:
-        raise PeerFailedError(f"no answer within {seconds} seconds")
-
-    if threading.current_thread() is not threading.main_thread():  # signals are for that one alone
-        yield
-        return
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
