@@ -24,6 +24,8 @@ from typing import Optional
 
 from shmbridge.errors import FileFormatError, OptionError
 
+from .includes import Includes
+
 __all__ = ["TITLE", "Configuration"]
 
 TITLE = "neural-network-trainer"
@@ -90,7 +92,7 @@ class Configuration:
         path = cls(on_command_line.resources).string("config")
         reader = _Reader()
         if path:
-            reader.read_file(path, "*", ())
+            reader.read_file(path, "*")
         reader.read_arguments(arguments)
         return cls(reader.resources)
 
@@ -224,6 +226,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.resources: dict[str, _Resource] = {}
+        self._includes = Includes()
 
     def read_arguments(self, arguments: Sequence[str]) -> None:
         """Read ``--name=value``, ``--name value`` and ``--flag``."""
@@ -245,40 +248,29 @@ class _Reader:
         if waiting is not None:
             self._set(waiting, "true", _COMMAND_LINE, None)
 
-    def read_file(self, path: str, selection: str, above: tuple[str, ...]) -> None:
+    def read_file(self, path: str, selection: str) -> None:
         """Read a file and those that it includes. `selection` stands in front of its names."""
-        if os.path.realpath(path) in above:
-            raise FileFormatError(path, None, "the file includes itself")
-        above = (*above, os.path.realpath(path))
-        try:
-            with open(path, encoding="utf-8", newline=None) as file:
-                lines = file.read().split("\n")
-        except OSError as error:
-            raise FileFormatError(path, None, f"cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise FileFormatError(path, None, f"is not a text file in UTF-8: {error}") from error
-        for number, line in enumerate(lines, 1):
-            words = line.split()
-            if not words or words[0][0] in _COMMENT:
-                continue
-            if words[0] == "include" and len(words) > 1 and not words[1].startswith("="):
-                if len(words) > 2 and words[2][0] not in _COMMENT:
-                    raise FileFormatError(path, number, f"unknown argument {words[2]!r} of include")
-                self._include(words[1], path, number, selection, above)
-            elif line.startswith("["):
-                selection = self._selection(line, path, number)
-            else:
-                self._assignment(line, path, number, selection)
+        with self._includes.reading(path):
+            for number, line in enumerate(_lines_of(path), 1):
+                words = line.split()
+                if not words or words[0][0] in _COMMENT:
+                    continue
+                if words[0] == "include" and len(words) > 1 and not words[1].startswith("="):
+                    if len(words) > 2 and words[2][0] not in _COMMENT:
+                        raise FileFormatError(path, number, f"unknown argument {words[2]!r} of include")
+                    self._include(words[1], path, number, selection)
+                elif line.startswith("["):
+                    selection = self._selection(line, path, number)
+                else:
+                    self._assignment(line, path, number, selection)
 
-    def _include(self, name: str, path: str, number: int, selection: str, above: tuple[str, ...]) -> None:
+    def _include(self, name: str, path: str, number: int, selection: str) -> None:
         name = Configuration(self.resources).resolve(name)
         if not os.path.isfile(name):
             name = os.path.join(os.path.dirname(path), name)
         if not os.path.isfile(name):
             raise FileFormatError(path, number, f"the included file {name!r} does not exist")
-        if len(above) > 50:
-            raise FileFormatError(path, number, "files are included too deeply")
-        self.read_file(name, selection, above)
+        self.read_file(name, selection)
 
     def _selection(self, line: str, path: str, number: int) -> str:
         name, bracket, _ = line[1:].partition("]")
@@ -329,3 +321,13 @@ class _Reader:
 
 def _is_well_formed(name: str) -> bool:
     return all(part == "*" or (part and "*" not in part) for part in name.split("."))
+
+
+def _lines_of(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", newline=None) as file:
+            return file.read().split("\n")
+    except OSError as error:
+        raise FileFormatError(path, None, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise FileFormatError(path, None, f"is not a text file in UTF-8: {error}") from error

@@ -9,6 +9,7 @@ from typing import Optional
 
 from shmbridge.errors import FileFormatError
 
+from .includes import Includes
 from .xml_reader import read_xml
 
 __all__ = ["ANONYMOUS", "WHITESPACE", "Corpus", "CorpusOptions", "Segment", "read_corpus"]
@@ -19,7 +20,6 @@ ANONYMOUS = "ANONYMOUS"
 WHITESPACE = " \t\n\r\f\v"
 """What RASR takes for whitespace; a no-break space, for one, is a letter."""
 
-_MAX_INCLUDES = 50
 _SECTIONS = ("corpus", "subcorpus", "recording")
 _IN_CORPUS = (
     "description",
@@ -89,8 +89,8 @@ def read_corpus(path: str, options: Optional[CorpusOptions] = None) -> Corpus:
     Errors:
         FileFormatError: with file and line, where the file does not define a corpus.
     """
-    reader = _CorpusReader(path, options or CorpusOptions(), None, ())
-    read_xml(path, reader)
+    reader = _CorpusReader(path, options or CorpusOptions(), None, Includes())
+    reader.read()
     if reader.root is None:
         raise FileFormatError(path, None, "defines no corpus")
     return Corpus(reader.root.name, tuple(reader.segments))
@@ -142,24 +142,25 @@ class _CorpusReader:
     """Builds segments from the elements of one file; a file that it includes gets a reader of its own."""
 
     def __init__(
-        self, path: str, options: CorpusOptions, included_into: Optional[_Section], above: tuple[str, ...]
+        self, path: str, options: CorpusOptions, included_into: Optional[_Section], includes: Includes
     ) -> None:
-        if os.path.realpath(path) in above:
-            raise FileFormatError(path, None, "the file includes itself")
-        if len(above) >= _MAX_INCLUDES:
-            raise FileFormatError(path, None, "files are included too deeply")
         self.segments: list[Segment] = []
         self.root: Optional[_Section] = None
         self._path = path
         self._options = options
         self._included_into = included_into
-        self._above = (*above, os.path.realpath(path))
+        self._includes = includes
         self._section: Optional[_Section] = None
         self._segment: Optional[_OpenSegment] = None
         self._elements: list[str] = []
         self._ignored = 0
         self._text: Optional[list[str]] = None
         self._text_depth = 0
+
+    def read(self) -> None:
+        """Read the file."""
+        with self._includes.reading(self._path):
+            read_xml(self._path, self)
 
     def start(self, name: str, attributes: dict[str, str], line: int) -> None:
         """An element begins."""
@@ -254,8 +255,8 @@ class _CorpusReader:
 
     def _include(self, name: str) -> None:
         path = os.path.join(os.path.dirname(self._path), self._options.resolve(name))
-        reader = _CorpusReader(path, self._options, self._section, self._above)
-        read_xml(path, reader)
+        reader = _CorpusReader(path, self._options, self._section, self._includes)
+        reader.read()
         self.segments += reader.segments
 
     def _speaker(self, element: str, attributes: dict[str, str], line: int) -> None:
