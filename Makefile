@@ -84,13 +84,17 @@ SANITIZED := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fr
 	@touch $@
 
 # Python itself is not built so: the sanitizers' libraries are loaded before it, its own leaks are not looked for, and
-# it allocates by malloc, so that they see its objects too. valgrind runs over the C tests, where there is one.
+# it allocates by malloc, so that they see its objects too. What they find goes into files: pytest would keep it from
+# us, and a child may be meant to die. valgrind runs over the C tests, where there is one.
+FOUND := $(CURDIR)/build/asan/found
 SANITIZED_TESTS := tests/ring $(addprefix tests/bridge/test_,zero_copy.py in_place.py restarts.py)
 sanitize: .venvs/asan/ready
 	if command -v valgrind; then $(MAKE) -C tests/c valgrind; else echo "valgrind is not installed: left out"; fi
+	rm -f $(FOUND).*
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
-	    .venvs/asan/bin/pytest -p no:cacheprovider $(SANITIZED_TESTS) $(ARGS)
+	    ASAN_OPTIONS=detect_leaks=0:log_path=$(FOUND) UBSAN_OPTIONS=print_stacktrace=1:log_path=$(FOUND) \
+	    PYTHONMALLOC=malloc .venvs/asan/bin/pytest -p no:cacheprovider $(SANITIZED_TESTS) $(ARGS); \
+	    result=$$?; if cat $(FOUND).* 2>/dev/null; then exit 1; else exit $$result; fi
 
 soak: .venv/with-test
 	$(BIN)/python tests/soak $(ARGS)

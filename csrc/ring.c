@@ -234,6 +234,10 @@ shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint
     return end;
 }
 
+int shmb_ring_role(shmb_ring_end *end) {
+    return end->role;
+}
+
 void shmb_ring_retain(shmb_ring_end *end) {
     atomic_fetch_add_explicit(&end->count, 1, memory_order_relaxed);
 }

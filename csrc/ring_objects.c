@@ -94,6 +94,23 @@ static PyObject *fail(End *end, int result) {
     return NULL;
 }
 
+/* The number, which may be one of numpy's; 0 and an exception where it is none, or not from `least` to `most`. */
+static int take_number(PyObject *object, const char *what, unsigned long long least, unsigned long long most,
+                       unsigned long long *number) {
+    PyObject *index = PyNumber_Index(object);
+    if (index == NULL)
+        return 0;
+    *number = PyLong_AsUnsignedLongLong(index);
+    Py_DECREF(index);
+    if (*number == (unsigned long long)-1 && PyErr_Occurred())
+        return 0;
+    if (*number < least || *number > most) {
+        PyErr_Format(PyExc_ValueError, "%s is %llu; it can be from %llu to %llu", what, *number, least, most);
+        return 0;
+    }
+    return 1;
+}
+
 /* --- Claim */
 
 typedef struct {
@@ -153,10 +170,18 @@ static PyObject *finish(Claim *self, int result) {
 }
 
 static PyObject *claim_commit(Claim *self, PyObject *const *arguments, Py_ssize_t n_arguments) {
-    long status = n_arguments > 0 ? PyLong_AsLong(arguments[0]) : SHMB_ANSWERED;
-    double loss = n_arguments > 1 ? PyFloat_AsDouble(arguments[1]) : 0;
-    unsigned long long states = n_arguments > 2 ? PyLong_AsUnsignedLongLong(arguments[2]) : 0;
-    if (PyErr_Occurred())
+    unsigned long long status = SHMB_ANSWERED, states = 0;
+    double loss = 0;
+    if (n_arguments > 3)
+        return PyErr_Format(PyExc_TypeError, "commit takes status, loss, states, and got %zd arguments", n_arguments);
+    if (n_arguments > 0 && !take_number(arguments[0], "status", SHMB_ANSWERED, SHMB_FAILED, &status))
+        return NULL;
+    if (n_arguments > 1) {
+        loss = PyFloat_AsDouble(arguments[1]);
+        if (loss == -1 && PyErr_Occurred())
+            return NULL;
+    }
+    if (n_arguments > 2 && !take_number(arguments[2], "states", 0, UINT64_MAX, &states))
         return NULL;
     return finish(self, shmb_ring_commit(self->end->ring, self->record.position, (uint32_t)status, loss, states));
 }
@@ -192,6 +217,11 @@ static int install_landing(void) {
 
 static PyObject *claim_expect_landing(Claim *self, PyObject *unused) {
     (void)unused;
+    if (!self->open)
+        return fail(self->end, SHMB_BAD_SPAN);
+    if (self->record.dtype != SHMB_FLOAT32)
+        return PyErr_Format(PyExc_ValueError, "only a float32 matrix can be numpy's next array; this has dtype %u",
+                            (unsigned)self->record.dtype);
     if (!install_landing())
         return NULL;
     self->expecting = 1;
@@ -348,15 +378,22 @@ static PyObject *end_own(End *self, PyObject *address) {
     shmb_ring_end *ring = PyLong_AsVoidPtr(address);
     if (ring == NULL && PyErr_Occurred())
         return NULL;
-    shmb_ring_free(self->ring);
+    if (ring == NULL || self->ring != NULL) /* claims of the one that is there name positions in it */
+        return PyErr_Format(PyExc_SystemError, "a ring end is opened once, with a ring");
     self->ring = ring;
     Py_RETURN_NONE;
 }
 
-static int no_ring(End *self) {
+/* Whether the end may do this: a producer that received, or a consumer that claimed, would spoil the ring. */
+static int may(End *self, int role, const char *what) {
     if (self->ring == NULL)
         PyErr_SetString(PyExc_SystemError, "this ring end was not opened");
-    return self->ring == NULL;
+    else if (shmb_ring_role(self->ring) != role)
+        PyErr_Format(PyExc_TypeError, "%s is for the %s of a ring; this is the other end", what,
+                     role == SHMB_PRODUCER ? "producer" : "consumer");
+    else
+        return 1;
+    return 0;
 }
 
 static PyObject *no_claim(End *self, int result, PyObject *const *arguments) {
@@ -366,22 +403,19 @@ static PyObject *no_claim(End *self, int result, PyObject *const *arguments) {
 
 /* Arguments: kind, dtype, rows, columns, sequence, name. */
 static PyObject *end_claim_record(End *self, PyObject *const *arguments, Py_ssize_t n_arguments) {
-    if (no_ring(self))
+    if (!may(self, SHMB_PRODUCER, "claim_record"))
         return NULL;
     if (n_arguments != 6 || !PyBytes_Check(arguments[5])) {
         PyErr_SetString(PyExc_TypeError, "claim_record takes kind, dtype, rows, columns, sequence, name (bytes)");
         return NULL;
     }
+    static const char *const names[5] = {"kind", "dtype", "rows", "columns", "sequence"};
+    static const unsigned long long least[5] = {SHMB_POSTERIORS};
+    static const unsigned long long most[5] = {SHMB_AUTOMATON, UINT32_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
     unsigned long long values[5];
-    for (int i = 0; i < 5; i++) {
-        PyObject *number = PyNumber_Index(arguments[i]); /* numpy's integers are no ints */
-        if (number == NULL)
+    for (int i = 0; i < 5; i++)
+        if (!take_number(arguments[i], names[i], least[i], most[i], &values[i]))
             return NULL;
-        values[i] = PyLong_AsUnsignedLongLong(number);
-        Py_DECREF(number);
-        if (values[i] == (unsigned long long)-1 && PyErr_Occurred())
-            return NULL;
-    }
     size_t name_length = (size_t)PyBytes_GET_SIZE(arguments[5]);
     if (values[2] > UINT32_MAX || values[3] > UINT32_MAX || name_length > SHMB_NAME_MAX)
         return no_claim(self, SHMB_TOO_LARGE, arguments);
@@ -411,7 +445,7 @@ static PyObject *end_claim_record(End *self, PyObject *const *arguments, Py_ssiz
 
 static PyObject *end_receive(End *self, PyObject *unused) {
     (void)unused;
-    if (no_ring(self))
+    if (!may(self, SHMB_CONSUMER, "receive"))
         return NULL;
     shmb_record record;
     int result = shmb_ring_receive(self->ring, &record);
@@ -440,7 +474,7 @@ static PyObject *end_receive(End *self, PyObject *unused) {
 static PyObject *end_oldest_open(End *self, PyObject *unused) {
     (void)unused;
     shmb_record record;
-    if (no_ring(self))
+    if (!may(self, SHMB_PRODUCER, "oldest_open"))
         return NULL;
     if (!shmb_ring_oldest_open(self->ring, &record))
         Py_RETURN_NONE;
@@ -467,6 +501,17 @@ static PyTypeObject end_type = {
 
 /* --- the module */
 
+/* Of one element that shmb_copy reads, in bytes; 0: it reads no such dtype. */
+static npy_intp float_size(uint32_t dtype) {
+    switch (dtype) {
+    case SHMB_FLOAT32: return 4;
+    case SHMB_FLOAT64: return 8;
+    case SHMB_FLOAT16:
+    case SHMB_BFLOAT16: return 2;
+    default: return 0;
+    }
+}
+
 /* Arguments: target (rows, columns), float32, elements of a row contiguous; source, of the same shape; its dtype, an
  * shmb_dtype; look; two_threads. Returns the index of the first NaN, where it was to look for that, or None. */
 static PyObject *copy(PyObject *module, PyObject *const *arguments, Py_ssize_t n_arguments) {
@@ -476,13 +521,17 @@ static PyObject *copy(PyObject *module, PyObject *const *arguments, Py_ssize_t n
         return NULL;
     }
     PyArrayObject *target = (PyArrayObject *)arguments[0], *source = (PyArrayObject *)arguments[1];
-    long dtype = PyLong_AsLong(arguments[2]);
-    int look = PyObject_IsTrue(arguments[3]), two_threads = PyObject_IsTrue(arguments[4]);
-    if (PyErr_Occurred())
+    unsigned long long dtype;
+    if (!take_number(arguments[2], "dtype", SHMB_FLOAT32, SHMB_BFLOAT16, &dtype))
+        return NULL;
+    int look = PyObject_IsTrue(arguments[3]);
+    int two_threads = look < 0 ? -1 : PyObject_IsTrue(arguments[4]);
+    if (two_threads < 0)
         return NULL;
     if (PyArray_NDIM(target) != 2 || PyArray_NDIM(source) != 2 ||
         !PyArray_CompareLists(PyArray_DIMS(target), PyArray_DIMS(source), 2) ||
         PyArray_TYPE(target) != NPY_FLOAT32 || !PyArray_ISBEHAVED(target) ||
+        PyArray_ITEMSIZE(source) != float_size((uint32_t)dtype) || !PyArray_ISNOTSWAPPED(source) ||
         (PyArray_STRIDE(target, 1) != sizeof(float) && PyArray_DIM(target, 1) > 1)) {
         PyErr_SetString(PyExc_ValueError, "copy: these two arrays do not fit together");
         return NULL;

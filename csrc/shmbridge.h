@@ -153,6 +153,7 @@ int shmb_doorbell_sleep(shmb_doorbell *doorbell, int64_t deadline_ns);
  * geometry is impossible or memory is short. */
 shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint64_t data_offset,
                               uint64_t capacity, int role, shmb_doorbell *peer_doorbell);
+int shmb_ring_role(shmb_ring_end *end);
 void shmb_ring_retain(shmb_ring_end *end);
 void shmb_ring_free(shmb_ring_end *end);
 /* After a fork, in the child: every further use returns SHMB_DISOWNED and changes nothing. */

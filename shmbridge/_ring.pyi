@@ -64,6 +64,10 @@ class Claim:
 
         Until it has come, `holds` was asked, or the claim is finished. Numpy's allocation handler (NEP 49) is
         ours from then on in this thread; but for that array it leaves all to the one before it.
+
+        Raises:
+            UsageError: the claim was committed or aborted.
+            ValueError: its matrix is not float32.
         """
 
     def holds(self, array: _Array) -> bool:
@@ -74,6 +78,7 @@ class Claim:
 
         Raises:
             UsageError: the claim was committed or aborted.
+            TypeError, ValueError, OverflowError: an argument cannot be. The claim stays open.
         """
 
     def abort(self) -> None:
