@@ -20,7 +20,7 @@ Beside these, only BufferError (a record is released while an array still views 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 __all__ = [
     "BatchError",
@@ -49,6 +49,21 @@ class ShmbridgeError(Exception):
     """
 
     partial: Optional[tuple[Any, Any]] = None
+
+
+_Error = TypeVar("_Error", bound=ShmbridgeError)
+
+
+def anew(error: _Error) -> _Error:
+    """The same error without its traceback: to keep it, or to raise what is kept.
+
+    A traceback has the frames of the call, and these the arrays that it was given. They would live as long as
+    the error is kept; and where a frame leads back to the error, until the garbage collector comes by.
+    """
+    fresh = type(error).__new__(type(error))
+    fresh.args = error.args
+    fresh.__dict__.update(error.__dict__)
+    return fresh
 
 
 class UsageError(ShmbridgeError, ValueError):
@@ -118,9 +133,7 @@ class PeerGoneError(ShmbridgeError):
             named = ", ".join(repr(segment) for segment in segments[:5])
             more = f" and {len(segments) - 5} more" if len(segments) > 5 else ""
             message += f"; not answered: {named}{more}"
-        if last_output:
-            message += "; its last output:\n" + "\n".join("    " + line for line in last_output)
-        super().__init__(message)
+        super().__init__(message + _with_output(last_output))
         self.exit_code = exit_code
         self.signal_name = signal_name
         self.segments = tuple(segments)
@@ -156,7 +169,15 @@ class ProtocolError(ShmbridgeError):
 
 
 class BridgeTimeoutError(ShmbridgeError, TimeoutError):
-    """The peer did not answer in time."""
+    """The peer did not answer in time.
+
+    Attributes:
+        last_output: the last lines that it wrote, where it was ended for that; else empty.
+    """
+
+    def __init__(self, message: str, *, last_output: Sequence[str] = ()) -> None:
+        super().__init__(message + _with_output(last_output))
+        self.last_output = tuple(last_output)
 
 
 class SegmentTimeoutError(PeerGoneError, BridgeTimeoutError):
@@ -164,6 +185,13 @@ class SegmentTimeoutError(PeerGoneError, BridgeTimeoutError):
 
     Where it could still be asked, its last output has the stacks of its Python threads.
     """
+
+
+def _with_output(last_output: Sequence[str]) -> str:
+    """What an error says of the process's last lines."""
+    if not last_output:
+        return ""
+    return "; its last output:\n" + "\n".join("    " + line for line in last_output)
 
 
 def _indented(text: str) -> str:

@@ -8,6 +8,16 @@
     parent -> child   exit
 
 Segments never travel here. A pipe that closes means that the peer is gone.
+
+A peer takes messages when it comes to them, and so many may have come meanwhile. What counts then:
+
+    hello       there is one; a second breaks the protocol
+    dimension   the newest: Sprint has so many labels from then on
+    no_room     the newest: the child waits for one answer's room at a time
+    exception   the first: what is raised after it follows from it
+    exit        any
+
+So nobody has to keep more than one of a kind.
 """
 
 from __future__ import annotations

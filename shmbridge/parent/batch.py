@@ -10,7 +10,7 @@ from typing import Any, Optional
 import numpy as np
 
 from .._native import lib
-from ..errors import BatchError, ShmbridgeError
+from ..errors import BatchError, ShmbridgeError, anew
 from ..ring import Array, Record
 from .copying import copy_checked, copy_out, is_float
 from .instance import Instance
@@ -41,8 +41,12 @@ class Batch:
     def raise_first(self, partial: Optional[tuple[Array, Array]] = None) -> None:
         """Raise the first error, if any; `partial` is what the others have given."""
         if self.errors:
-            self.errors[0].partial = partial
-            raise self.errors[0]
+            error = anew(self.errors[0])
+            error.partial = partial
+            try:
+                raise error
+            finally:
+                del error  # else this frame keeps it, and it, by its traceback, this frame
 
 
 class Job(Pending):

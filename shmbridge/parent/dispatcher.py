@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -12,10 +13,11 @@ from time import perf_counter
 from typing import Optional
 
 from ..doorbell import WaitList
-from ..errors import BridgeTimeoutError, ClosedError, ProtocolError, ShmbridgeError, UsageError
+from ..errors import BridgeTimeoutError, ClosedError, ProtocolError, ShmbridgeError, UsageError, anew
 from ..ring import RingEnd
-from . import live
+from . import forks, live
 from .batch import Batch, Job
+from .exits import stopped_at_exit
 from .instance import Instance
 from .options import Options
 from .pending import Pending
@@ -63,15 +65,21 @@ class Dispatcher:
         self._torn_down = False
         self._started = False  # all children were ready once
         self._to_send: deque[Pending] = deque()
-        self._watcher = Watcher()
         self._waited_for: list[RingEnd] = []
         self._wait_list = WaitList([])
+        self._watcher = Watcher()
+        forks.let_go_in_forks(self)
+        with stopped_at_exit(self.stop):
+            self._start(options)
+
+    def _start(self, options: Options) -> None:
         try:
             executable = " ".join(options.command()[: 1 + options.leading_arguments])
             live.offer(self._watcher, executable, self.stats)
             for _ in range(options.num_instances):
                 self.instances.append(Instance(options, self._watcher))
             self._wait_until_ready()
+            self.check_usable()  # the interpreter may have come to its end just now
             self._started = True
         except BaseException:
             for instance in self.instances:
@@ -118,11 +126,17 @@ class Dispatcher:
         if self._torn_down or self.foreign is not None:
             return
         self.closed = self._torn_down = True
-        for instance in self.instances:
-            instance.ask_to_exit()
-        for instance in self.instances:
-            instance.close()
-        self._watcher.close()
+        try:
+            for instance in self.instances:
+                instance.ask_to_exit()
+            for instance in self.instances:
+                instance.close()
+        except BaseException:  # such as another Ctrl-C: nobody comes here again
+            for instance in self.instances:
+                instance.kill()
+            raise
+        finally:
+            self._watcher.close()
         self._ended = time.monotonic()
         if self._started:
             _log.info("pool closed: %s", self.stats())
@@ -134,7 +148,6 @@ class Dispatcher:
             self.foreign = parent_pid
         for instance in self.instances:
             instance.leave_to_parent()
-        self._watcher.leave_to_parent()
 
     def run(self, batch: Batch, jobs: Sequence[Job]) -> None:
         """Hand the jobs out in their order, and collect the answers, until all are answered or failed.
@@ -157,6 +170,8 @@ class Dispatcher:
                 if batch.open_jobs == 0:
                     return
                 if not progress:
+                    for instance in self.instances:
+                        instance.check_not_stuck()
                     self.wait(full)
         except BaseException:
             batch.abandoned = True
@@ -181,6 +196,11 @@ class Dispatcher:
                 return
             if deadline is not None and time.monotonic() >= deadline:
                 raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds")
+            for instance in self.instances:
+                if instance.check_not_stuck(pending):
+                    break
+            else:
+                self._check_not_all_stuck()
             self.wait(full, deadline)
 
     def send_again(self, pending: Pending) -> None:
@@ -206,16 +226,15 @@ class Dispatcher:
     def wait(self, full: Sequence[Instance] = (), deadline: Optional[float] = None) -> None:
         """Sleep until a child has news, is late (it is then ended), or has room, if it is one of the full.
 
+        See first that what is waited for can come: Instance.check_not_stuck.
+
         Args:
             full: those for whose room is waited.
             deadline: not longer than until then, of time.monotonic().
 
         Raises:
-            UsageError, BufferError: it would be in vain: see Instance.check_not_stuck.
             ClosedError: the pool was closed meanwhile.
         """
-        for instance in self.instances:
-            instance.check_not_stuck()
         ends: list[RingEnd] = [i.channel.receiver for i in self.instances if i.death is None]
         ends += [instance.channel.sender for instance in full]
         if ends != self._waited_for:
@@ -234,14 +253,29 @@ class Dispatcher:
                 instance.end_if_late()
                 self._after_death(instance)
 
+    def _check_not_all_stuck(self) -> None:
+        """Raise where no child will ever have room for what is to be sent again.
+
+        Raises:
+            UsageError, BufferError: see Instance.check_not_stuck.
+        """
+        alive = [instance for instance in self.instances if instance.death is None]
+        for instance in alive:
+            with contextlib.suppress(UsageError, BufferError):
+                instance.check_not_stuck()
+                return
+        for instance in alive:
+            instance.check_not_stuck()  # the first says what to do; one that goes on is enough
+
     def _wait_until_ready(self) -> None:
         waited, begin = self.statistics.wait_seconds, perf_counter()
         try:
             while True:
                 self.collect()
                 for instance in self.instances:
-                    if instance.death is not None:
-                        raise instance.death
+                    # One that has said hello, and ended just behind it, has been ready: see the next call.
+                    if instance.death is not None and not instance.ready:
+                        raise anew(instance.death)
                 if all(instance.ready for instance in self.instances):
                     return
                 self.wait()
@@ -268,13 +302,14 @@ class Dispatcher:
     def _after_death(self, instance: Instance) -> None:
         """Start a dead child anew and send again what it has not answered, as often as the user wants.
 
-        Beyond that it fails. A child that has died before it was ready is not tried again: the next would
-        fare no better.
+        Beyond that it fails. A child that has died before it was ready is not tried again, and idle ones not
+        if several have answered nothing: the next would fare no better.
         """
         if instance.death is None:
             return
         death, orphans, instance.orphans = instance.death, instance.orphans, []
-        again = self.max_restarts > 0 and instance.ready and not self.closed and self._restart(instance)
+        hopeful = instance.ready and (orphans or instance.fruitless <= self.max_restarts)
+        again = self.max_restarts > 0 and hopeful and not self.closed and self._restart(instance)
         for index, pending in enumerate(orphans):
             if index == 0:
                 pending.attempts += 1
@@ -326,8 +361,12 @@ class Dispatcher:
                 if pending.attempts <= self.max_restarts:
                     self._to_send.appendleft(pending)
                 else:
-                    pending.fail(error)
+                    pending.fail(anew(error))
                 self._after_death(instance)
             except ShmbridgeError as error:
-                pending.fail(error)
+                pending.fail(anew(error))
+            except BaseException:  # such as BufferError: when the user has made room, it is asked for again
+                if not pending.done and not instance.holds(pending):
+                    self._to_send.appendleft(pending)
+                raise
         return full

@@ -7,7 +7,7 @@ from typing import Optional
 import numpy as np
 
 from .._native import lib
-from ..errors import PeerGoneError, ShmbridgeError, UsageError
+from ..errors import PeerGoneError, ShmbridgeError, UsageError, anew
 from ..ring import Array, Claim, Record
 from .batch import nan_error
 from .copying import copy_checked, find_nan
@@ -20,6 +20,9 @@ _SKIPPED = lib.SHMB_SKIPPED  # looked up once: this stands in what runs for each
 
 class SegmentResult:
     """Loss and error signal of one segment.
+
+    As a context manager it is released at the end. Where that is left with an error, arrays that are still
+    held are no further one: the place is free again when they are gone.
 
     Attributes:
         name: the full segment name.
@@ -67,8 +70,11 @@ class SegmentResult:
     def __enter__(self) -> SegmentResult:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.release()
+    def __exit__(self, error_type: object, *_: object) -> None:
+        if error_type is None:
+            self.release()
+        else:  # a BufferError would hide it; its traceback may be all that keeps an array
+            self._record = self._zeros = None
 
 
 class SegmentClaim(Pending):
@@ -128,7 +134,9 @@ class SegmentClaim(Pending):
             if self._dispatcher.max_restarts > 0:
                 self._kept = self._claim.matrix  # in case that this, or the next, Sprint ends
             elif lost:
-                raise self._instance.death or PeerGoneError(
+                if self._instance.death is not None:
+                    raise anew(self._instance.death)
+                raise PeerGoneError(
                     f"the Sprint for which segment {self.name!r} was claimed has ended and was started "
                     "anew; claim the segment again"
                 )
@@ -179,7 +187,7 @@ class SegmentClaim(Pending):
             if not self.done:
                 self._dispatcher.wait_for(self, timeout)
             if self._error is not None:
-                raise self._error
+                raise anew(self._error)
             if self._result is None:
                 raise UsageError(f"the result of segment {self.name!r} was already taken")
             return self._result
@@ -215,7 +223,7 @@ class SegmentClaim(Pending):
     def __enter__(self) -> SegmentClaim:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error_type: object, *_: object) -> None:
         self.abort()
         if self._result is not None:
-            self._result.release()
+            self._result.__exit__(error_type)

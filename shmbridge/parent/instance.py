@@ -17,9 +17,10 @@ from .. import protocol
 from .._native import lib
 from ..channel import Channel
 from ..doorbell import Doorbell
-from ..errors import BridgeTimeoutError, ProtocolError, RemoteError, ShmbridgeError, UsageError
+from ..errors import ProtocolError, RemoteError, ShmbridgeError, UsageError, anew
 from ..memory import ERROR_SIGNALS_LINES, POSTERIORS_LINES, Geometry, Memory
 from ..ring import Claim, Record
+from . import forks
 from .options import Options
 from .pending import Pending
 from .process import SprintProcess
@@ -48,6 +49,7 @@ class Instance:
         death: why there is no child (any more), or None.
         answered: how many requests were answered.
         starts: how many children were started, one after the other.
+        fruitless: how many of them, the last ones, have ended and had answered nothing.
         orphans: what was sent to the child and not answered when it ended, oldest first. At the first of them
             it was at work.
         channel: to the child; there is none where no other could be started.
@@ -64,6 +66,7 @@ class Instance:
         self.orphans: list[Pending] = []
         self.answered = 0
         self.starts = 0
+        self.fruitless = 0
         self.start()
 
     def start(self) -> None:
@@ -77,15 +80,16 @@ class Instance:
         geometry = Geometry.for_ring_size(self._options.ring_size)
         if hasattr(self, "channel"):
             del self.channel  # and its memory, unless the user holds some: there may not be room for two
-        shm_fd = create_object(geometry.total_size)
-        try:
-            memory = Memory(shm_fd, geometry.total_size)
-            self.channel = Channel.of_parent(
-                memory, geometry, own=self._watcher.doorbell, peer=Doorbell(memory, create=True)
-            )
-            self._process = SprintProcess(self._options, self._watcher, shm_fd)
-        finally:
-            os.close(shm_fd)
+        with forks.held_off():
+            shm_fd = create_object(geometry.total_size)
+            try:
+                memory = Memory(shm_fd, geometry.total_size)
+                self.channel = Channel.of_parent(
+                    memory, geometry, own=self._watcher.doorbell, peer=Doorbell(memory, create=True)
+                )
+                self._process = SprintProcess(self._options, self._watcher, shm_fd)
+            finally:
+                os.close(shm_fd)
         self._process.send(
             "hello",
             protocol=protocol.PROTOCOL_VERSION,
@@ -94,10 +98,15 @@ class Instance:
             error_signals_size=geometry.error_signals_size,
         )
         self._since = time.monotonic()  # Sprint was started then, or began with the oldest that is pending
+        self._answered_before = self.answered
         self.ready = False
         self.labels: Optional[int] = None
         self.death: Optional[ShmbridgeError] = None  # not before: what could not be started stays dead
         self.starts += 1
+
+    def holds(self, pending: Pending) -> bool:
+        """Whether it was sent to this child and is not answered."""
+        return any(each is pending for _, each in self._pending)
 
     @property
     def in_flight(self) -> int:
@@ -197,24 +206,28 @@ class Instance:
         if self.ready:
             self._end(self._process.end_hanging(self._options.segment_timeout or 0, self._unanswered()))
         else:
-            self._process.kill()
-            self._end(
-                BridgeTimeoutError(
-                    f"Sprint was not ready within {self._options.start_timeout} seconds (start_timeout)"
-                )
-            )
+            self._end(self._process.end_unready(self._options.start_timeout))
         return True
 
-    def check_not_stuck(self) -> None:
+    def check_not_stuck(self, concerned: Optional[Pending] = None) -> bool:
         """Raise where no answer can come until the user does something; call it before waiting.
+
+        Args:
+            concerned: what alone is waited for; None: whatever was sent. What was sent to another child is no
+                concern of this one.
+
+        Returns:
+            Whether something that is waited for lies here.
 
         Raises:
             UsageError: what was sent lies behind a claim that was not sent yet.
             BufferError: Sprint has told that it finds no room for its answer, and what is received is held.
         """
         if not self._pending:
-            return
+            return False
         oldest, pending = self._pending[0]
+        if concerned is not None and concerned is not pending and not self.holds(concerned):
+            return False
         name = pending.name
         open_claim = self.channel.sender.oldest_open()
         if open_claim is not None and open_claim[0] < oldest:
@@ -230,6 +243,7 @@ class Instance:
                 "the ring lie behind the oldest result that is still held; release the results and their "
                 "arrays, or raise the option ring_size"
             )
+        return True
 
     def check_no_open_claim(self) -> None:
         """Raise UsageError where what is sent now would wait behind a claim that is not sent yet."""
@@ -256,7 +270,6 @@ class Instance:
         """After a fork, in the child of the fork: touch nothing of this any more."""
         if hasattr(self, "channel"):
             self.channel.disown()
-        self._process.leave_to_parent()
 
     # --- within
 
@@ -290,8 +303,10 @@ class Instance:
             self._condemn(process.broken)
             return True
         news = False
-        while process.messages and process.messages[0]["kind"] != "exception":  # that is for the death notice
-            message = process.messages.popleft()
+        for kind in ("hello", "dimension", "no_room"):  # an exception is for the death notice
+            message = process.messages.take(kind)
+            if message is None:
+                continue
             news = True
             try:
                 self._take_message(message)
@@ -301,8 +316,6 @@ class Instance:
 
     def _take_message(self, message: protocol.Message) -> None:
         if message["kind"] == "hello":
-            if self.ready:
-                raise ProtocolError("Sprint sent a second hello")
             protocol.check_versions(message)
             _log.info(
                 "Sprint (pid %s) is there: Python %s, numpy %s, callback version %s",
@@ -314,10 +327,8 @@ class Instance:
             if message["labels"] < 1:
                 raise ProtocolError(f"Sprint says that it has {message['labels']} labels")
             self.labels = message["labels"]
-        elif message["kind"] == "no_room":
-            self._no_room = (message["sequence"], message["released"])
         else:
-            raise ProtocolError(f"Sprint sent {message['kind']!r}, which is not for it to send")
+            self._no_room = (message["sequence"], message["released"])
 
     def _deliver(self, record: Record) -> None:
         if not self._pending:
@@ -344,7 +355,8 @@ class Instance:
         self._end(error)
 
     def _end(self, error: ShmbridgeError) -> None:
-        self.death = error
+        self.death = anew(error)
+        self.fruitless = 0 if self.answered > self._answered_before else self.fruitless + 1
         self.orphans += [pending for _, pending in self._pending]
         self._pending.clear()
 

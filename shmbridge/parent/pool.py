@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -10,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 
 from .._native import lib
-from ..errors import OptionError
+from ..errors import OptionError, anew
 from ..memory import Memory
 from ..ring import Array
 from .automata import AutomatonJob, combine
@@ -61,7 +60,6 @@ class SprintInstancePool:
         self._options = Options.parse(options)
         self._labels = self._options.labels
         self._dispatcher = Dispatcher(self._options)
-        _dispatchers.add(self._dispatcher)
         # Runs at close, when the pool is collected, or at the interpreter's end, whichever comes first.
         self._close = weakref.finalize(self, self._dispatcher.close)
 
@@ -211,7 +209,7 @@ class SprintInstancePool:
         Raises:
             BatchError: the name or shape cannot be.
             SegmentTooLargeError: it does not fit into a ring.
-            BufferError: the ring is full of claims and arrays that the user holds.
+            UsageError, BufferError: the ring is full of claims, or arrays, that the user holds.
             PeerGoneError, ClosedError: as in get_batch_loss_and_error_signal.
         """
         with self._dispatcher.lock:
@@ -225,9 +223,10 @@ class SprintInstancePool:
                 if claim is not None:
                     return SegmentClaim(self._dispatcher, instance, name, claim)
                 if not self._dispatcher.collect():
+                    instance.check_not_stuck()
                     self._dispatcher.wait(full=[instance])
                 if instance.death is not None:
-                    raise instance.death
+                    raise anew(instance.death)
 
     @property
     def memories(self) -> list[Memory]:
@@ -279,21 +278,3 @@ class SprintSubprocessInstance(SprintInstancePool):
         if options.get("num_instances", options.get("numInstances", 1)) != 1:
             raise OptionError("a SprintSubprocessInstance is one child; use SprintInstancePool for several")
         super().__init__(**options)
-
-
-_dispatchers: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
-_pid = os.getpid()
-
-
-def _after_fork_in_child() -> None:
-    """Keep a fork (a data loader, say) from acting as an end of the bridge.
-
-    It shares the memory, but must not move positions, hold the pipes open or end the children.
-    """
-    global _pid
-    parent_pid, _pid = _pid, os.getpid()
-    for dispatcher in list(_dispatchers):
-        dispatcher.leave_to_parent(parent_pid)
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

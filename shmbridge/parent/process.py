@@ -16,7 +16,17 @@ from typing import Optional
 from .. import config as config_strings
 from .. import protocol
 from .._native import lib
-from ..errors import OptionError, PeerGoneError, ProtocolError, ResourceError, SegmentTimeoutError
+from ..errors import (
+    BridgeTimeoutError,
+    OptionError,
+    PeerGoneError,
+    ProtocolError,
+    ResourceError,
+    SegmentTimeoutError,
+    anew,
+)
+from . import forks
+from .mailbox import Mailbox
 from .options import Options
 from .watcher import Watcher
 
@@ -41,6 +51,8 @@ class SprintProcess:
     Thread-safety: everything may be called from any thread; what the watcher's thread writes is only
     ever replaced or appended to.
 
+    Hold forks off while it is made (`forks.held_off`): they would keep its pipes open.
+
     Args:
         options: the user's.
         watcher: watches output, control pipe and death from here on.
@@ -53,13 +65,13 @@ class SprintProcess:
     Attributes:
         pid: of the child.
         messages: control messages that have come and not been taken.
-        broken: what was wrong with the control messages, or None.
+        broken: what was wrong with the control messages, for which the child was ended, or None.
         exited: the process has ended, and its last output and messages have been read.
         has_news: one of these three has changed since this was last set to False.
     """
 
     def __init__(self, options: Options, watcher: Watcher, shm_fd: int) -> None:
-        self.messages: deque[protocol.Message] = deque()
+        self.messages = Mailbox()
         self.broken: Optional[ProtocolError] = None
         self._decoder = protocol.Decoder()
         self._output: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -96,6 +108,7 @@ class SprintProcess:
                 self._popen.wait()
                 raise
             descriptors.keep(self._p2c_fd, self._c2p_fd, self._output_fd)
+        forks.let_go_in_forks(self)
         self._open = {self._output_fd, self._c2p_fd}  # the watcher closes them at their end
         for descriptor in (self._c2p_fd, self._output_fd):
             os.set_blocking(descriptor, False)
@@ -132,7 +145,7 @@ class SprintProcess:
             self.kill()
             self._exited.wait()
 
-    def leave_to_parent(self) -> None:
+    def leave_to_parent(self, _parent_pid: int) -> None:
         """After a fork, in the child of the fork: do not keep the pipe to Sprint open."""
         self._close_pipe()
 
@@ -153,6 +166,14 @@ class SprintProcess:
             last_output=tuple(self._output),
         )
 
+    def end_unready(self, timeout: float) -> BridgeTimeoutError:
+        """Kill a process that has not said hello within `timeout` seconds; the error for it."""
+        self.kill()
+        self._exited.wait()  # its last output has been read then
+        return BridgeTimeoutError(
+            f"Sprint was not ready within {timeout} seconds (start_timeout)", last_output=tuple(self._output)
+        )
+
     def death(self, segments: Sequence[str] = ()) -> PeerGoneError:
         """The error that says how the process ended, or that its pipes did."""
         code = self._popen.returncode
@@ -165,9 +186,9 @@ class SprintProcess:
         else:
             exit_code = code
             how = f"exited with code {code}"
-        for message in list(self.messages):
-            if message["kind"] == "exception":
-                how += f" after its Python raised {message['exception_type']}: {message['message']}"
+        raised = self.messages.look("exception")
+        if raised is not None:
+            how += f" after its Python raised {raised['exception_type']}: {raised['message']}"
         return PeerGoneError(
             f"Sprint (pid {self.pid}, {self._executable!r}) {how}",
             exit_code=exit_code,
@@ -217,9 +238,11 @@ class SprintProcess:
         if self.broken is not None:
             return
         try:
-            self.messages.extend(self._decoder.feed(data))
+            for message in self._decoder.feed(data):
+                self.messages.put(message)
         except ProtocolError as error:
-            self.broken = error
+            self.broken = anew(error)
+            self.kill()  # now: it may go on writing for as long as the trainer is busy elsewhere
         self.has_news = True
         if not data and not self._exiting:
             # Nobody will answer any more. What still runs there holds memory that nobody will read.

@@ -1,4 +1,4 @@
-"""Shared memory without a name: created, unlinked, and reserved before anybody writes to it."""
+"""Shared memory without a name, reserved before anybody writes to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import posix_ipc
 
 from ..errors import ResourceError
 
-_SHM = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory; only asked for its free space
+_SHM = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory; no path in it is ever opened
+# O_EXCL: nobody can give it a name later on.
+_UNNAMED = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+# What a filesystem, or a sandbox that plays the kernel, answers that knows no files without a name.
+_NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 
 
 def create_object(size: int) -> int:
@@ -24,17 +28,17 @@ def create_object(size: int) -> int:
         ResourceError: there is not enough shared memory, or no descriptor left.
     """
     try:
-        shared = posix_ipc.SharedMemory(None, flags=posix_ipc.O_CREX, mode=0o600, size=size)
+        descriptor = _open_unnamed()
     except (OSError, posix_ipc.Error) as error:
         raise ResourceError(
             f"cannot create a shared-memory object of {size} bytes: {error} (see `ulimit -a`)"
         ) from error
-    descriptor: int = shared.fd
     try:
-        shared.unlink()
         os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
+    except BaseException as error:  # such as Ctrl-C: this takes its time for much memory
         os.close(descriptor)
+        if not isinstance(error, OSError):
+            raise
         if error.errno in (errno.ENOSPC, errno.ENOMEM):
             raise ResourceError(
                 f"{size} bytes ({size / 1e6:.1f} MB) of shared memory are needed, "
@@ -43,6 +47,28 @@ def create_object(size: int) -> int:
                 "(docker run --shm-size=…, or mount -o remount,size=… /dev/shm)"
             ) from error
         raise ResourceError(f"cannot reserve {size} bytes of shared memory: {error}") from error
+    return descriptor
+
+
+def _open_unnamed() -> int:
+    """The descriptor of a shared-memory object without bytes and without a name, for this user alone.
+
+    Raises:
+        OSError, posix_ipc.Error: as the system says.
+    """
+    try:
+        return os.open(_SHM, _UNNAMED, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_UNNAMED:
+            raise
+    # A name for a moment: who is killed just there leaves it behind, empty.
+    shared = posix_ipc.SharedMemory(None, flags=posix_ipc.O_CREX, mode=0o600)
+    descriptor: int = shared.fd
+    try:
+        shared.unlink()
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

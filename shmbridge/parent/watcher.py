@@ -14,6 +14,7 @@ from typing import Optional
 from ..doorbell import Doorbell
 from ..errors import ResourceError
 from ..memory import PAGE, Memory
+from . import forks
 from .reserve import create_object
 
 _log = logging.getLogger("shmbridge")
@@ -43,7 +44,7 @@ class Watcher:
         self._callbacks: dict[int, Callback] = {}
         self._new: deque[Optional[tuple[int, Callback]]] = deque()  # None: close
         self._thread = threading.Thread(target=self._run, name="shmbridge watcher", daemon=True)
-        with contextlib.ExitStack() as undo:
+        with forks.held_off(), contextlib.ExitStack() as undo:
             self.doorbell_fd = create_object(PAGE)
             undo.callback(os.close, self.doorbell_fd)
             self.doorbell = Doorbell(Memory(self.doorbell_fd, PAGE), create=True)
@@ -59,7 +60,8 @@ class Watcher:
                     "`ulimit -u` (processes and threads)"
                 ) from error
             undo.pop_all()
-        self._own = [self.doorbell_fd, self._wake_read, self._wake_write]
+            self._own = [self.doorbell_fd, self._wake_read, self._wake_write]
+            forks.let_go_in_forks(self)
 
     def watch(self, descriptor: int, callback: Callback) -> None:
         """Own the descriptor, and call back until the callback returns False."""
@@ -73,9 +75,10 @@ class Watcher:
         self._thread.join()
         self._close_all()
 
-    def leave_to_parent(self) -> None:
+    def leave_to_parent(self, _parent_pid: int) -> None:
         """After a fork, in the child of the fork, where the thread is not: let go of the descriptors."""
         self._selector.close()
+        self._callbacks.update(item for item in self._new if item is not None)  # not taken by then
         self._close_all()
 
     def _close_all(self) -> None:
@@ -101,11 +104,12 @@ class Watcher:
 
     def _take_new(self, selector: selectors.BaseSelector) -> bool:
         while self._new:
-            item = self._new.popleft()
+            item = self._new[0]
             if item is None:
                 return False
             descriptor, callback = item
             self._callbacks[descriptor] = callback
+            self._new.popleft()  # not before: a fork in between closes what it finds in either
             selector.register(descriptor, selectors.EVENT_READ)
         return True
 

@@ -312,10 +312,13 @@ def test_a_child_that_exits_well_without_a_word_is_an_error_too() -> None:
 
 
 def test_a_child_that_is_not_ready_in_time_is_a_timeout_and_is_ended(bench: Any) -> None:
-    body = "import signal\nsignal.pause()"
-    with pytest.raises(shmbridge.BridgeTimeoutError, match=r"within 0\.5 seconds \(start_timeout\)"):
-        bench.hand_pool(body, start_timeout=0.5)
-    assert bench.sprint_pids() == []
+    path = bench.executable("#!/bin/sh\necho reading models\nexec sleep 1000")
+    with pytest.raises(
+        shmbridge.BridgeTimeoutError,
+        match=r"within 2 seconds \(start_timeout\); its last output:\n    reading models$",
+    ) as caught:
+        shmbridge.SprintInstancePool(sprint_exec_path=path, ring_size=1 << 20, start_timeout=2, env=bench.env)
+    assert caught.value.last_output == ("reading models",)
 
 
 def test_an_exception_at_import_reaches_the_parent_with_its_traceback(bench: Any) -> None:

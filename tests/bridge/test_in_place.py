@@ -162,6 +162,26 @@ def test_an_unknown_segment_is_a_remote_error_of_that_claim_alone(bench: Any) ->
 # --- views
 
 
+@pytest.mark.parametrize("context", ["result", "claim"])
+def test_an_error_in_the_with_block_is_not_hidden_by_an_array_that_is_held(pool: Any, context: str) -> None:
+    held = []
+    for number in range(10):  # more than the ring has room for
+        claimed = claim(pool, value=number).send()
+        result = claimed.result()
+        held.append(result.error_signal)
+        with pytest.raises(ZeroDivisionError), {"result": result, "claim": claimed}[context]:
+            raise ZeroDivisionError
+        assert (held[0] == 2 * number).all()
+        with pytest.raises(shmbridge.UsageError, match="was released"):
+            _ = result.error_signal
+        held.clear()
+    with claim(pool).send().result() as result:
+        view = result.error_signal
+        with pytest.raises(BufferError), result:
+            pass
+        del view
+
+
 def test_an_error_signal_stays_as_it_is_while_later_segments_come_and_go(pool: Any) -> None:
     result = claim(pool, value=3).send().result()
     view = result.error_signal[10:20]

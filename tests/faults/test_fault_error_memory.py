@@ -1,0 +1,135 @@
+"""An error keeps nothing alive: when it is handled, the arrays of its call are gone without the collector."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import weakref
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+SPRINT = """
+import signal
+from shmbridge import protocol
+
+def failing(command, **arguments):
+    if command == "calculate_criterion":
+        what = arguments["segment_name"]
+        if what == "c/raises":
+            raise KeyError(what)
+        if what == "c/dies":
+            os._exit(3)
+        if what == "c/breaks the protocol":
+            control.link.send("exit")
+            signal.pause()
+        if what == "c/hangs":
+            signal.pause()
+    return callback(command, **arguments)
+
+if os.path.exists({mark!r}):
+    sys.exit(4)
+control = init()
+control.run_control_loop(callback=failing)
+"""
+ERRORS = {
+    "c/raises": shmbridge.RemoteError,
+    "c/dies": shmbridge.PeerGoneError,
+    "c/breaks the protocol": shmbridge.ProtocolError,
+    "c/hangs": shmbridge.SegmentTimeoutError,
+}
+
+
+@pytest.fixture
+def mark(bench):
+    return bench.path / "does-not-start"
+
+
+@pytest.fixture
+def pool(bench, mark):
+    body = SPRINT.format(mark=str(mark))
+    with bench.hand_pool(body, use_python_segment_order=False, segment_timeout=5) as pool:
+        gc.collect()
+        gc.disable()
+        try:
+            yield pool
+        finally:
+            gc.enable()
+
+
+def batch(pool, name, kind, value=1.0):
+    """What a call has been given that fails. In a function of its own, whose frame a traceback would keep."""
+    posteriors = np.full((1000, 2, 4), value, np.float32)
+    out = np.empty_like(posteriors)
+    others = np.empty(1000)
+    with_frame = [weakref.ref(array) for array in (posteriors, out, others)]
+    try:
+        pool.get_batch_loss_and_error_signal(posteriors, [1000, 10], [name, "c/s1"], out=out)
+        right = False
+    except kind as error:
+        right = type(error) is kind and (error.partial is None or error.partial[1] is out)
+    assert right
+    return with_frame
+
+
+def in_place(pool, name, kind):
+    others = np.empty(1000)
+    claim = pool.claim(name, 1000, 4)
+    claim.posteriors[:] = 1
+    claim.send()
+    for _ in range(2):
+        try:
+            claim.result()
+            right = False
+        except kind as error:
+            right = type(error) is kind
+        assert right
+    return claim, weakref.ref(others)
+
+
+def is_gone(references):
+    return [reference() is None for reference in references] == [True] * len(references)
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_a_batch_that_fails_is_gone_when_its_error_is(pool, name):
+    assert is_gone(batch(pool, name, ERRORS[name]))
+
+
+def test_a_batch_with_a_nan_is_gone_when_its_error_is(pool):
+    assert is_gone(batch(pool, "c/s2", shmbridge.BatchError, np.nan))
+
+
+def test_a_batch_for_which_no_sprint_can_be_started_is_gone_when_its_error_is(pool, mark):
+    mark.touch()
+    (process,) = [instance._process for instance in pool._dispatcher.instances]
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait(60)
+    for _ in range(2):
+        assert is_gone(batch(pool, "c/s2", shmbridge.PeerGoneError))
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_a_claim_whose_result_is_an_error_keeps_nothing_of_the_call(pool, name):
+    claim, reference = in_place(pool, name, ERRORS[name])
+    assert reference() is None
+    assert claim.done
+
+
+def test_the_error_of_a_death_says_the_same_each_time_and_has_its_own_traceback(pool):
+    claim = pool.claim("c/dies", 3, 4)
+    claim.posteriors[:] = 1
+    claim.send()
+    errors = []
+    for _ in range(2):
+        with pytest.raises(shmbridge.PeerGoneError) as caught:
+            claim.result()
+        errors.append(caught.value)
+    first, second = errors
+    assert str(first) == str(second)
+    assert vars(first) == vars(second)
+    assert second.exit_code == 3
+    assert first.__traceback__ is not second.__traceback__

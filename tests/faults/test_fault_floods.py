@@ -1,0 +1,99 @@
+"""A Sprint that sends control messages without end, while its trainer is busy elsewhere."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import shmbridge
+
+# Sends the messages while it is at a segment, then leaves the mark, and then does as `then` says.
+SPRINT = """
+from shmbridge import protocol
+control = init()
+
+def flooding(command, **arguments):
+    if command == "calculate_criterion" and not os.path.exists({mark!r}):
+        for number in range({count}):
+            control.link.send({kind!r}, filler="x" * {filler}, **{fields})
+        open({mark!r}, "w").close()
+        {then}
+    return callback(command, **arguments)
+
+control.run_control_loop(callback=flooding)
+"""
+FLOOD = 64 << 20  # bytes of filler
+FILLER = 500_000
+
+
+def sprint(mark, kind, fields, then="pass", count=FLOOD // FILLER, filler=FILLER):
+    return SPRINT.format(mark=str(mark), kind=kind, fields=fields, then=then, count=count, filler=filler)
+
+
+def send_one(pool):
+    claim = pool.claim("c/s1", 3, 4)
+    claim.posteriors[:] = 1
+    return claim.send()
+
+
+def growth_until(bench, mark):
+    """How many bytes more Python's memory takes when the mark is there. Nothing else is done meanwhile."""
+    before = tracemalloc.get_traced_memory()[0]
+    bench.wait_until(mark.exists, "the flood is over")
+    return tracemalloc.get_traced_memory()[0] - before
+
+
+@pytest.fixture
+def traced():
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [("dimension", "dict(labels=number + 4)"), ("no_room", "dict(sequence=1, released=number)")],
+)
+def test_of_messages_that_replace_each_other_the_newest_is_kept(bench, kind, fields):
+    mark = bench.path / "mark"
+    with bench.hand_pool(sprint(mark, kind, fields)) as pool:
+        claim = send_one(pool)
+        assert growth_until(bench, mark) < FLOOD // 4
+        with claim.result() as result:
+            assert result.loss == 1.5
+        if kind == "dimension":
+            newest = FLOOD // FILLER - 1 + 4
+            with pytest.raises(shmbridge.BatchError, match=f"Sprint's model has {newest}"):
+                pool.claim("c/s2", 3, newest - 1)
+
+
+@pytest.mark.usefixtures("traced")
+def test_of_exceptions_the_first_is_told(bench):
+    mark = bench.path / "mark"
+    fields = 'dict(exception_type="KeyError", message=f"number {number}", traceback="")'
+    with bench.hand_pool(sprint(mark, "exception", fields, then="os._exit(4)")) as pool:
+        claim = send_one(pool)
+        assert growth_until(bench, mark) < FLOOD // 4
+        with pytest.raises(shmbridge.PeerGoneError, match=r"raised KeyError: number 0\b") as caught:
+            claim.result()
+        assert "number 1" not in str(caught.value)
+        assert caught.value.exit_code == 4
+
+
+def test_a_sprint_that_breaks_the_protocol_is_ended_though_the_trainer_does_not_look(bench):
+    """It never ends by itself: it would write for as long as the trainer lets it."""
+    mark = bench.path / "mark"
+    fields = "dict(protocol=protocol.PROTOCOL_VERSION, abi=1)"
+    with bench.hand_pool(sprint(mark, "hello", fields, count=1 << 40, filler=100)) as pool:
+        pids = bench.sprint_pids()
+        claim = send_one(pool)
+        bench.wait_gone(pids)
+        with pytest.raises(shmbridge.ProtocolError, match="a second hello"):
+            claim.result()
+        mark.touch()
+        posteriors = np.ones((3, 1, 4), np.float32)
+        loss, _ = pool.get_batch_loss_and_error_signal(posteriors, [3], ["c/s1"])
+        assert loss[0] == 1.5

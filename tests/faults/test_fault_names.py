@@ -1,0 +1,104 @@
+"""The shared memory has no name at any time: a trainer that is killed while it makes some leaves nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+
+import pytest
+
+# Forks of the trainer make shared memory, and each is killed before another line of what does so.
+KILLED = """
+from shmbridge.parent import reserve
+
+def is_killed_before(place):
+    fork = os.fork()
+    if fork == 0:
+        lines = 0
+        def at_each_line(frame, event, _):
+            nonlocal lines
+            if frame.f_code.co_filename != reserve.__file__:
+                return None
+            if event == "line":
+                lines += 1
+                if lines == place:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return at_each_line
+        sys.settrace(at_each_line)
+        reserve.create_object(1 << 20)
+        os._exit(0)
+    return os.waitpid(fork, 0)[1] == signal.SIGKILL
+
+place = 1
+while is_killed_before(place):
+    place += 1
+say(place - 1)
+"""
+
+
+def names():
+    # Such as posix_ipc makes up: others on this machine have their own, for a moment each.
+    return {name for name in os.listdir("/dev/shm") if re.fullmatch("[a-z]+", name)}
+
+
+def test_a_trainer_that_is_killed_while_it_makes_shared_memory_leaves_no_name(bench):
+    before = names()
+    with bench.trainer(KILLED, {}) as trainer:
+        kills = bench.said(trainer)
+    assert kills > 3
+    bench.wait_until(lambda: not names() - before, "no name is left")
+
+
+SPRINT = """
+fields = dict(item.split(":") for item in CONFIG.split(","))
+for name in ("shm_fd", "bell_fd"):
+    status = os.fstat(int(fields[name]))
+    SEEN[name] = [oct(status.st_mode & 0o777), status.st_nlink]
+init().run_control_loop(callback=callback)
+"""
+# A filesystem that knows no files without a name; counts how often it is asked.
+REFUSING = """
+asked = 0
+real_open = os.open
+
+def refusing_open(path, flags, *arguments, **more):
+    global asked
+    if flags & os.O_TMPFILE == os.O_TMPFILE:
+        asked += 1
+        raise OSError(REFUSAL, os.strerror(REFUSAL), path)
+    return real_open(path, flags, *arguments, **more)
+
+os.open = refusing_open
+with shmbridge.SprintInstancePool(**OPTIONS) as pool:
+    loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
+say([asked, loss.tolist()])
+"""
+
+
+@pytest.mark.parametrize("refusal", [errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL])
+def test_where_the_system_knows_no_memory_without_a_name_it_is_unlinked_at_once(bench, refusal):
+    with bench.trainer(f"REFUSAL = {refusal}\n{REFUSING}", bench.hand(SPRINT)) as trainer:
+        assert bench.said(trainer) == [2, [1.5]]
+        trainer.wait()
+    assert bench.seen()["shm_fd"] == bench.seen()["bell_fd"] == ["0o600", 0]
+
+
+INTERRUPTED = """
+from shmbridge.parent import reserve
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+os.posix_fallocate = interrupted
+before = len(os.listdir("/proc/self/fd"))
+try:
+    reserve.create_object(1 << 20)
+except KeyboardInterrupt:
+    say(len(os.listdir("/proc/self/fd")) - before)
+"""
+
+
+def test_ctrl_c_while_memory_is_reserved_leaves_no_descriptor(bench):
+    with bench.trainer(INTERRUPTED, {}) as trainer:
+        assert bench.said(trainer) == 0

@@ -1,0 +1,194 @@
+"""What happens to the trainer while a pool, or a child of it, is just being started, or closed."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import shmbridge
+from shmbridge.parent.dispatcher import Dispatcher
+
+QUICK = "init().run_control_loop(callback=callback)"
+
+# --- forks
+
+# Right behind the start of each Sprint another thread forks. The fork tells what it has open, and ends.
+FORKING = """
+import time
+from shmbridge.parent import process
+
+def open_files():
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+        except OSError:
+            pass
+    return found
+
+def fork():
+    if os.fork() == 0:
+        with open(REPORT, "w") as file:
+            json.dump(open_files(), file)
+        os._exit(0)
+    forked.set()
+
+spawn = process._spawn
+forked = threading.Event()
+
+def spawn_and_fork(*arguments):
+    popen = spawn(*arguments)
+    if os.path.exists(MARK):
+        os.unlink(MARK)
+        threading.Thread(target=fork).start()
+        forked.wait(2)  # in vain, where forks are held off
+    return popen
+
+process._spawn = spawn_and_fork
+before = open_files()
+if RESTART:
+    pool = shmbridge.SprintInstancePool(**OPTIONS)
+    (child,) = [instance._process for instance in pool._dispatcher.instances]
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait(60)
+    open(MARK, "w").close()
+    pool.claim("c/s1", 3, 4).abort()
+else:
+    open(MARK, "w").close()
+    pool = shmbridge.SprintInstancePool(**OPTIONS)
+assert forked.wait(60)
+os.wait()
+with open(REPORT) as file:
+    in_fork = json.load(file)
+with pool:
+    during = open_files()
+    loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
+say([loss.tolist(), before, during, in_fork])
+"""
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_fork_made_while_a_sprint_is_started_has_nothing_of_it_open(bench, restart):
+    paths = {"MARK": str(bench.path / "mark"), "REPORT": str(bench.path / "report")}
+    head = "".join(f"{name} = {path!r}\n" for name, path in paths.items())
+    with bench.trainer(f"{head}RESTART = {restart}\n{FORKING}", bench.hand(QUICK)) as trainer:
+        loss, before, during, in_fork = bench.said(trainer)
+    assert loss == [1.5]
+
+    def of_the_pool(links):
+        return [link for link in links if link.startswith("pipe:") or "/dev/shm" in link]
+
+    assert len(of_the_pool(during)) > len(of_the_pool(before))
+    assert sorted(of_the_pool(in_fork)) == sorted(of_the_pool(before))
+
+
+# --- the end of the interpreter
+
+# Another thread is about to start a pool: Sprint says much, and never hello.
+ENDING = """
+import atexit
+
+def at_the_end():
+    # What was registered first is called last.
+    say([thread.name for thread in threading.enumerate() if "shmbridge" in thread.name])
+
+atexit.register(at_the_end)
+
+def start():
+    try:
+        shmbridge.SprintInstancePool(**OPTIONS)
+    except shmbridge.ClosedError as error:
+        say(str(error))
+
+threading.Thread(target=start, daemon=True).start()
+while not os.path.exists(MARK):
+    pass
+{end}
+"""
+FLOODING = """
+open({mark!r}, "w").close()
+while True:
+    print("Sprint says something", flush=True)
+"""
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(0)", "raise SystemExit(0)"])
+def test_the_interpreter_ends_no_thread_of_a_pool_that_is_just_started(bench, end):
+    mark = str(bench.path / "mark")
+    body = f"MARK = {mark!r}\n{ENDING.format(end=end)}"
+    with bench.trainer(body, bench.hand(FLOODING.format(mark=mark))) as trainer:
+        assert bench.said(trainer) == "the pool was closed"
+        assert bench.said(trainer) == []
+        assert trainer.wait() == 0
+        assert bench.sprint_pids() == []
+
+
+# Asked to exit, Sprint sends Ctrl-C to its trainer, and stays.
+STAYING = """
+import signal
+init().run_control_loop(callback=callback)
+os.kill(os.getppid(), signal.SIGINT)
+while True:
+    signal.pause()
+"""
+INTERRUPTED = """
+pool = shmbridge.SprintInstancePool(**OPTIONS)
+try:
+    pool.close()
+except KeyboardInterrupt:
+    say("KeyboardInterrupt")
+say([thread.name for thread in threading.enumerate() if "shmbridge" in thread.name])
+pool.close()
+say("closed")
+sys.stdin.read()
+"""
+
+
+def test_ctrl_c_while_the_pool_waits_for_sprints_exit_ends_both_at_once(bench):
+    with bench.trainer(INTERRUPTED, bench.hand(STAYING, num_instances=2)) as trainer:
+        assert bench.said(trainer) == "KeyboardInterrupt"
+        assert bench.said(trainer) == []
+        assert bench.said(trainer) == "closed"
+        bench.wait_until(lambda: bench.sprint_pids() == [], "both are ended")
+        os.kill(trainer.pid, signal.SIGCONT)  # it lives
+        trainer.stdin.close()
+        assert trainer.wait() == 0
+
+
+# --- a Sprint that ends behind its hello
+
+
+@pytest.fixture
+def seen_late(monkeypatch):
+    """The trainer looks at its children when they have ended only, as if it got no core meanwhile."""
+    collect = Dispatcher.collect
+
+    def late(self):
+        for instance in self.instances:
+            assert instance._process.wait(60)
+        return collect(self)
+
+    monkeypatch.setattr(Dispatcher, "collect", late)
+
+
+def one_batch(pool):
+    return pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
+
+
+@pytest.mark.usefixtures("seen_late")
+def test_a_sprint_that_ends_behind_its_hello_was_ready_and_its_end_is_the_error_of_the_next_call(bench):
+    with bench.hand_pool("init()\nos._exit(5)") as pool:
+        for _ in range(2):
+            with pytest.raises(shmbridge.PeerGoneError, match="exited with code 5"):
+                one_batch(pool)
+
+
+@pytest.mark.usefixtures("seen_late")
+def test_sprints_that_end_behind_their_hello_are_not_started_without_end(bench):
+    with bench.hand_pool("init()\nos._exit(5)", max_restarts=2) as pool:
+        assert pool.stats().restarts == 2
+        with pytest.raises(shmbridge.PeerGoneError, match="exited with code 5"):
+            one_batch(pool)
