@@ -31,6 +31,8 @@ enum shmb_kind {
     SHMB_ERROR_SIGNAL = 3,
     SHMB_AUTOMATON_REQUEST = 4,
     SHMB_AUTOMATON = 5,
+    SHMB_FEATURES = 6,
+    SHMB_SCORES = 7,
 };
 
 enum shmb_status {

@@ -471,8 +471,8 @@ static int check_header(shmb_ring_end *end, const record_header *header, uint64_
         return corrupt(end, "a record's size does not fit into what was published", header->size, most);
     if (header->kind == SHMB_PADDING)
         return SHMB_OK;
-    if (header->kind > SHMB_AUTOMATON || header->kind == 0)
-        return corrupt(end, "a record is of an unknown kind", header->kind, SHMB_AUTOMATON);
+    if (header->kind > SHMB_SCORES || header->kind == 0)
+        return corrupt(end, "a record is of an unknown kind", header->kind, SHMB_SCORES);
     if (header->status > SHMB_FAILED)
         return corrupt(end, "a record has an unknown status", header->status, SHMB_FAILED);
     if (item_size(header->dtype) == 0)

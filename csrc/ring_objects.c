@@ -411,7 +411,7 @@ static PyObject *end_claim_record(End *self, PyObject *const *arguments, Py_ssiz
     }
     static const char *const names[5] = {"kind", "dtype", "rows", "columns", "sequence"};
     static const unsigned long long least[5] = {SHMB_POSTERIORS};
-    static const unsigned long long most[5] = {SHMB_AUTOMATON, UINT32_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
+    static const unsigned long long most[5] = {SHMB_SCORES, UINT32_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
     unsigned long long values[5];
     for (int i = 0; i < 5; i++)
         if (!take_number(arguments[i], names[i], least[i], most[i], &values[i]))

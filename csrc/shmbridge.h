@@ -44,7 +44,7 @@
 #include <stdint.h>
 
 enum shmb_constants {
-    SHMB_ABI = 1,          /* grows whenever anything in the diagrams above changes */
+    SHMB_ABI = 2,          /* grows whenever anything in the diagrams above, or a kind of record, changes */
     SHMB_ALIGNMENT = 64,   /* of records and matrices */
     SHMB_HEADER_SIZE = 64,
     SHMB_NAME_MAX = 4096,  /* bytes of UTF-8 */
@@ -74,6 +74,8 @@ enum shmb_kind {
     SHMB_ERROR_SIGNAL = 3,
     SHMB_AUTOMATON_REQUEST = 4,
     SHMB_AUTOMATON = 5,
+    SHMB_FEATURES = 6, /* of Sprint, which asks for their scores: in the error-signal ring */
+    SHMB_SCORES = 7,   /* the answer, of the parent: in the posteriors ring */
 };
 
 enum shmb_status {
@@ -97,7 +99,7 @@ typedef struct {
     uint64_t position; /* names the record in commit, abort and release */
     uint64_t sequence;
     double loss;
-    uint64_t states; /* of an automaton */
+    uint64_t states; /* of an automaton; of features: the labels for which scores are asked */
     uint32_t kind;
     uint32_t status;
     uint32_t dtype;

@@ -41,6 +41,8 @@ class Lib:
     SHMB_ERROR_SIGNAL: int
     SHMB_AUTOMATON_REQUEST: int
     SHMB_AUTOMATON: int
+    SHMB_FEATURES: int
+    SHMB_SCORES: int
     SHMB_ANSWERED: int
     SHMB_SKIPPED: int
     SHMB_FAILED: int

@@ -151,11 +151,16 @@ class RemoteError(ShmbridgeError):
     """
 
     def __init__(
-        self, segment: Optional[str], remote_type: str, remote_message: str, remote_traceback: str
+        self,
+        segment: Optional[str],
+        remote_type: str,
+        remote_message: str,
+        remote_traceback: str,
+        raised_by: str = "Sprint's Python",
     ) -> None:
         at = f" at segment {segment!r}" if segment is not None else ""
         super().__init__(
-            f"Sprint's Python raised {remote_type}{at}: {remote_message}\n"
+            f"{raised_by} raised {remote_type}{at}: {remote_message}\n"
             f"    remote traceback:\n{_indented(remote_traceback)}"
         )
         self.segment = segment

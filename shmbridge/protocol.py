@@ -4,6 +4,7 @@
     child -> parent   hello       protocol, abi, pid, python, numpy, sprint_version
     child -> parent   dimension   labels                                (as soon as Sprint tells it)
     child -> parent   no_room     sequence, released     (the answer finds no room, so far released)
+    child -> parent   awaits_requests         (Sprint has begun to wait for what the parent asks)
     child -> parent   exception   exception_type, message, traceback    (the child is about to end)
     parent -> child   exit
 
@@ -14,6 +15,7 @@ A peer takes messages when it comes to them, and so many may have come meanwhile
     hello       there is one; a second breaks the protocol
     dimension   the newest: Sprint has so many labels from then on
     no_room     the newest: the child waits for one answer's room at a time
+    awaits_requests   any
     exception   the first: what is raised after it follows from it
     exit        any
 
@@ -31,7 +33,7 @@ from typing import Any
 from ._native import lib
 from .errors import ProtocolError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_MESSAGE = 1 << 20  # bytes; the longest that is sent is a traceback
 MAX_REPORT = 8192  # bytes of a failure report's message and of its traceback
 
@@ -44,6 +46,7 @@ _FIELDS: dict[str, dict[str, type]] = {
     "hello": {"protocol": int, "abi": int},
     "dimension": {"labels": int},
     "no_room": {"sequence": int, "released": int},
+    "awaits_requests": {},
     "exception": {"exception_type": str, "message": str, "traceback": str},
     "exit": {},
 }
@@ -136,3 +139,28 @@ def describe_exception(error: BaseException) -> dict[str, str]:
         "message": str(error)[:MAX_REPORT],
         "traceback": text[-MAX_REPORT:],
     }
+
+
+def encode_report(error: BaseException) -> bytes:
+    """The exception as a failure report, the matrix of a record that has failed: JSON."""
+    return json.dumps(describe_exception(error)).encode("ascii")
+
+
+def read_report(report: bytes, subject: str) -> tuple[str, str, str]:
+    """Type, message and traceback of a failure report.
+
+    Args:
+        report: as encode_report has made it.
+        subject: what has failed, for the error's message.
+
+    Raises:
+        ProtocolError: it cannot be read.
+    """
+    try:
+        fields = json.loads(report)
+        texts = (fields["exception_type"], fields["message"], fields["traceback"])
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("not texts")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ProtocolError(f"the failure report for {subject} cannot be read: {error}") from None
+    return texts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, ClassVar, Optional, TypeVar
+from typing import Any, ClassVar, Optional, TypeVar, Union
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ..errors import BatchError, OptionError, ProtocolError, UsageError
 from ..ring import Array
 from . import criterion
 from .criterion import Callback
+from .feature_scorer import FeatureScorer
 from .inbox import Inbox
 from .link import ParentLink
 from .output import Verbosity, detail, report, warn
@@ -23,9 +24,22 @@ from .request import AutomatonRequest, LocalSegment, SegmentRequest
 _Asked = TypeVar("_Asked", SegmentRequest, AutomatonRequest)
 
 _NEEDED_BY = "shmbridge's side of Sprint"
+_FEATURE_SCORER = "PythonFeatureScorer"  # RASR's name of that unit
 
 
 def init(
+    name: str, reference: object, config: str, sprint_unit: Optional[str] = None, **more: Any
+) -> Union[PythonControl, FeatureScorer]:
+    """Called by Sprint's PythonControl. Arguments and errors are those of `connect`.
+
+    Returns:
+        The one PythonControl of this process; for the unit PythonFeatureScorer, a scorer on its connection.
+    """
+    control = connect(name, reference, config, sprint_unit, **more)
+    return FeatureScorer(control.link) if sprint_unit == _FEATURE_SCORER else control
+
+
+def connect(
     name: str,
     reference: object,
     config: str,
@@ -34,7 +48,7 @@ def init(
     callback: Optional[Callback] = None,
     **kwargs: Any,
 ) -> PythonControl:
-    """Called by Sprint's PythonControl, and by ourselves where Sprint calls something else first.
+    """Open the connection to the parent at the first call: Sprint's, or ours where it calls something else.
 
     Args:
         name: who calls: "Sprint.PythonControl", or one of ours.

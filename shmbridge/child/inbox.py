@@ -28,6 +28,7 @@ class Inbox:
         self._link = link
         self._receive = link.channel.receiver.receive
         self._local: deque[LocalSegment] = deque()
+        self._told_parent = False
 
     def put(self, segment: LocalSegment) -> None:
         """Ask from another thread of this process."""
@@ -43,6 +44,9 @@ class Inbox:
             ProtocolError: the parent sent what it must not.
         """
         link = self._link
+        if not self._told_parent:
+            self._told_parent = True
+            link.send("awaits_requests")
         while not link.ended:
             if self._local:
                 return self._local.popleft()

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..ring import Array
-from .control import init
+from .control import connect
 from .output import detail, report
 
 
@@ -19,11 +19,11 @@ class SprintNnPythonLayer:
     Not thread-safe: Sprint calls it from one thread.
 
     Args:
-        config: the config string; `init` is called with it.
+        config: the config string; `connect` is called with it.
     """
 
     def __init__(self, config: str, **_kwargs: Any) -> None:
-        self._control = init(name="shmbridge.SprintNnPythonLayer", reference=self, config=config)
+        self._control = connect(name="shmbridge.SprintNnPythonLayer", reference=self, config=config)
         self.input_size = 0
         self.output_size = 0
 

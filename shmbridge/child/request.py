@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from typing import Any, Optional
+from typing import Optional
 
 import numpy as np
 
@@ -213,8 +212,7 @@ class AutomatonRequest(Request):
 
 def send_failure(link: ParentLink, kind: int, sequence: int, error: BaseException) -> None:
     """Answer a request with the exception's type, message and traceback, as JSON."""
-    fields: dict[str, Any] = protocol.describe_exception(error)
-    report = np.frombuffer(json.dumps(fields).encode("ascii"), np.uint8)
+    report = np.frombuffer(protocol.encode_report(error), np.uint8)
     claim = link.claim(kind, 1, len(report), sequence=sequence, dtype=lib.SHMB_UINT8)
     if claim is not None and claim.matrix is not None:
         claim.matrix[0] = report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .control import init
+from .control import connect
 from .output import report
 
 
@@ -28,7 +28,7 @@ def getSegmentList(  # noqa: N802 - the name that Sprint calls
     Raises:
         OptionError: the config string lacks what the connection needs.
     """
-    control = init(name="shmbridge.PythonSegmentOrder", reference=corpusName, config=config)
+    control = connect(name="shmbridge.PythonSegmentOrder", reference=corpusName, config=config)
     report(f"getSegmentList: corpus {corpusName!r}, {len(segmentList)} segments")
     if control.asking_sprint:
         # To answer its callback, Sprint collects the orthographies of the whole corpus.

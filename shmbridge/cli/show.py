@@ -192,11 +192,19 @@ def _pool_table(title: str, stats: PoolStatistics, before: Optional[PoolStatisti
     table.add_row("  failed", f"{stats.failed}")
     if stats.automata:
         table.add_row("automata", f"{stats.automata}")
+    if stats.scored:
+        table.add_row("segments scored", f"{stats.scored}")
+        if before is not None and stats.seconds > before.seconds:
+            rate = (stats.scored - before.scored) / (stats.seconds - before.seconds)
+            table.add_row("  each second, since the last look", f"{rate:.1f}")
+        table.add_row("  frames", f"{stats.scored_frames}")
     table.add_row("posteriors sent", size(stats.posteriors_bytes))
     table.add_row("error signals received", size(stats.error_signal_bytes))
     table.add_row("time since the start", duration(stats.seconds))
     table.add_row("  waiting for Sprint", _share(stats.wait_seconds, stats.seconds))
     table.add_row("  copying", _share(stats.copy_seconds, stats.seconds))
+    if stats.score_seconds:
+        table.add_row("  in the score function", _share(stats.score_seconds, stats.seconds))
     table.add_row("  until Sprint was ready", _share(stats.start_seconds, stats.seconds))
     table.add_row("restarts", f"{stats.restarts}")
     return table
@@ -208,7 +216,8 @@ def _share(part: float, whole: float) -> str:
 
 def _instances(instances: Sequence[InstanceStatistics]) -> Table:
     table = Table()
-    for column in ("pid", "state", "answered", "in flight", "restarts"):
+    scores = ["scored"] if any(each.scored for each in instances) else []
+    for column in ("pid", "state", "answered", *scores, "in flight", "restarts"):
         table.add_column(column, justify="left" if column == "state" else "right")
     table.add_column("ring to Sprint")
     table.add_column("ring from Sprint")
@@ -217,6 +226,7 @@ def _instances(instances: Sequence[InstanceStatistics]) -> Table:
             str(each.pid),
             Text(each.state, {"ready": "green", "starting": "yellow"}.get(each.state, "red")),
             str(each.answered),
+            *([str(each.scored)] if scores else []),
             str(each.in_flight),
             str(each.restarts),
             _fill(each.posteriors_used, each.ring_size),

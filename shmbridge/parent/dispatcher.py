@@ -50,6 +50,7 @@ class Dispatcher:
         max_restarts: the user's option.
         foreign: in a fork of the process that created this: the pid of that process; else None.
         closed: whether `stop` or `close` was called.
+        serving: what Sprint asks is being answered, see `scoring.serve`; nothing can be asked of it.
     """
 
     def __init__(self, options: Options) -> None:
@@ -60,6 +61,7 @@ class Dispatcher:
         self.instances: list[Instance] = []
         self.foreign: Optional[int] = None
         self.closed = False
+        self.serving = False
         self.max_restarts = options.max_restarts
         self._skip_fatal = options.skip_fatal_segments
         self._torn_down = False
@@ -288,7 +290,13 @@ class Dispatcher:
 
         Raises:
             OptionError, ResourceError, PeerGoneError, ProtocolError, BridgeTimeoutError: as at first.
+            UsageError: Sprint's questions are being answered.
         """
+        if self.serving:
+            raise UsageError(
+                "serve_scores is at work, and the function that it calls cannot use the same pool: its "
+                "Sprints recognise; give others a pool of their own"
+            )
         anew = False
         for instance in self.instances:
             if instance.look_for_death() is not None:

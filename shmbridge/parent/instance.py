@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
+import threading
 import time
 from bisect import bisect
 from collections import deque
@@ -32,6 +32,7 @@ _log = logging.getLogger("shmbridge")
 
 # Looked up once: these stand in what runs for each segment.
 _ANSWERED, _FAILED, _FLOAT32 = lib.SHMB_ANSWERED, lib.SHMB_FAILED, lib.SHMB_FLOAT32
+_FEATURES = lib.SHMB_FEATURES
 
 
 class Instance:
@@ -50,6 +51,9 @@ class Instance:
         answered: how many requests were answered.
         starts: how many children were started, one after the other.
         fruitless: how many of them, the last ones, have ended and had answered nothing.
+        question: features whose scores Sprint awaits, or None.
+        questions: how many this child has sent.
+        scored: how many were answered with scores.
         orphans: what was sent to the child and not answered when it ended, oldest first. At the first of them
             it was at work.
         channel: to the child; there is none where no other could be started.
@@ -67,6 +71,7 @@ class Instance:
         self.answered = 0
         self.starts = 0
         self.fruitless = 0
+        self.scored = 0
         self.start()
 
     def start(self) -> None:
@@ -78,6 +83,8 @@ class Instance:
         """
         self._no_room: Optional[tuple[int, int]] = None  # for which answer, and how much was released then
         geometry = Geometry.for_ring_size(self._options.ring_size)
+        self.question: Optional[Record] = None
+        self.questions = 0
         if hasattr(self, "channel"):
             del self.channel  # and its memory, unless the user holds some: there may not be room for two
         with forks.held_off():
@@ -101,6 +108,8 @@ class Instance:
         self._answered_before = self.answered
         self.ready = False
         self.labels: Optional[int] = None
+        self._awaits_requests = False
+        self._on_its_way = False  # to its next question, for which it has segment_timeout
         self.death: Optional[ShmbridgeError] = None  # not before: what could not be started stays dead
         self.starts += 1
 
@@ -128,6 +137,7 @@ class Instance:
             state=("ready" if self.ready else "starting") if running else "ended",
             in_flight=self.in_flight,
             answered=self.answered,
+            scored=self.scored,
             restarts=self.starts - 1,
             ring_size=ring_size,
             posteriors_used=channel.memory.used(POSTERIORS_LINES, ring_size) if channel else 0,
@@ -192,9 +202,10 @@ class Instance:
             return None
         if not self.ready:
             return self._since + self._options.start_timeout
-        if self._options.segment_timeout is None or not self._pending:
+        timeout = self._options.segment_timeout
+        if timeout is None or not (self._pending or self._on_its_way):
             return None
-        return self._since + self._options.segment_timeout
+        return self._since + timeout
 
     def end_if_late(self) -> bool:
         """End the child if it is past its deadline. Returns whether anything has come, or ended."""
@@ -229,6 +240,11 @@ class Instance:
         if concerned is not None and concerned is not pending and not self.holds(concerned):
             return False
         name = pending.name
+        if self.question is not None:
+            raise UsageError(
+                f"segment {name!r} waits in vain: Sprint scores features, and awaits their scores; call "
+                "serve_scores"
+            )
         open_claim = self.channel.sender.oldest_open()
         if open_claim is not None and open_claim[0] < oldest:
             raise UsageError(
@@ -253,6 +269,93 @@ class Instance:
                 f"segment {_decode(open_claim[1])!r} was claimed and is not sent yet: what is sent after it "
                 "would wait behind it; send or abort it first"
             )
+
+    def begin_serving(self) -> None:
+        """From now on the child's questions are answered.
+
+        Raises:
+            UsageError: something is open that was claimed for it or sent to it.
+        """
+        if self._pending:
+            raise UsageError(
+                f"segment {self._pending[0][1].name!r} was sent to Sprint and is not answered yet: "
+                "wait for its result before you call serve_scores"
+            )
+        self.check_no_open_claim()
+        self._on_its_way = self.question is None
+        self._since = time.monotonic()
+
+    def end_serving(self) -> None:
+        """The child's questions are kept for the next time."""
+        self._on_its_way = False
+
+    def check_serving(self) -> None:
+        """Raise where no question can come until the user does something; call it before waiting.
+
+        Raises:
+            UsageError: Sprint waits for what it is asked.
+            BufferError: Sprint has told that it finds no room for its features, and earlier ones are held.
+        """
+        if self.death is not None:
+            return
+        if self._awaits_requests:
+            raise UsageError(
+                "this Sprint awaits segments from the trainer, and so never asks for scores: it runs the "
+                "control loop, or the segment order of use_python_segment_order=True; set that to False, "
+                "and give Sprint an action that recognises or aligns (docs/ways.md)"
+            )
+        receiver = self.channel.receiver
+        if self._no_room is not None and self._no_room[1] == receiver.released and receiver.used:
+            raise BufferError(
+                f"Sprint has no room for the next features: {receiver.used} of {receiver.capacity} bytes of "
+                "the ring lie behind the oldest features that are still held; let go of them and their "
+                "views, or raise the option ring_size"
+            )
+
+    def try_claim_answer(self, rows: int, columns: int, dtype: int) -> Optional[Claim]:
+        """Claim a record for the answer to the child's question; None where there is no room now.
+
+        Then the child, which has nothing else received, has padding to pass, and is late if it does not.
+
+        Raises:
+            SegmentTooLargeError, BufferError, ProtocolError: as try_claim.
+        """
+        if self.question is None:
+            raise UsageError("Sprint awaits no scores")
+        try:
+            claim = self.channel.sender.claim(
+                lib.SHMB_SCORES, rows, columns, sequence=self.question.sequence, dtype=dtype
+            )
+        except ProtocolError as error:
+            self._condemn(error)
+            raise
+        if claim is None and not self._on_its_way:
+            self._on_its_way = True
+            self._since = time.monotonic()
+        return claim
+
+    def answer(self, claim: Claim, status: int = _ANSWERED) -> None:
+        """Send the answer to the child's question."""
+        question = self.question
+        try:
+            self.question = None
+            claim.commit(status)
+        except BaseException:  # such as Ctrl-C, which may come just before or just behind the commit itself
+            with contextlib.suppress(UsageError):  # it is committed
+                claim.abort()
+                self.question = question
+            raise
+        self._on_its_way = True
+        self._since = time.monotonic()
+        if status == _ANSWERED:
+            self.scored += 1
+
+    def wait_for_end(self) -> None:
+        """Wait for a child whose question got an error for an answer; kill it where it does not end of it."""
+        if not self._process.wait(self._options.exit_timeout):
+            self._process.kill()
+            self._process.wait(threading.TIMEOUT_MAX)
+        self.look_for_death()
 
     def ask_to_exit(self) -> None:
         """Let the child end by itself; `close` waits for it."""
@@ -303,7 +406,8 @@ class Instance:
             self._condemn(process.broken)
             return True
         news = False
-        for kind in ("hello", "dimension", "no_room"):  # an exception is for the death notice
+        # An exception is for the death notice.
+        for kind in ("hello", "dimension", "awaits_requests", "no_room"):
             message = process.messages.take(kind)
             if message is None:
                 continue
@@ -327,15 +431,43 @@ class Instance:
             if message["labels"] < 1:
                 raise ProtocolError(f"Sprint says that it has {message['labels']} labels")
             self.labels = message["labels"]
+        elif message["kind"] == "awaits_requests":
+            self._awaits_requests = True
         else:
             self._no_room = (message["sequence"], message["released"])
 
+    def _take_question(self, record: Record) -> None:
+        """What Sprint sends without having been asked: features."""
+        if record.kind != _FEATURES:
+            raise ProtocolError(f"Sprint answered request {record.sequence} where nothing was asked")
+        if self.question is not None:
+            raise ProtocolError("Sprint sent features while it awaits the scores of others")
+        if self._awaits_requests:
+            raise ProtocolError(
+                "Sprint asks for scores in the midst of the trainer's segments, which nobody can answer: "
+                "leave its python-feature-scorer out of this configuration"
+            )
+        rows, columns = record.shape
+        good = record.status == _ANSWERED and record.dtype == _FLOAT32 and rows > 0 and columns > 0
+        if not good or not 0 < record.states < 1 << 32:
+            raise ProtocolError(
+                f"Sprint's features are {record.shape} of dtype {record.dtype}, status {record.status}, for "
+                f"{record.states} labels; they have to be (time,dim) of dtype {_FLOAT32}"
+            )
+        self.question = record
+        self.questions += 1
+        self._on_its_way = False
+
     def _deliver(self, record: Record) -> None:
         if not self._pending:
-            raise ProtocolError(f"Sprint answered request {record.sequence} where nothing was asked")
+            self._take_question(record)
+            return
         sequence, pending = self._pending[0]
         error = None
         if not record.is_answer(sequence, pending.answer_kind, pending.rows, pending.columns):
+            if record.kind == _FEATURES:
+                self._take_question(record)
+                return
             error = _look_closer(record, sequence, pending)
         self._pending.popleft()
         self.answered += 1
@@ -393,14 +525,7 @@ def _look_closer(record: Record, sequence: int, pending: Pending) -> Optional[Re
 
 def _remote_error(name: str, record: Record) -> RemoteError:
     """The exception that the child reports in the record."""
-    try:
-        matrix = record.matrix
-        if matrix is None or matrix.dtype != np.uint8:
-            raise ValueError("not bytes")
-        report = json.loads(matrix.tobytes())
-        texts = [report[key] for key in ("exception_type", "message", "traceback")]
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError("not texts")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ProtocolError(f"the failure report for {name!r} cannot be read: {error}") from None
-    return RemoteError(name, *texts)
+    matrix = record.matrix
+    if matrix is None or matrix.dtype != np.uint8:
+        raise ProtocolError(f"the failure report for {name!r} cannot be read: it is not bytes")
+    return RemoteError(name, *protocol.read_report(matrix.tobytes(), repr(name)))

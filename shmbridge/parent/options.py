@@ -42,16 +42,16 @@ class Options:
         sprint_control_config: more settings for the config string, such as {"verbose": True}.
         min_python_control_version: the oldest Sprint callback version that will do.
         use_python_segment_order: whether the parent orders the segments; False only for Sprints that run
-            python-control-loop-type=python-control-loop.
+            python-control-loop-type=python-control-loop, or recognise (serve_scores).
         num_instances: children of a pool.
         ring_size: bytes of each of the two rings of an instance; the largest segment has to fit.
         labels: the label dimension of the posteriors, if known beforehand: others are refused at once.
         max_restarts: how often a segment at which Sprint ended, or hung, is sent to a new child. 0: it is an
-            error at once, and the child is started anew at the next call.
+            error at once, and the child is started anew at the next call. serve_scores wants 0.
         skip_fatal_segments: what Sprint does not survive, however often it is sent, is answered as discarded
             (and logged) instead of being an error.
-        segment_timeout: seconds that Sprint may work on one segment before it is taken to hang; None: no
-            limit.
+        segment_timeout: seconds that Sprint may work on one segment (serve_scores: between its questions)
+            before it is taken to hang; None: no limit.
         start_timeout: seconds until a starting child has to say hello.
         exit_timeout: seconds until a child that was asked to exit is killed.
         env: the environment of the children; None: that of this process. Two settings of glibc's malloc are

@@ -28,6 +28,7 @@ from .batch import (
 from .dispatcher import Dispatcher
 from .in_place import SegmentClaim
 from .options import Options
+from .scoring import ScoreFunction, serve
 from .statistics import PoolStatistics
 
 _POSTERIORS = lib.SHMB_POSTERIORS  # looked up once: this stands in what runs for each segment
@@ -227,6 +228,38 @@ class SprintInstancePool:
                     self._dispatcher.wait(full=[instance])
                 if instance.death is not None:
                     raise anew(instance.death)
+
+    def serve_scores(self, score: ScoreFunction) -> None:
+        """Score features for Sprints that recognise, or align, until all have ended.
+
+        They ask through a PythonFeatureScorer (docs/ways.md, "A recogniser"). Those that have ended since are
+        started anew, and begin their corpus again; so each call is one pass over it.
+
+        Args:
+            score: called in this thread, for one segment after another, with the features (time,dim)
+                float32: a view of the shared memory, which is to be let go of. Returns the scores
+                (time,label), any float dtype, any strides: negative logarithms, which Sprint takes as they
+                are (from a network's posteriors: -log p(label|features) + scale * log prior(label)).
+
+        Raises:
+            Exception: what `score` raised. Sprint gets it as well, and ends.
+            BatchError: `score` returned something else, or a NaN. Likewise.
+            SegmentTooLargeError: the scores do not fit into the ring. Likewise.
+            BufferError: features that `score` has kept leave no room for more.
+            PeerGoneError: a Sprint ended before its corpus was done: with a signal, or not with exit code 0.
+                SegmentTimeoutError: it did not ask again, nor end, within segment_timeout.
+            UsageError: a Sprint awaits segments; or posteriors that were claimed or sent are not answered.
+            OptionError: with max_restarts, a Sprint that has ended would begin its corpus again.
+            ClosedError: the pool was closed.
+        """
+        with self._dispatcher.lock:
+            self._dispatcher.check_usable()
+            if self._options.max_restarts > 0:
+                raise OptionError(
+                    f"the option max_restarts is {self._options.max_restarts}; serve_scores wants 0: a "
+                    "Sprint that is started anew would begin its corpus again"
+                )
+            serve(self._dispatcher, score)
 
     @property
     def memories(self) -> list[Memory]:

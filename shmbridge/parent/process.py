@@ -152,6 +152,8 @@ class SprintProcess:
     def end_hanging(self, timeout: float, segments: Sequence[str]) -> SegmentTimeoutError:
         """End a process that has worked for `timeout` seconds on the first of the segments; the error for it.
 
+        No segments: it was to send features to be scored, or to end.
+
         The signal has our side of it write its stacks and end. Where it cannot, being stopped for instance,
         it is killed.
         """
@@ -159,8 +161,9 @@ class SprintProcess:
         if not self.wait(_STACK_GRACE):
             self.kill()
             self._exited.wait()
+        what = "gave no answer" if segments else "neither asked for scores nor ended"
         return SegmentTimeoutError(
-            f"Sprint (pid {self.pid}, {self._executable!r}) gave no answer within {timeout} seconds "
+            f"Sprint (pid {self.pid}, {self._executable!r}) {what} within {timeout} seconds "
             "(segment_timeout) and was ended",
             segments=segments,
             last_output=tuple(self._output),

@@ -18,18 +18,21 @@ class Counters:
     """What a pool counts while it runs. Written by the call that works; any thread may read it.
 
     Attributes:
-        segments, skipped, failed, automata, posteriors_bytes, error_signal_bytes, wait_seconds, copy_seconds,
-            start_seconds: see PoolStatistics.
+        segments, skipped, failed, automata, scored, scored_frames, posteriors_bytes, error_signal_bytes,
+            wait_seconds, copy_seconds, score_seconds, start_seconds: see PoolStatistics.
     """
 
     segments: int = 0
     skipped: int = 0
     failed: int = 0
     automata: int = 0
+    scored: int = 0
+    scored_frames: int = 0
     posteriors_bytes: int = 0
     error_signal_bytes: int = 0
     wait_seconds: float = 0.0
     copy_seconds: float = 0.0
+    score_seconds: float = 0.0
     start_seconds: float = 0.0
 
     def count(self, record: Record) -> None:
@@ -50,6 +53,7 @@ class InstanceStatistics:
         state: "starting", "ready", or "ended".
         in_flight: requests that were sent and are not answered.
         answered: requests that were answered, by this child and those in whose place it was started.
+        scored: segments whose features it, or those, sent to be scored, and whose scores were sent back.
         restarts: how often a new child was started in the place of one that had ended.
         ring_size: bytes that each of the two rings has.
         posteriors_used: bytes of the ring to Sprint that were sent and that Sprint has not released.
@@ -60,6 +64,7 @@ class InstanceStatistics:
     state: str
     in_flight: int
     answered: int
+    scored: int
     restarts: int
     ring_size: int
     posteriors_used: int
@@ -76,11 +81,15 @@ class PoolStatistics:
         skipped: answered by Sprint without one: it discarded the segment.
         failed: not answered: an exception there, or its end.
         automata: received.
-        posteriors_bytes: sent, of matrices.
-        error_signal_bytes: received, of matrices.
+        scored: segments whose features Sprint sent, and whose scores were sent back (serve_scores).
+        scored_frames: of those.
+        posteriors_bytes: sent, of matrices of posteriors.
+        error_signal_bytes: received, of matrices of error signals.
         wait_seconds: that calls have waited for Sprint, once it was ready the first time.
         copy_seconds: in which calls have copied the matrices of batches into and out of the rings (with
-            shmbridge.torch: and computed the log softmax of logits). What is exchanged in place is not.
+            shmbridge.torch: and computed the log softmax of logits), and scores into them. What is exchanged
+            in place is not.
+        score_seconds: in the function that serve_scores calls.
         start_seconds: that calls have waited until children were ready, at first and when a call found one
             dead.
         restarts: children that were started in the place of others.
@@ -92,10 +101,13 @@ class PoolStatistics:
     skipped: int
     failed: int
     automata: int
+    scored: int
+    scored_frames: int
     posteriors_bytes: int
     error_signal_bytes: int
     wait_seconds: float
     copy_seconds: float
+    score_seconds: float
     start_seconds: float
     restarts: int
     instances: tuple[InstanceStatistics, ...]
@@ -113,4 +125,10 @@ class PoolStatistics:
         ]
         if self.automata:
             parts.insert(1, counted(self.automata, "automaton", "automata"))
+        if self.scored:
+            parts.insert(
+                1,
+                f"{counted(self.scored, 'segment', 'segments')} of "
+                f"{counted(self.scored_frames, 'frame', 'frames')} scored in {self.score_seconds:.1f} s",
+            )
         return "; ".join(parts)

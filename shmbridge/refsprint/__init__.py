@@ -25,6 +25,8 @@ The files, from the inside to the outside:
     python_control.py   PythonControl: init, run_control_loop, process_segment, exit
     network.py          a chain of layers with SprintNnPythonLayer in it
     trainer.py          FeedForwardTrainer
+    feature_scorer.py   PythonFeatureScorer
+    recognition.py      a recognition without a search: scores of a corpus
     __main__.py         the executable
 """
 

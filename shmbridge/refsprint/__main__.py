@@ -14,7 +14,7 @@ from .configuration import Configuration
 
 __all__ = ["main"]
 
-_ACTIONS = ("python-control", "supervised-segmentwise-training")
+_ACTIONS = ("python-control", "supervised-segmentwise-training", "refsprint-recognition")
 _USAGE = """usage: refsprint --config=FILE --*.option=value ...
 
 A stand-in for RASR's nn-trainer that takes the same options. Those that it knows:
@@ -29,6 +29,10 @@ A stand-in for RASR's nn-trainer that takes the same options. Those that it know
     --*.parameters-old=NAME --*.parameters-new=NAME --*.parameter-file-symbolic=true
     --*.neural-network.links='0->LAYER' --*.LAYER.links=NEXT --*.LAYER.dimension-output=N
     --*.LAYER.layer-type=python, identity (default), softmax or linear+softmax
+--*.action=refsprint-recognition    not of nn-trainer: what a recogniser asks its feature scorer
+    --*.feature-dimension=N
+    --*.python-feature-scorer-output-dimension=LABELS   (default: the lexicon's phonemes)
+    --*.refsprint.scores-file=NPZ   write one matrix (time, label) for each full segment name
 --*.corpus.file=XML, with
     segments.file, segment-order, segment-order-look-up-short-name, remove-corpus-name-prefix,
     capitalize-transcriptions, gemenize-transcriptions,
@@ -96,6 +100,10 @@ def _run(arguments: Sequence[str]) -> None:
         else:
             control.run_control_loop()
         control.exit()
+    elif action == "refsprint-recognition":
+        from .recognition import recognize
+
+        recognize(config)
     else:
         from .trainer import train
 

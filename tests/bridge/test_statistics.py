@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import shmbridge
+from shmbridge.parent.statistics import Counters
 from shmbridge.units import duration, size
 
 
@@ -114,6 +115,13 @@ def test_closing_logs_one_summary(bench: Any, caplog: Any) -> None:
     assert f"{16 * sum(lengths)} B of posteriors sent, {16 * sum(lengths[:3])} B of error signals" in line
     assert "waiting for Sprint" in line
     assert "copying" in line
+
+
+def test_the_summary_has_what_was_scored_where_something_was() -> None:
+    counters = dataclasses.asdict(Counters(scored=2, scored_frames=70, score_seconds=1.25))
+    stats = shmbridge.parent.PoolStatistics(seconds=9, restarts=0, instances=(), **counters)
+    assert "2 segments of 70 frames scored in 1.2 s" in str(stats)
+    assert "scored" not in str(dataclasses.replace(stats, scored=0))
 
 
 def test_seconds_stand_still_when_the_pool_is_closed(bench: Any) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -80,6 +81,25 @@ def test_a_table_is_shown_once_where_there_is_no_terminal(run, trainer):
     assert f"process {process.pid}" in done.out
     assert all(str(pid) in done.out for pid in process.children)
     assert "ring to Sprint" in done.out
+
+
+def test_what_was_scored_is_shown_in_figures_and_in_the_table(run, trainer):
+    process = trainer()
+    before = run("stats", process.pid).out
+    assert "scored" not in before
+    process.do("score")
+    (pool,) = run("stats", process.pid, "--json").json["pools"]
+    assert (pool["scored"], pool["scored_frames"], pool["segments"]) == (12, 60, 0)
+    assert [child["scored"] for child in pool["instances"]] == [6, 6]
+    assert 0 < pool["score_seconds"] < pool["seconds"]
+    out = run("stats", process.pid).out
+    for row in (
+        r"segments scored +│ +12 ",
+        r"frames +│ +60 ",
+        r"in the score function",
+        r"answered +┃ +scored",
+    ):
+        assert re.search(row, out), out
 
 
 def test_with_every_there_is_a_line_each_time_until_the_pool_is_closed(trainer):

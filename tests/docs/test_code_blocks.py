@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-WAYS = sorted((DOCS / "ways").glob("*.md"))
+RECOGNITION = DOCS / "ways" / "recognition.md"
+WAYS = sorted(set((DOCS / "ways").glob("*.md")) - {RECOGNITION})  # those with a loss
 
 # What the README leaves to its reader.
 CONFIG = """
@@ -92,6 +93,13 @@ def test_the_page_of_each_way_runs_with_the_files_of_the_quick_start(page, tmp_p
     loss = float(out.split("]")[0].strip("["))
     assert (loss == float("inf")) == (page.stem == "segment-order")
     assert "(20, 1, 6)" in out
+
+
+def test_the_page_of_the_recogniser_runs_with_the_files_of_the_quick_start(tmp_path):
+    (block,) = fenced(RECOGNITION)
+    asked = "scores = np.load('scores.npz')\nprint(sorted(scores), scores[names[0]].shape)"
+    out = run(files_of_quick_start() + block + asked, tmp_path)
+    assert out == "['corpus/recording/one', 'corpus/recording/two'] (20, 6)\n"
 
 
 def test_the_blocks_of_the_readme_run_with_refsprint_in_the_place_of_rasr(tmp_path):

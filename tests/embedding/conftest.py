@@ -46,6 +46,7 @@ WAYS = {
         "host.notifications=segmentwise",
     ),
     "loop": ("action=python-control", "python-control-loop-type=python-control-loop"),
+    "score": ("action=score",),
 }
 
 
@@ -87,7 +88,7 @@ class HostBench(bridge_bench.Bench):  # type: ignore[misc] # the module is loade
         return {
             "sprint_exec_path": str(self.program),
             "sprint_config": [f"--*.{word}" for word in words],
-            "use_python_segment_order": way != "loop",
+            "use_python_segment_order": way not in ("loop", "score"),
             "ring_size": 1 << 20,
             "exit_timeout": bridge_bench.SAFETY_NET,
             "env": self.env,

@@ -11,6 +11,7 @@
  *   host.thread=other|each        calls come from a thread that Python does not know; from a new one for each segment
  *   host.answer=..., host.answer-for=SEGMENT   what the criterion answers instead (callback.c)
  *   host.error-signal=float64|c-order|transposed
+ *   action=score, host.scores=FILE   a recogniser's feature scorer (scorer.c)
  *   host.notes=FILE, host.places=true, host.measure-every=N   (notes.c)
  */
 #include "host.h"
@@ -331,6 +332,10 @@ static void *act(void *nothing) {
             Py_CLEAR(self.layer); /* exit() is not called: Sprint's trainers do not */
             PyGILState_Release(state);
         }
+    } else if (option_is("action", "score")) {
+        control one = new_control("PythonFeatureScorer");
+        score_corpus(one.object);
+        exit_control(&one);
     } else if (option_is("action", "python-control")) {
         controls both = {.first = new_control("NnTrainer.pythonControl")};
         if (option_is("host.control", "twice"))

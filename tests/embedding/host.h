@@ -5,6 +5,7 @@
  *   callback.c   what Python may ask: the criterion, orthographies, automata
  *   matrices.c   matrices across the border, as numpy arrays
  *   ctc.c        the criterion
+ *   scorer.c     what a recogniser asks of its feature scorer
  *   notes.c      where matrices lie, who still holds a reference, how much memory there is
  *
  * Like Sprint it uses one thread, and holds no lock of Python's between two calls.
@@ -70,12 +71,20 @@ float *from_python(PyObject *array, const char *what, int *rows, int *columns);
 /* A copy with another dtype or layout, as no Sprint hands out: "float64", "c-order", "transposed". */
 PyObject *odd_matrix(const char *kind, const float *values, int rows, int columns);
 const void *address_of(PyObject *array);
+/* The same for vectors; of the one that Python gave, the size is known. */
+PyObject *vector_to_python(const float *values, int size);
+void vector_from_python(PyObject *array, const char *what, float *values, int size);
 
 /* --- ctc.c */
 
 /* CTC over the labels of a sequence. False: no path is long enough or possible. */
 bool ctc(const float *log_posteriors, int labels, int frames, const int *sequence, int length, int blank,
          double *loss, float *error_signal);
+
+/* --- scorer.c */
+
+/* Scores the corpus, as a recogniser does, with the object that init() gave. */
+void score_corpus(PyObject *scorer);
 
 /* --- notes.c: lines of JSON in the file of host.notes, if that is set. */
 

@@ -71,3 +71,24 @@ PyObject *odd_matrix(const char *kind, const float *values, int rows, int column
 const void *address_of(PyObject *array) {
     return PyArray_DATA((PyArrayObject *)array);
 }
+
+PyObject *vector_to_python(const float *values, int size) {
+    npy_intp shape[] = {size};
+    PyObject *array = PyArray_New(&PyArray_Type, 1, shape, NPY_FLOAT, NULL, NULL, 0, 0, NULL);
+    if (array == NULL)
+        fail("numpy cannot make an array of %d", size);
+    memcpy(PyArray_DATA((PyArrayObject *)array), values, sizeof(float) * (size_t)size);
+    return array;
+}
+
+void vector_from_python(PyObject *object, const char *what, float *values, int size) {
+    if (!PyArray_Check(object))
+        fail("%s: an array of numpy is expected, not a %s", what, Py_TYPE(object)->tp_name);
+    PyArrayObject *array = (PyArrayObject *)object;
+    if (PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != size)
+        fail("%s: a vector of %d is expected", what, size);
+    if (!PyArray_ISBEHAVED_RO(array) || PyArray_TYPE(array) != NPY_FLOAT)
+        fail("%s: the array is not aligned, or not of float32", what);
+    for (int i = 0; i < size; i++)
+        values[i] = *(const float *)PyArray_GETPTR1(array, i);
+}

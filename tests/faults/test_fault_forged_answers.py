@@ -127,6 +127,8 @@ ANSWERS = {
     "a kind that there is not": ("f.answer(kind=99)", "unknown kind"),
     "the kind of posteriors": ("f.answer(kind=lib.SHMB_POSTERIORS)", "is of kind"),
     "the kind of automata": ("f.answer(kind=lib.SHMB_AUTOMATON)", "is of kind"),
+    "the kind of scores": ("f.answer(kind=lib.SHMB_SCORES)", "is of kind"),
+    "features": ("f.answer(kind=lib.SHMB_FEATURES, states=4)", "in the midst of the trainer's segments"),
     "a status": ("f.answer(status=9)", "unknown status"),
     "a dtype that there is not": ("f.answer(dtype=9)", "unknown dtype"),
     "another dtype": ("f.answer(dtype=lib.SHMB_UINT32)", "it has to be"),

@@ -70,6 +70,7 @@ REQUESTS = {
     "another size": (lambda f: f.request(size=128), "is not that of"),
     "a kind that there is not": (lambda f: f.request(kind=99), "unknown kind"),
     "the kind of answers": (lambda f: f.request(kind=lib.SHMB_ERROR_SIGNAL), "of kind 3"),
+    "scores": (lambda f: f.request(kind=lib.SHMB_SCORES), "of kind 7"),
     "a dtype that there is not": (lambda f: f.request(dtype=9), "unknown dtype"),
     "a name's length": (lambda f: f.request(name_length=5000), "name is too long"),
     "a name that is no UTF-8": (lambda f: f.request(name=b"\xff\xfe"), "no UTF-8"),

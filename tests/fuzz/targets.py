@@ -17,7 +17,7 @@ from pathlib import Path
 
 from shmbridge import config as config_strings
 from shmbridge import protocol
-from shmbridge.child.control import init
+from shmbridge.child.control import connect as init
 from shmbridge.child.output import Verbosity
 from shmbridge.errors import FileFormatError, OptionError, ProtocolError
 from shmbridge.memory import Geometry

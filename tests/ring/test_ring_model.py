@@ -73,7 +73,7 @@ class RingMachine(RuleBasedStateMachine):
         dtype=st.sampled_from(list(DTYPES)),
         name_length=st.sampled_from([0, 0, 0, 1, 63, 64, 65]),
         columns=st.integers(1, 5),
-        kind=st.integers(lib.SHMB_POSTERIORS, lib.SHMB_AUTOMATON),
+        kind=st.integers(lib.SHMB_POSTERIORS, lib.SHMB_SCORES),
     )
     def claim(self, part, dtype, name_length, columns, kind):
         ring = self.ring

@@ -69,7 +69,7 @@ class Refuses:
     [
         ({"kind": 0}, ValueError),
         ({"kind": lib.SHMB_PADDING}, ValueError),
-        ({"kind": lib.SHMB_AUTOMATON + 1}, ValueError),
+        ({"kind": lib.SHMB_SCORES + 1}, ValueError),
         ({"kind": "2"}, TypeError),
         ({"dtype": 1.0}, TypeError),
         ({"dtype": (1 << 32) + 1}, ValueError),  # the lower half is that of float32

@@ -1,0 +1,617 @@
+"""A Sprint that recognises: it sends features, the trainer's function answers with scores."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import textwrap
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import shmbridge
+from shmbridge._native import lib
+from shmbridge.memory import MIN_RING_SIZE
+from shmbridge.parent import instance, scoring
+from shmbridge.parent.copying import copy_checked
+from shmbridge.parent.reserve import create_object
+
+DIM, LABELS = 3, 5
+WEIGHTS = np.random.default_rng(7).normal(size=(DIM, LABELS)).astype(np.float32)
+
+
+def network(features: Any) -> Any:
+    """-log softmax of a linear layer, float64: not of Sprint's dtype."""
+    x = features.astype(np.float64) @ WEIGHTS
+    return np.log(np.exp(x).sum(axis=1, keepdims=True)) - x
+
+
+@pytest.fixture
+def features(bench: Any) -> dict[str, Any]:
+    """(dimension, time) of each segment of the corpus, in features.npz too."""
+    random = np.random.default_rng(5)
+    matrices = {
+        name: random.normal(size=(DIM, f)).astype(np.float32) for name, (_, f) in bench.segments.items()
+    }
+    np.savez(bench.path / "features.npz", **matrices)
+    return matrices
+
+
+def recognizer(bench: Any, *sprint: str, **more: Any) -> dict[str, Any]:
+    """Options of a pool whose Sprint recognises the corpus."""
+    config = [
+        "action=refsprint-recognition",
+        f"corpus.file={bench.path}/corpus.xml",
+        f"feature-extraction.file={bench.path}/features.npz",
+        f"feature-dimension={DIM}",
+        f"python-feature-scorer-output-dimension={LABELS}",
+        f"refsprint.scores-file={bench.path}/scores.npz",
+        *sprint,
+    ]
+    options = bench.options("loop", **{"use_python_segment_order": False, **more})
+    return {**options, "sprint_config": [f"--*.{option}" for option in config]}
+
+
+def pool_of(bench: Any, *sprint: str, **more: Any) -> Any:
+    return shmbridge.SprintInstancePool(**recognizer(bench, *sprint, **more))
+
+
+# A Sprint by hand that scores features.
+SCORER = f"""
+scorer = init(sprint_unit="PythonFeatureScorer")
+scorer.init(input_dim={DIM}, output_dim={LABELS})
+def score(frames, offset=0):
+    for time in range(frames):
+        scorer.add_feature(feature=np.full({DIM}, offset + time, np.float32), time=time)
+    scorer.compute(num_frames=frames)
+    scores = [scorer.get_scores(time=time).tolist() for time in range(frames)]
+    scorer.reset(num_frames=frames)
+    return scores
+"""
+
+
+def scorer_by_hand(bench: Any, body: str, **more: Any) -> Any:
+    return bench.hand_pool(SCORER + textwrap.dedent(body), use_python_segment_order=False, **more)
+
+
+def wait_for_death(bench: Any, pool: Any) -> None:
+    (only,) = pool._dispatcher.instances
+    bench.wait_until(only.look_for_death, "the pool knows that Sprint has ended")
+
+
+def test_a_recogniser_gets_the_scores_of_the_trainers_function(
+    bench: Any, features: dict[str, Any], sprint_log: Any
+) -> None:
+    asked = []
+
+    def score(segment: Any) -> Any:
+        asked.append(np.array(segment))
+        assert segment.dtype == np.float32
+        return network(segment)
+
+    with pool_of(bench) as pool:
+        pool.serve_scores(score)
+        stats = pool.stats()
+    assert (stats.scored, stats.scored_frames) == (len(features), sum(m.shape[1] for m in features.values()))
+    assert (stats.segments, stats.failed, stats.posteriors_bytes, stats.error_signal_bytes) == (0, 0, 0, 0)
+    assert len(asked) == len(features)
+    for segment, matrix in zip(asked, features.values()):
+        np.testing.assert_array_equal(segment, matrix.T)
+    with np.load(bench.path / "scores.npz") as scores:
+        assert sorted(scores) == sorted(features)
+        for name, matrix in features.items():
+            np.testing.assert_array_equal(scores[name], network(matrix.T).astype(np.float32))
+            best = network(matrix.T).argmin(axis=1)
+            best = best[np.r_[True, best[1:] != best[:-1]]].tolist()
+            assert any(repr(name) in line and line.endswith(f"best labels {best}") for line in sprint_log())
+
+
+def test_several_recognisers_share_the_function_and_each_gets_its_own_scores(
+    bench: Any, features: dict[str, Any]
+) -> None:
+    # The pool's children have one command line: the shell that starts them gives each its part of the corpus.
+    names = list(features)
+    for part in range(2):
+        (bench.path / f"part{part}").write_text("\n".join(names[part::2]) + "\n")
+    python = recognizer(bench)["sprint_exec_path"][0]
+    script = bench.executable(
+        f"""#!/bin/sh
+if mkdir {bench.path}/first 2>/dev/null; then part=0; else part=1; fi
+exec {python} -m shmbridge.refsprint "$@" \\
+    "--*.segments.file={bench.path}/part$part" "--*.refsprint.scores-file={bench.path}/scores$part.npz"
+"""
+    )
+    with pool_of(bench, num_instances=2, sprint_exec_path=script) as pool:
+        pool.serve_scores(network)
+        stats = pool.stats()
+    assert stats.scored == len(names)
+    assert sorted(child.scored for child in stats.instances) == [len(names) // 2, -(-len(names) // 2)]
+    for part in range(2):
+        with np.load(bench.path / f"scores{part}.npz") as scores:
+            assert sorted(scores) == sorted(names[part::2])
+            for name in scores:
+                np.testing.assert_array_equal(scores[name], network(features[name].T).astype(np.float32))
+
+
+def test_each_call_is_a_pass_over_the_corpus(bench: Any, features: dict[str, Any]) -> None:
+    with pool_of(bench) as pool:
+        pool.serve_scores(network)
+        pool.serve_scores(lambda segment: 2 * network(segment))
+        stats = pool.stats()
+        assert stats.scored == stats.instances[0].scored == 2 * len(features)
+        assert stats.restarts == 1
+    with np.load(bench.path / "scores.npz") as scores:
+        for name, matrix in features.items():
+            np.testing.assert_array_equal(scores[name], (2 * network(matrix.T)).astype(np.float32))
+
+
+def test_a_segment_longer_than_any_buffer_and_scores_of_every_stride_arrive_whole(bench: Any) -> None:
+    with scorer_by_hand(bench, "SEEN['scores'] = [score(frames) for frames in (1, 3000, 2)]") as pool:
+        pool.serve_scores(lambda segment: np.asfortranarray(np.repeat(segment[:, :1], LABELS, axis=1)))
+    for frames, scores in zip((1, 3000, 2), bench.seen()["scores"]):
+        assert scores == [[float(time)] * LABELS for time in range(frames)]
+
+
+def test_infinite_scores_are_scores(bench: Any) -> None:
+    with scorer_by_hand(bench, "SEEN['scores'] = score(1)") as pool:
+        pool.serve_scores(lambda segment: np.full((1, LABELS), np.inf))
+    assert bench.seen()["scores"] == [[float("inf")] * LABELS]
+
+
+def test_rings_that_hold_little_more_than_one_segment_are_enough(bench: Any) -> None:
+    body = "SEEN['scores'] = [score(1 + i * 7 % 100, i) for i in range(300)]"
+    with scorer_by_hand(bench, body, ring_size=4096) as pool:
+        pool.serve_scores(lambda segment: np.repeat(segment[:, :1], LABELS, axis=1))
+    for i, scores in enumerate(bench.seen()["scores"]):
+        assert scores == [[float(i + time)] * LABELS for time in range(1 + i * 7 % 100)]
+
+
+# --- what the function does wrong
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            lambda f: np.zeros((len(f), LABELS + 1)),
+            r"returned \(\d+, 6\) of float64 .* wants scores \(\d+, 5\)",
+        ),
+        (lambda f: np.zeros((len(f) + 1, LABELS)), "Sprint wants scores"),
+        (lambda f: np.zeros((len(f), LABELS), int), "of int64 .* of a float dtype"),
+        (lambda f: None, r"returned \(\) of object"),
+        (lambda f: np.where(np.arange(LABELS) == 2, np.nan, np.zeros((len(f), 1))), r"NaN .* \(0, 2\)"),
+    ],
+    ids=["labels", "frames", "dtype", "none", "nan"],
+)
+def test_scores_that_cannot_be_are_an_error_here_and_in_sprint(
+    bench: Any, features: Any, sprint_log: Any, answer: Any, message: str
+) -> None:
+    with pool_of(bench) as pool:
+        with pytest.raises(shmbridge.BatchError, match=message):
+            pool.serve_scores(answer)
+        assert bench.sprint_pids() == []
+    assert any("The trainer's score function raised BatchError" in line for line in sprint_log())
+    assert pool.stats().scored == 0
+    assert not (bench.path / "scores.npz").exists()
+
+
+def test_what_the_function_raises_is_raised_here_and_ends_sprint(
+    bench: Any, features: Any, sprint_log: Any
+) -> None:
+    def score(segment: Any) -> Any:
+        raise KeyError("no such layer")
+
+    with pool_of(bench) as pool:
+        with pytest.raises(KeyError, match="no such layer"):
+            pool.serve_scores(score)
+        assert bench.sprint_pids() == []
+        pool.serve_scores(network)  # which starts it anew
+        assert pool.stats().scored == len(features)
+    assert any("score function raised KeyError: 'no such layer'" in line for line in sprint_log())
+
+
+def test_ctrl_c_in_the_function_loses_no_segment(bench: Any, features: dict[str, Any]) -> None:
+    calls = 0
+
+    def score(segment: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return network(segment)
+
+    with pool_of(bench) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            pool.serve_scores(score)
+        pool.serve_scores(score)
+        assert pool.stats().scored == len(features)
+    with np.load(bench.path / "scores.npz") as scores:
+        assert sorted(scores) == sorted(features)
+
+
+def test_ctrl_c_in_the_copy_loses_no_segment(
+    bench: Any, features: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = []
+
+    def copy(target: Any, source: Any) -> Any:
+        copies.append(source)
+        if len(copies) == 3:
+            raise KeyboardInterrupt
+        return copy_checked(target, source)
+
+    monkeypatch.setattr(scoring, "copy_checked", copy)
+    with pool_of(bench) as pool:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            pool.serve_scores(network)
+        pool.serve_scores(network)
+        assert pool.stats().scored == len(features)
+    assert caught.tb is not None  # it has the claim that was not sent
+    with np.load(bench.path / "scores.npz") as scores:
+        for name, matrix in features.items():
+            np.testing.assert_array_equal(scores[name], network(matrix.T).astype(np.float32))
+
+
+@pytest.mark.parametrize("call", ["serve", "batch", "claim", "automata"])
+def test_the_function_cannot_use_its_own_pool(bench: Any, features: Any, call: str) -> None:
+    calls = {
+        "serve": lambda: pool.serve_scores(network),
+        "batch": lambda: pool.get_batch_loss_and_error_signal(np.zeros((4, 1, 5)), [4], bench.NAMES[:1]),
+        "claim": lambda: pool.claim(bench.NAMES[0], 4, LABELS),
+        "automata": lambda: pool.get_automata_for_batch(bench.NAMES[:1]),
+    }
+    with pool_of(bench) as pool:
+        with pytest.raises(shmbridge.UsageError, match="serve_scores is at work"):
+            pool.serve_scores(lambda segment: calls[call]())
+        pool.serve_scores(network)  # after which all is as before
+        assert pool.stats().scored == len(features)
+
+
+def test_features_that_are_kept_until_the_ring_is_full_are_an_error_that_says_so(bench: Any) -> None:
+    kept = []
+
+    def score(segment: Any) -> Any:
+        kept.append(segment)
+        return np.zeros((len(segment), LABELS))
+
+    body = "SEEN['n'] = len([score(50) for _ in range(400)])"
+    with scorer_by_hand(bench, body, ring_size=8192) as pool:
+        with pytest.raises(BufferError, match="features that are still held"):
+            pool.serve_scores(score)
+        kept.clear()
+        pool.serve_scores(lambda segment: np.zeros((len(segment), LABELS)))
+        assert pool.stats().scored == 400
+    assert bench.seen()["n"] == 400
+
+
+def test_scores_too_large_for_the_ring_are_an_error_that_says_how_large_it_has_to_be(
+    bench: Any, sprint_log: Any
+) -> None:
+    frames = MIN_RING_SIZE // 16  # of features 12 bytes each, of scores 20
+    message = rf"{frames} x 5 needs .* ring_size to at least {20 * frames + 64}"
+    with scorer_by_hand(bench, f"score({frames})", ring_size=1) as pool:
+        with pytest.raises(shmbridge.SegmentTooLargeError, match=message):
+            pool.serve_scores(lambda segment: np.zeros((frames, LABELS)))
+        assert pool.stats().scored == 0
+    assert any("SegmentTooLargeError" in line for line in sprint_log())
+
+
+def test_features_too_large_for_the_ring_end_sprint_with_the_size_that_it_takes(bench: Any) -> None:
+    frames = MIN_RING_SIZE // 12
+    with scorer_by_hand(bench, f"score({frames})", ring_size=1) as pool:
+        message = rf"SegmentTooLargeError: {frames} x 3 .* ring_size"
+        with pytest.raises(shmbridge.PeerGoneError, match=message):
+            pool.serve_scores(network)
+
+
+# --- what Sprint does
+
+
+def test_a_sprint_that_is_killed_while_it_awaits_scores_is_an_error(bench: Any, features: Any) -> None:
+    def score(segment: Any) -> Any:
+        (pid,) = bench.sprint_pids()
+        os.kill(pid, signal.SIGKILL)
+        bench.wait_gone([pid])
+        return network(segment)
+
+    with pool_of(bench) as pool, pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
+        pool.serve_scores(score)
+    assert caught.value.signal_name == "SIGKILL"
+
+
+def test_a_question_of_a_dead_sprint_takes_no_room_when_the_next_is_started(
+    bench: Any, features: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped = []
+
+    def create(size: int) -> int:
+        gc.collect()  # the error has the frames in which the features were
+        mapped.append(Path("/proc/self/maps").read_text().count("/dev/shm/"))
+        return create_object(size)
+
+    def score(segment: Any) -> Any:
+        os.kill(pool.stats().instances[0].pid, signal.SIGKILL)
+        wait_for_death(bench, pool)
+
+    monkeypatch.setattr(instance, "create_object", create)
+    with pool_of(bench) as pool:
+        with pytest.raises(shmbridge.PeerGoneError):
+            pool.serve_scores(score)
+        pool.serve_scores(network)
+    assert mapped[1] == mapped[0]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_sprint_that_is_killed_ends_the_call_while_others_have_much_to_ask(bench: Any, victim: int) -> None:
+    calls = 0
+
+    def score(segment: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            os.kill(pool.stats().instances[victim].pid, signal.SIGKILL)
+            child = pool._dispatcher.instances[victim]
+            bench.wait_until(child.look_for_death, "the pool knows that Sprint has ended")
+        return np.zeros((len(segment), LABELS))
+
+    with scorer_by_hand(bench, "for _ in range(1000): score(2)", num_instances=2) as pool:
+        with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL"):
+            pool.serve_scores(score)
+        assert calls <= 2
+
+
+def test_a_sprint_that_fails_between_two_segments_is_an_error_with_its_last_words(bench: Any) -> None:
+    body = "score(2)\nprint('out of hypotheses', flush=True)\nos._exit(3)"
+    with scorer_by_hand(bench, body) as pool:
+        with pytest.raises(shmbridge.PeerGoneError, match=r"exited with code 3.*(\n.*)*out of hypotheses"):
+            pool.serve_scores(network)
+        assert pool.stats().scored == 1
+
+
+def test_a_sprint_that_ends_well_while_it_awaits_scores_has_not_ended_well(bench: Any) -> None:
+    go = bench.path / "go"
+    os.mkfifo(go)
+    body = f"""
+        def end():
+            open({str(go)!r}).close()
+            os._exit(0)
+        threading.Thread(target=end).start()
+        score(2)
+        """
+
+    def score(segment: Any) -> Any:
+        go.open("w").close()
+        wait_for_death(bench, pool)
+        return network(segment)
+
+    with scorer_by_hand(bench, body) as pool:
+        with pytest.raises(shmbridge.PeerGoneError, match="exited with code 0"):
+            pool.serve_scores(score)
+        assert pool.stats().scored == 0
+
+
+def test_a_sprint_that_hangs_between_two_segments_is_ended(bench: Any) -> None:
+    body = "score(2)\nthreading.Event().wait()"
+    with scorer_by_hand(bench, body, segment_timeout=0.5) as pool:
+        message = r"neither asked for scores nor ended within 0.5 seconds \(segment_timeout\)"
+        with pytest.raises(shmbridge.SegmentTimeoutError, match=message):
+            pool.serve_scores(network)
+        assert pool.stats().scored == 1
+
+
+def test_a_sprint_that_is_stopped_where_its_scores_find_no_room_yet_is_ended(bench: Any) -> None:
+    frames = (MIN_RING_SIZE - 64) // (4 * LABELS)  # as many as fit into a ring that is empty
+
+    def score(segment: Any) -> Any:
+        if len(segment) == frames:  # the end of the ring has to be passed first
+            os.kill(pool.stats().instances[0].pid, signal.SIGSTOP)
+        return np.zeros((len(segment), LABELS))
+
+    with scorer_by_hand(bench, f"score(2); score({frames})", ring_size=1, segment_timeout=0.5) as pool:
+        with pytest.raises(shmbridge.SegmentTimeoutError, match="segment_timeout"):
+            pool.serve_scores(score)
+        assert pool.stats().scored == 1
+
+
+def test_a_function_slower_than_the_segment_timeout_is_not_sprints_fault(bench: Any) -> None:
+    body = "SEEN['scores'] = [score(2), score(2)]"
+    slow = threading.Event()
+
+    def score(segment: Any) -> Any:
+        slow.wait(0.8)
+        return network(segment)
+
+    with scorer_by_hand(bench, body, segment_timeout=0.5) as pool:
+        pool.serve_scores(score)
+        assert pool.stats().scored == 2
+
+
+def test_a_sprint_that_never_asks_is_told_of(bench: Any, caplog: pytest.LogCaptureFixture) -> None:
+    go = bench.path / "go"
+    os.mkfifo(go)
+    with scorer_by_hand(bench, f"open({str(go)!r}).close()") as pool:
+
+        def let_end() -> None:
+            bench.wait_until(lambda: pool._dispatcher.serving, "the pool serves")
+            go.open("w").close()
+
+        thread = threading.Thread(target=let_end)
+        thread.start()
+        pool.serve_scores(network)
+        thread.join()
+        assert pool.stats().scored == 0
+    assert "ended without asking for scores" in caplog.text
+
+
+# --- two ways at once
+
+
+@pytest.mark.parametrize("way", ["loop", "iterate"])
+def test_serving_a_sprint_that_awaits_segments_is_an_error_and_its_segments_go_on(
+    bench: Any, way: str
+) -> None:
+    with bench.pool(way) as pool:
+        with pytest.raises(shmbridge.UsageError, match="awaits segments"):
+            pool.serve_scores(network)
+        bench.check(pool, bench.NAMES)
+
+
+def test_a_batch_for_a_sprint_that_awaits_scores_is_an_error(bench: Any, features: Any) -> None:
+    with pool_of(bench) as pool:
+        posteriors = np.zeros((4, 1, LABELS), np.float32)
+        with pytest.raises((shmbridge.UsageError, shmbridge.PeerGoneError), match="serve_scores"):
+            pool.get_batch_loss_and_error_signal(posteriors, np.array([4]), [bench.NAMES[0]])
+
+
+def test_what_cannot_be_served_is_refused(bench: Any, features: Any) -> None:
+    with pool_of(bench, max_restarts=1) as pool, pytest.raises(shmbridge.OptionError, match="max_restarts"):
+        pool.serve_scores(network)
+    with pool_of(bench) as pool, pytest.raises(shmbridge.UsageError, match="takes a function"):
+        pool.serve_scores("network")
+    with pytest.raises(shmbridge.ClosedError):
+        pool.serve_scores(network)
+
+
+def test_closing_from_another_thread_ends_the_serving_and_sprint(bench: Any, features: Any) -> None:
+    with pool_of(bench) as pool:
+        closer = threading.Thread(target=pool.close)
+
+        def score(segment: Any) -> Any:
+            closer.start()
+            bench.wait_until(lambda: pool.closed, "the pool is being closed")
+            return network(segment)
+
+        with pytest.raises(shmbridge.ClosedError):
+            pool.serve_scores(score)
+        closer.join()
+    assert bench.sprint_pids() == []
+
+
+# --- what Sprint's side refuses
+
+
+def test_calls_out_of_order_are_errors_that_name_what_was_expected(bench: Any) -> None:
+    body = f"""
+feature = np.zeros({DIM}, np.float32)
+SEEN["size"] = scorer.get_feature_buffer_size()
+SEEN["errors"] = [
+    attempt(lambda: scorer.compute(num_frames=0)),
+    attempt(lambda: scorer.get_scores(time=0)),
+    attempt(lambda: scorer.add_feature(feature=feature, time=1)),
+    attempt(lambda: scorer.add_feature(feature=feature[1:], time=0)),
+    attempt(lambda: scorer.add_feature(feature=feature, time=0)),
+    attempt(lambda: scorer.compute(num_frames=2)),
+]
+scorer.reset(num_frames=1)
+score(2)
+SEEN["errors"].append(attempt(lambda: scorer.get_scores(time=0)))
+kept = scorer
+scorer.exit()
+"""
+    with scorer_by_hand(bench, body) as pool:
+        pool.serve_scores(network)
+    seen = bench.seen()
+    assert seen["size"] == -1
+    types, messages = zip(*seen["errors"])
+    assert types == ("UsageError",) * 4 + ("returned",) + ("UsageError",) * 2
+    assert "0 frames computed" in messages[0]
+    assert "0 frames were computed" in messages[1]
+    assert "time 1; (3,) at time 0 has to come next" in messages[2]
+    assert "shape (2,)" in messages[3]
+    assert "2 frames computed; it has added 1" in messages[5]
+    assert "0 frames were computed" in messages[6]
+
+
+def test_a_sprint_that_keeps_scores_is_told_to_copy_them_instead_of_waiting_for_room(bench: Any) -> None:
+    body = (
+        SCORER
+        + "scorer.add_feature(feature=np.zeros(3, np.float32), time=0)\n"
+        + (
+            "scorer.compute(num_frames=1)\nkept = scorer.get_scores(time=0)\n"
+            "SEEN['error'] = attempt(lambda: scorer.compute(num_frames=1))\n"
+        )
+    )
+    with scorer_by_hand(bench, body) as pool:
+        pool.serve_scores(network)
+    assert "it has to copy them" in bench.seen()["error"][1]
+
+
+# --- what a Sprint may write into the ring
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dtype": lib.SHMB_UINT32}, "features are .* of dtype 2"),
+        ({"rows": 0}, r"features are \(0, 3\)"),
+        ({"labels": 0}, "for 0 labels"),
+        ({"labels": 1 << 40}, "for 1099511627776 labels"),
+        ({"status": lib.SHMB_FAILED}, "status 2"),
+        ({"twice": True}, "while it awaits the scores of others"),
+        ({"kind": lib.SHMB_SCORES}, "where nothing was asked"),
+    ],
+    ids=["dtype", "empty", "no labels", "many labels", "failed", "twice", "scores"],
+)
+def test_features_that_cannot_be_end_the_sprint_that_wrote_them(
+    bench: Any, changes: dict[str, int], message: str
+) -> None:
+    given = {
+        "kind": lib.SHMB_FEATURES,
+        "dtype": lib.SHMB_FLOAT32,
+        "rows": 2,
+        "labels": 5,
+        "status": 0,
+        **changes,
+    }
+    body = f"""
+given = {given!r}
+for _ in range(2 if "twice" in given else 1):
+    claim = scorer._link.claim(given["kind"], given["rows"], 3, sequence=1, dtype=given["dtype"])
+    claim.commit(given["status"], 0.0, given["labels"])
+threading.Event().wait()
+"""
+
+    def score(segment: Any) -> Any:
+        (child,) = pool._dispatcher.instances
+        bench.wait_until(lambda: pool._dispatcher.collect() and child.death, "the second record is there")
+        return np.zeros((2, 5))
+
+    # It may be found while the pool still waits for Sprint's hello.
+    with pytest.raises(shmbridge.ProtocolError, match=message), scorer_by_hand(bench, body) as pool:
+        pool.serve_scores(score)
+
+
+@pytest.mark.parametrize("change", ["sequence", "kind", "shape", "dtype", "report"])
+def test_answers_that_cannot_be_end_the_call_in_sprint(bench: Any, change: str) -> None:
+    """What the parent may write is checked too."""
+    pieces = {
+        "sequence": ("where scores for request 1 are awaited", {"sequence": 9}),
+        "kind": ("of kind 2 where scores", {"kind": lib.SHMB_POSTERIORS}),
+        "shape": (r"scores are \(2, 4\)", {"columns": 4}),
+        "dtype": ("of dtype 2", {"dtype": lib.SHMB_UINT32}),
+        "report": (
+            "failure report for the scores cannot be read",
+            {"dtype": lib.SHMB_UINT8, "status": lib.SHMB_FAILED},
+        ),
+    }
+    message, changes = pieces[change]
+    given = {"kind": lib.SHMB_SCORES, "dtype": lib.SHMB_FLOAT32, "sequence": 1, "columns": 5, "status": 0}
+    given.update(changes)
+
+    def score(segment: Any) -> Any:
+        sender = pool._dispatcher.instances[0].channel.sender
+        claim = sender.claim(
+            given["kind"], 2, given["columns"], sequence=given["sequence"], dtype=given["dtype"]
+        )
+        claim.commit(given["status"])
+        wait_for_death(bench, pool)
+        return np.zeros((2, 5))
+
+    with scorer_by_hand(bench, "score(2)") as pool:
+        with pytest.raises(shmbridge.PeerGoneError, match=f"ProtocolError: .*{message}"):
+            pool.serve_scores(score)
+        assert pool.stats().scored == 0

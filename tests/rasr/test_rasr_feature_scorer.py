@@ -1,0 +1,138 @@
+"""A PythonFeatureScorer of the real program: nn-trainer aligns its corpus with the scores of our function.
+
+nn-trainer has no recogniser; but the node speech-alignment of its flow networks has an acoustic model with a
+feature scorer, which it drives as a recogniser does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ctc_reference
+import numpy as np
+import pytest
+
+import shmbridge
+
+_FLOW = """<?xml version="1.0" encoding="utf-8"?>
+<network>
+  <out name="features"/>
+  <out name="alignments"/>
+  <param name="id"/>
+  <param name="orthography"/>
+  <node name="cache" filter="generic-cache" id="$(id)" path="{cache}"/>
+  <node name="aggregate" filter="generic-aggregation-vector-f32"/>
+  <node name="alignment" filter="speech-alignment" id="$(id)" orthography="$(orthography)"/>
+  <link from="cache" to="network:features"/>
+  <link from="cache" to="aggregate"/>
+  <link from="aggregate" to="alignment"/>
+  <link from="alignment" to="network:alignments"/>
+</network>
+"""
+
+_CONFIG = """
+include {model}/model.config
+
+[*]
+action                 = supervised-training
+trainer                = dummy
+buffer-type            = utterance
+shuffle                = false
+python-control-enabled = false
+
+[*.neural-network]
+links = 0->own:0
+[*.own]
+layer-type       = linear+softmax
+dimension-output = {labels}
+
+[*.feature-extraction]
+file = {folder}/align.flow
+
+[*.mixture-set]
+file                = {folder}/mixtures.pms
+feature-scorer-type = python-feature-scorer
+feature-dimension   = 1
+
+[*.aligner]
+min-acoustic-pruning = 1e9
+statistics.channel   = statistics
+[*.channels.statistics]
+file = {folder}/statistics.xml
+"""
+
+
+def write_mixtures(path: Path, labels: int) -> None:
+    """A mixture of one density for each label: RASR wants one to take their number from."""
+    lines = ["#Version: 2.0", "#CovarianceType: DiagonalCovariance", f"1 {labels} {labels} 1 1"]
+    lines += [f"1 {label} 0.0" for label in range(labels)]
+    lines += ["0 0"] * labels  # mean and covariance of each density
+    lines += ["1 0.0", "1 1.0 1.0", ""]
+    path.write_text("\n".join(lines))
+
+
+def best_path(scores, sequences, blank):
+    """The least sum of scores over a path, and of its pronunciations: the loss of very sharp posteriors."""
+    sharp = 1e6
+    return min(
+        ctc_reference.loss_and_error_signal(-sharp * scores, [(1.0, labels)], blank)[0] / sharp
+        - np.log(probability)
+        for probability, labels in sequences
+    )
+
+
+@pytest.fixture
+def aligner(nn_trainer, tmp_path):
+    """A function that starts a pool whose nn-trainer aligns; further options as Sprint.pool takes them."""
+    model = nn_trainer.files.folder
+    (tmp_path / "align.flow").write_text(_FLOW.format(cache=model / "features.cache"))
+    write_mixtures(tmp_path / "mixtures.pms", nn_trainer.labels)
+    config = tmp_path / "align.config"
+    config.write_text(_CONFIG.format(model=model, folder=tmp_path, labels=nn_trainer.labels))
+
+    def pool():
+        # What the parent adds comes on the command line, which wins over a file.
+        sprint = [f"--config={config}", "--*.python-control-enabled=false"]
+        return nn_trainer.pool("loop", sprint_config=sprint, labels=None)
+
+    return pool
+
+
+def test_nn_trainer_aligns_with_the_scores_of_our_function(nn_trainer, aligner, tmp_path):
+    random = np.random.default_rng(4)
+    answers = []
+
+    def score(features):
+        assert features.shape[1] == 1
+        answers.append(random.uniform(0, 10, (len(features), nn_trainer.labels)).astype(np.float32))
+        return answers[-1]
+
+    with aligner() as pool:
+        pool.serve_scores(score)
+        assert pool.stats().scored == len(nn_trainer.task.segments)
+    assert [len(scores) for scores in answers] == [segment.frames for segment in nn_trainer.task.segments]
+    totals = [
+        float(line.strip()[len("<total>") : -len("</total>")])
+        for line in (tmp_path / "statistics.xml").read_text().splitlines()
+        if "<total>" in line
+    ]
+    assert len(totals) >= len(nn_trainer.names)  # the last segment is too short to be aligned
+    for name, scores, total in zip(nn_trainer.names, answers, totals):
+        sequences = nn_trainer.task.label_sequences(name)
+        assert total == pytest.approx(best_path(scores, sequences, nn_trainer.task.blank), rel=1e-4), name
+
+
+def test_what_our_function_raises_ends_nn_trainer_with_it(aligner, sprint_log):
+    def score(features):
+        raise KeyError("no such layer")
+
+    with aligner() as pool, pytest.raises(KeyError, match="no such layer"):
+        pool.serve_scores(score)
+    assert any(
+        "The trainer's score function raised KeyError: 'no such layer'" in line for line in sprint_log()
+    )
+
+
+def test_scores_of_the_wrong_shape_are_refused_before_nn_trainer_sees_them(nn_trainer, aligner):
+    with aligner() as pool, pytest.raises(shmbridge.BatchError, match=f", {nn_trainer.labels}\\)"):
+        pool.serve_scores(lambda features: np.zeros((len(features), nn_trainer.labels - 1)))
