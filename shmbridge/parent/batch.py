@@ -12,19 +12,24 @@ import numpy as np
 from .._native import lib
 from ..errors import BatchError, ShmbridgeError, anew
 from ..ring import Array, Record
-from .copying import copy_checked, copy_out, is_float
+from .copying import copy_checked, copy_out, is_float, two_threads_are_good
 from .instance import Instance
 from .pending import Pending
 from .statistics import Counters
 
-# (target in the ring, source) -> (time, label) of the first NaN, with which the copy ended, or None
-CopyIn = Callable[[Array, Any], Optional[tuple[int, int]]]
-# (target, source in the ring), which is given back afterwards
-CopyOut = Callable[[Any, Array], None]
+# The last argument of both: whether two threads are to copy.
+# (target in the ring, source, …) -> (time, label) of the first NaN, with which the copy ended, or None
+CopyIn = Callable[[Array, Any, bool], Optional[tuple[int, int]]]
+# (target, source in the ring, …), which is given back afterwards
+CopyOut = Callable[[Any, Array, bool], None]
 
 
 class Batch:
     """What the jobs of one call have in common.
+
+    Args:
+        statistics: the pool's.
+        instances: the pool's.
 
     Attributes:
         open_jobs: how many are not answered.
@@ -32,11 +37,21 @@ class Batch:
         abandoned: the call has been left; answers that still come are dropped.
     """
 
-    def __init__(self, statistics: Counters) -> None:
+    def __init__(self, statistics: Counters, instances: Sequence[Instance]) -> None:
+        self._instances = instances
         self.open_jobs = 0
         self.errors: list[ShmbridgeError] = []
         self.abandoned = False
         self.statistics = statistics
+
+    @property
+    def two_threads(self) -> bool:
+        """Whether two threads are to copy a large matrix now."""
+        busy = 0
+        for instance in self._instances:
+            if instance.in_flight:
+                busy += 1
+        return two_threads_are_good(busy)
 
     def raise_first(self, partial: Optional[tuple[Array, Array]] = None) -> None:
         """Raise the first error, if any; `partial` is what the others have given."""
@@ -134,7 +149,7 @@ class SegmentJob(Job):
             return False
         begin = time.perf_counter()
         try:
-            nan = self._copy_in(claim.matrix, self._posteriors)
+            nan = self._copy_in(claim.matrix, self._posteriors, self._batch.two_threads)
         except BaseException:  # whoever handles it may keep the traceback, and with it the claim
             claim.abort()
             raise
@@ -163,7 +178,7 @@ class SegmentJob(Job):
         self._loss[self._index] = record.loss
         if self._error_signal is not None:
             begin = time.perf_counter()
-            self._copy_out(self._error_signal[: self.rows], matrix)
+            self._copy_out(self._error_signal[: self.rows], matrix, self._batch.two_threads)
             self._batch.statistics.copy_seconds += time.perf_counter() - begin
 
     def _discard(self) -> None:

@@ -15,8 +15,7 @@ from ..ring import Array
 # bytes, which stay in cache.
 _BLOCK_BYTES = 1 << 18
 
-# A large matrix is copied by two threads: one core alone does not use all of the memory's bandwidth.
-_TWO_THREADS = len(os.sched_getaffinity(0)) > 1
+_CORES = len(os.sched_getaffinity(0))
 
 _FLOAT32 = lib.SHMB_FLOAT32
 _C_DTYPES = {
@@ -31,21 +30,31 @@ def is_float(dtype: np.dtype[np.generic]) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
-def copy_checked(target: Array, source: Array) -> Optional[tuple[int, int]]:
+def two_threads_are_good(busy: int) -> bool:
+    """Whether two threads are to copy a large matrix while so many Sprints compute.
+
+    One core alone does not use all of the memory's bandwidth. But a second thread on a core on which a Sprint
+    computes delays that, and more than the copy, which nobody waits for, is sped up.
+    """
+    return busy + 2 <= _CORES
+
+
+def copy_checked(target: Array, source: Array, two_threads: bool = False) -> Optional[tuple[int, int]]:
     """Copy (time,label) posteriors into a C-ordered float32 (time,label) array.
 
     Args:
         target: as claimed from a ring.
         source: of the same shape, any float dtype, any strides.
+        two_threads: whether a large matrix is shared with a second thread.
 
     Returns:
         (time, label) of the first NaN, with which the copy ended; None where there is none.
     """
     dtype = _C_DTYPES.get(source.dtype)
     if dtype is None and source.dtype.name == "bfloat16":
-        return copy_bfloat16(target, source)
+        return copy_bfloat16(target, source, two_threads)
     if dtype is not None:
-        return _place(_ring.copy(target, source, dtype, True, _TWO_THREADS), source)
+        return _place(_ring.copy(target, source, dtype, True, two_threads), source)
     rows = max(1, _BLOCK_BYTES // (4 * max(1, source.shape[1])))
     for start in range(0, source.shape[0], rows):
         block = source[start : start + rows].astype(np.float32)
@@ -55,22 +64,23 @@ def copy_checked(target: Array, source: Array) -> Optional[tuple[int, int]]:
     return None
 
 
-def copy_bfloat16(target: Array, source: Array) -> Optional[tuple[int, int]]:
+def copy_bfloat16(target: Array, source: Array, two_threads: bool = False) -> Optional[tuple[int, int]]:
     """The same, of an array whose bits are bfloat16, whatever its two-byte dtype says."""
-    return _place(_ring.copy(target, source, lib.SHMB_BFLOAT16, True, _TWO_THREADS), source)
+    return _place(_ring.copy(target, source, lib.SHMB_BFLOAT16, True, two_threads), source)
 
 
-def copy_out(target: Array, source: Array) -> None:
+def copy_out(target: Array, source: Array, two_threads: bool = False) -> None:
     """Copy an error signal (time,label) out of the ring.
 
     Args:
         target: float32 of the same shape; any strides.
         source: as received: C-ordered float32.
+        two_threads: as in copy_checked.
     """
     if target.strides[1] != target.itemsize or not target.flags.aligned:
         target[...] = source
     else:  # whatever NaN Sprint gives is for the user to see
-        _ring.copy(target, source, _FLOAT32, False, _TWO_THREADS)
+        _ring.copy(target, source, _FLOAT32, False, two_threads)
 
 
 def find_nan(array: Array) -> Optional[tuple[int, int]]:

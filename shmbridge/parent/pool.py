@@ -131,7 +131,7 @@ class SprintInstancePool:
                 the one from the other; returns (time, label) of a NaN, or None.
             copy_out: called with a segment of error_signal and the (time,label) float32 array that Sprint's
                 side wrote, whose place is given back when it returns. Both are called in the thread of this
-                call.
+                call, with a third argument: whether a core is idle that a second thread may copy on.
 
         Returns:
             loss (batch,) float32, infinite for segments that Sprint discarded.
@@ -156,7 +156,7 @@ class SprintInstancePool:
         )
         loss: Array = np.empty(len(names), np.float32)
         loss.fill(np.nan)
-        batch = Batch(self._dispatcher.statistics)
+        batch = Batch(self._dispatcher.statistics, self._dispatcher.instances)
         jobs: list[Job] = [
             SegmentJob(
                 batch,
@@ -191,7 +191,7 @@ class SprintInstancePool:
         """
         with self._dispatcher.lock:
             self._dispatcher.check_usable()
-            batch = Batch(self._dispatcher.statistics)
+            batch = Batch(self._dispatcher.statistics, self._dispatcher.instances)
             jobs = [AutomatonJob(batch, name) for name in check_tags(tags)]
             self._dispatcher.run(batch, jobs)
             batch.raise_first()

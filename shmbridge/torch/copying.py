@@ -50,7 +50,7 @@ def get_batch_loss(
     """
     stream = cuda.copy_stream(posteriors.device) if posteriors.is_cuda else None
 
-    def copy_in(target: Array, source: torch.Tensor) -> Optional[tuple[int, int]]:
+    def copy_in(target: Array, source: torch.Tensor, two_threads: bool) -> Optional[tuple[int, int]]:
         tensor = torch.from_numpy(target)
         if stream is not None:
             if from_logits:
@@ -61,20 +61,20 @@ def get_batch_loss(
         elif from_logits:
             tensor.copy_(torch.log_softmax(source, -1, dtype=torch.float32))
         elif source.device.type == "cpu" and source.dtype in _NUMPY_DTYPES:
-            return copying.copy_checked(target, source.numpy())
+            return copying.copy_checked(target, source.numpy(), two_threads)
         elif source.device.type == "cpu" and source.dtype == torch.bfloat16:
-            return copying.copy_bfloat16(target, source.view(torch.int16).numpy())
+            return copying.copy_bfloat16(target, source.view(torch.int16).numpy(), two_threads)
         else:
             tensor.copy_(source)
         return copying.find_nan(target)
 
-    def copy_out(target: torch.Tensor, source: Array) -> None:
+    def copy_out(target: torch.Tensor, source: Array, two_threads: bool) -> None:
         if stream is not None:
             cuda.copy(target, torch.from_numpy(source), stream)
         elif target.device.type != "cpu":
             target.copy_(torch.from_numpy(source))
         else:
-            copying.copy_out(target.numpy(), source)
+            copying.copy_out(target.numpy(), source, two_threads)
 
     with cuda.side_stream(stream) if stream is not None else contextlib.nullcontext():
         if stream is not None and pin_memory:

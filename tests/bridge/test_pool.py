@@ -379,6 +379,41 @@ def test_the_children_work_in_parallel(bench: Any, sprint_log: Any) -> None:
 # --- the ring's size
 
 
+@pytest.mark.parametrize(
+    ("cores", "expected"),
+    [
+        (1, {"in": [False, False, False], "out": [False, False, False]}),
+        (2, {"in": [True, False, False], "out": [False, False, True]}),
+        (3, {"in": [True, True, True], "out": [True, True, True]}),
+    ],
+)
+def test_a_second_thread_copies_where_a_core_is_idle(
+    bench: Any, monkeypatch: pytest.MonkeyPatch, cores: int, expected: dict[str, list[bool]]
+) -> None:
+    """Two segments are with Sprint at a time: the first finds it idle, and the last leaves it so."""
+    monkeypatch.setattr("shmbridge.parent.copying._CORES", cores)
+    seen: dict[str, list[bool]] = {"in": [], "out": []}
+
+    def copy_in(target: Any, source: Any, two_threads: bool) -> None:
+        seen["in"].append(two_threads)
+        target[...] = source
+
+    def copy_out(target: Any, source: Any, two_threads: bool) -> None:
+        seen["out"].append(two_threads)
+        target[...] = source
+
+    names = bench.NAMES[:3]
+    lengths = bench.frames(names)
+    posteriors = bench.posteriors(lengths)
+    error_signal = np.empty(posteriors.shape, np.float32)
+    with bench.pool("loop") as pool:
+        loss = pool.get_batch_loss(
+            posteriors, lengths, names, error_signal, copy_in=copy_in, copy_out=copy_out
+        )
+    assert seen == expected
+    bench.compare(loss, error_signal, posteriors, lengths, names)
+
+
 def test_more_segments_than_fit_into_the_ring_at_once_wait_for_room(bench: Any) -> None:
     names = bench.NAMES
     lengths = [3000] * len(names)  # 48 of the ring's 64 kB each

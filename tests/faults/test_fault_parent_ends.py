@@ -28,7 +28,7 @@ STAGES = {
         go()
     """,
     "copying a batch": """
-        def dying_copy(target, source):
+        def dying_copy(target, source, two_threads):
             target[: len(target) // 2] = source[: len(target) // 2]
             last_moment()
         batch.SegmentJob.__init__.__kwdefaults__["copy_in"] = dying_copy
