@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import threading
 from typing import Optional
 
@@ -19,7 +20,7 @@ _ERROR_SIGNAL, _FLOAT32, _ANSWERED = lib.SHMB_ERROR_SIGNAL, lib.SHMB_FLOAT32, li
 _NOTHING: Array = np.empty((0, 0), np.float32)
 
 
-class Request:
+class Request(abc.ABC):
     """Something to be answered, once, by an answer or by a failure.
 
     Attributes:
@@ -36,8 +37,9 @@ class Request:
             self.answered = True
             self._fail(error)
 
+    @abc.abstractmethod
     def _fail(self, error: BaseException) -> None:
-        raise NotImplementedError
+        """Answer with an exception."""
 
 
 class SegmentRequest(Request):
@@ -83,11 +85,13 @@ class SegmentRequest(Request):
             self.answered = True
             self._skip()
 
+    @abc.abstractmethod
     def _answer(self, loss: float, error_signal: Array) -> None:
-        raise NotImplementedError
+        """Answer with loss and error signal (time,label). BatchError: the latter has another shape."""
 
+    @abc.abstractmethod
     def _skip(self) -> None:
-        raise NotImplementedError
+        """Answer that there is neither."""
 
     def _check_shape(self, error_signal: Array) -> None:
         if error_signal.shape != self.posteriors.shape:
