@@ -11,19 +11,18 @@ from bisect import bisect
 from collections import deque
 from typing import Optional
 
-import numpy as np
-
 from .. import protocol
 from .._native import lib
 from ..channel import Channel
 from ..doorbell import Doorbell
-from ..errors import ProtocolError, RemoteError, ShmbridgeError, UsageError, anew
+from ..errors import ProtocolError, ShmbridgeError, UsageError, anew
 from ..memory import ERROR_SIGNALS_LINES, POSTERIORS_LINES, Geometry, Memory
 from ..ring import Claim, Record
 from . import forks
 from .options import Options
 from .pending import Pending
 from .process import SprintProcess
+from .received import check_features, look_closer
 from .reserve import create_object
 from .statistics import InstanceStatistics
 from .watcher import Watcher
@@ -31,8 +30,7 @@ from .watcher import Watcher
 _log = logging.getLogger("shmbridge")
 
 # Looked up once: these stand in what runs for each segment.
-_ANSWERED, _FAILED, _FLOAT32 = lib.SHMB_ANSWERED, lib.SHMB_FAILED, lib.SHMB_FLOAT32
-_FEATURES = lib.SHMB_FEATURES
+_ANSWERED, _FEATURES, _FLOAT32 = lib.SHMB_ANSWERED, lib.SHMB_FEATURES, lib.SHMB_FLOAT32
 
 
 class Instance:
@@ -447,13 +445,7 @@ class Instance:
                 "Sprint asks for scores in the midst of the trainer's segments, which nobody can answer: "
                 "leave its python-feature-scorer out of this configuration"
             )
-        rows, columns = record.shape
-        good = record.status == _ANSWERED and record.dtype == _FLOAT32 and rows > 0 and columns > 0
-        if not good or not 0 < record.states < 1 << 32:
-            raise ProtocolError(
-                f"Sprint's features are {record.shape} of dtype {record.dtype}, status {record.status}, for "
-                f"{record.states} labels; they have to be (time,dim) of dtype {_FLOAT32}"
-            )
+        check_features(record)
         self.question = record
         self.questions += 1
         self._on_its_way = False
@@ -468,7 +460,7 @@ class Instance:
             if record.kind == _FEATURES:
                 self._take_question(record)
                 return
-            error = _look_closer(record, sequence, pending)
+            error = look_closer(record, sequence, pending)
         self._pending.popleft()
         self.answered += 1
         if self._timed:
@@ -496,36 +488,3 @@ class Instance:
 def _decode(name: bytes) -> str:
     """For messages: it was read from shared memory, where the child may write."""
     return name.decode("utf-8", "replace")
-
-
-def _look_closer(record: Record, sequence: int, pending: Pending) -> Optional[RemoteError]:
-    """What an answer is that does not have the loss and error signal that were asked for.
-
-    Returns:
-        The error that the child reports; None, where it was skipped, or what was asked for is something else.
-
-    Raises:
-        ProtocolError: it is no answer to this.
-    """
-    if record.sequence != sequence:
-        raise ProtocolError(
-            f"Sprint answered request {record.sequence} where {sequence} was the next to be answered"
-        )
-    if record.kind != pending.answer_kind:
-        raise ProtocolError(f"the answer for {pending.name!r} is of kind {record.kind}")
-    if record.status == _FAILED:
-        return _remote_error(pending.name, record)
-    if record.status == _ANSWERED and pending.rows:
-        raise ProtocolError(
-            f"the answer for {pending.name!r} is {record.shape} of dtype {record.dtype}; it has to be "
-            f"{(pending.rows, pending.columns)} of dtype {_FLOAT32}"
-        )
-    return None
-
-
-def _remote_error(name: str, record: Record) -> RemoteError:
-    """The exception that the child reports in the record."""
-    matrix = record.matrix
-    if matrix is None or matrix.dtype != np.uint8:
-        raise ProtocolError(f"the failure report for {name!r} cannot be read: it is not bytes")
-    return RemoteError(name, *protocol.read_report(matrix.tobytes(), repr(name)))
