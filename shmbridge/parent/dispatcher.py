@@ -84,8 +84,7 @@ class Dispatcher:
             self.check_usable()  # the interpreter may have come to its end just now
             self._started = True
         except BaseException:
-            for instance in self.instances:
-                instance.kill()
+            self._kill()
             self.close()
             raise
 
@@ -134,14 +133,19 @@ class Dispatcher:
             for instance in self.instances:
                 instance.close()
         except BaseException:  # such as another Ctrl-C: nobody comes here again
-            for instance in self.instances:
-                instance.kill()
+            self._kill()
             raise
         finally:
             self._watcher.close()
         self._ended = time.monotonic()
         if self._started:
             _log.info("pool closed: %s", self.stats())
+
+    def _kill(self) -> None:
+        """End all children at once, also those behind the one at which yet another Ctrl-C comes."""
+        with contextlib.ExitStack() as stack:
+            for instance in self.instances:
+                stack.callback(instance.kill)
 
     def leave_to_parent(self, parent_pid: int) -> None:
         """After a fork, in the child of the fork: let go of everything without touching it."""

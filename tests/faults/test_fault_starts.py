@@ -91,8 +91,11 @@ def test_a_fork_made_while_a_sprint_is_started_has_nothing_of_it_open(bench, res
 ENDING = """
 import atexit
 
+said = threading.Event()
+
 def at_the_end():
     # What was registered first is called last.
+    said.wait(60)
     say([thread.name for thread in threading.enumerate() if "shmbridge" in thread.name])
 
 atexit.register(at_the_end)
@@ -102,6 +105,7 @@ def start():
         shmbridge.SprintInstancePool(**OPTIONS)
     except shmbridge.ClosedError as error:
         say(str(error))
+        said.set()
 
 threading.Thread(target=start, daemon=True).start()
 while not os.path.exists(MARK):
@@ -126,11 +130,13 @@ def test_the_interpreter_ends_no_thread_of_a_pool_that_is_just_started(bench, en
         assert bench.sprint_pids() == []
 
 
-# Asked to exit, Sprint sends Ctrl-C to its trainer, and stays.
+# Asked to exit, the first Sprint to be so sends Ctrl-C to its trainer; and both stay.
 STAYING = """
-import signal
+import contextlib, signal
 init().run_control_loop(callback=callback)
-os.kill(os.getppid(), signal.SIGINT)
+with contextlib.suppress(FileExistsError):
+    os.mkdir({mark!r})
+    os.kill(os.getppid(), signal.SIGINT)
 while True:
     signal.pause()
 """
@@ -148,7 +154,8 @@ sys.stdin.read()
 
 
 def test_ctrl_c_while_the_pool_waits_for_sprints_exit_ends_both_at_once(bench):
-    with bench.trainer(INTERRUPTED, bench.hand(STAYING, num_instances=2)) as trainer:
+    staying = STAYING.format(mark=str(bench.path / "mark"))
+    with bench.trainer(INTERRUPTED, bench.hand(staying, num_instances=2)) as trainer:
         assert bench.said(trainer) == "KeyboardInterrupt"
         assert bench.said(trainer) == []
         assert bench.said(trainer) == "closed"
