@@ -36,6 +36,8 @@ typedef struct landed {
 } landed;
 
 static _Thread_local landed expected; /* in this thread; end is NULL: nothing is */
+static pthread_key_t thread_end; /* whose destructor forgets what is expected in a thread that ends */
+static int has_thread_end;
 
 static const allocator *other; /* that of the handler that was there before */
 
@@ -134,16 +136,27 @@ const void *shmb_landing_handler(const void *default_handler) {
     return &handler;
 }
 
+static void forget(void *unused) {
+    (void)unused;
+    shmb_ring_free(expected.end);
+    expected.end = NULL;
+}
+
+static void make_thread_end(void) {
+    has_thread_end = pthread_key_create(&thread_end, forget) == 0;
+}
+
 void shmb_landing_expect(shmb_ring_end *end, uint64_t position, void *matrix, uint64_t size) {
-    shmb_landing_stop();
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_thread_end);
+    if (has_thread_end) /* else the memory of a thread that ends too early stays mapped */
+        pthread_setspecific(thread_end, &expected);
+    forget(NULL);
     shmb_ring_retain(end);
     expected = (landed){.end = end, .position = position, .pointer = matrix, .size = (size_t)size};
 }
 
-int shmb_landing_stop(void) {
-    if (expected.end == NULL)
-        return 1;
-    shmb_ring_free(expected.end);
-    expected.end = NULL;
-    return 0;
+void shmb_landing_stop(shmb_ring_end *end, uint64_t position) {
+    if (expected.end == end && expected.position == position)
+        forget(NULL);
 }

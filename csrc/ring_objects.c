@@ -124,7 +124,7 @@ typedef struct {
 
 static void stop_expecting(Claim *self) {
     if (self->expecting)
-        shmb_landing_stop();
+        shmb_landing_stop(self->end->ring, self->record.position);
     self->expecting = 0;
 }
 
@@ -191,28 +191,31 @@ static PyObject *claim_abort(Claim *self, PyObject *unused) {
     return finish(self, shmb_ring_abort(self->end->ring, self->record.position));
 }
 
-/* Puts our allocation handler (landing.c) before numpy's, in this thread's context. It stays. */
+/* Puts our allocation handler (landing.c) before numpy's in the current context (PEP 567), where it stays. A thread
+ * may have many, and each its own handler: one that is not the one before ours is somebody's, and left alone. */
 static int install_landing(void) {
     static PyObject *before, *ours; /* never freed: arrays that ours allocated may outlive all else */
-    static _Thread_local int installed;
-    if (installed)
-        return 1;
+    PyObject *current = PyDataMem_GetHandler();
+    if (current == NULL)
+        return 0;
     if (ours == NULL) {
-        before = PyDataMem_GetHandler();
-        const void *inner = before == NULL ? NULL : PyCapsule_GetPointer(before, "mem_handler");
+        const void *inner = PyCapsule_GetPointer(current, "mem_handler");
         if (inner != NULL)
             ours = PyCapsule_New((void *)(uintptr_t)shmb_landing_handler(inner), "mem_handler", NULL);
-        if (ours == NULL) {
-            Py_CLEAR(before);
-            return 0;
+        if (ours != NULL) {
+            Py_INCREF(current);
+            before = current;
         }
     }
-    PyObject *replaced = PyDataMem_SetHandler(ours);
-    if (replaced == NULL)
-        return 0;
-    Py_DECREF(replaced);
-    installed = 1;
-    return 1;
+    PyObject *replaced = NULL;
+    int failed = ours == NULL;
+    if (!failed && current == before) {
+        replaced = PyDataMem_SetHandler(ours);
+        failed = replaced == NULL;
+    }
+    Py_XDECREF(replaced);
+    Py_DECREF(current);
+    return !failed;
 }
 
 static PyObject *claim_expect_landing(Claim *self, PyObject *unused) {
@@ -319,12 +322,11 @@ static PyObject *record_is_answer(Record *self, PyObject *const *arguments, Py_s
         PyErr_SetString(PyExc_TypeError, "is_answer takes sequence, kind, rows, columns");
         return NULL;
     }
+    static const char *const names[4] = {"sequence", "kind", "rows", "columns"};
     unsigned long long values[4];
-    for (int i = 0; i < 4; i++) {
-        values[i] = PyLong_AsUnsignedLongLong(arguments[i]);
-        if (values[i] == (unsigned long long)-1 && PyErr_Occurred())
+    for (int i = 0; i < 4; i++)
+        if (!take_number(arguments[i], names[i], 0, UINT64_MAX, &values[i]))
             return NULL;
-    }
     const shmb_record *record = &self->record;
     return PyBool_FromLong(record->sequence == values[0] && record->kind == values[1] &&
                            record->rows == values[2] && record->columns == values[3] &&
@@ -410,8 +412,8 @@ static PyObject *end_claim_record(End *self, PyObject *const *arguments, Py_ssiz
         return NULL;
     }
     static const char *const names[5] = {"kind", "dtype", "rows", "columns", "sequence"};
-    static const unsigned long long least[5] = {SHMB_POSTERIORS};
-    static const unsigned long long most[5] = {SHMB_SCORES, UINT32_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
+    static const unsigned long long least[5] = {SHMB_POSTERIORS, SHMB_FLOAT32};
+    static const unsigned long long most[5] = {SHMB_SCORES, SHMB_UINT8, UINT64_MAX, UINT64_MAX, UINT64_MAX};
     unsigned long long values[5];
     for (int i = 0; i < 5; i++)
         if (!take_number(arguments[i], names[i], least[i], most[i], &values[i]))

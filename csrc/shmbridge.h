@@ -207,10 +207,11 @@ int shmb_end_with(int pidfd, int grace_ms);
 
 /* A PyDataMem_Handler for numpy. Other allocations than the one that was announced go to the default one. */
 const void *shmb_landing_handler(const void *default_handler);
-/* The next allocation in this thread of exactly `size` bytes is to be `matrix`, that of the claim at `position`. */
+/* The next allocation in this thread of exactly `size` bytes is to be `matrix`, that of the claim at `position`;
+ * what this thread expected before is forgotten. The claim is then anchored until numpy frees the allocation. */
 void shmb_landing_expect(shmb_ring_end *end, uint64_t position, void *matrix, uint64_t size);
-/* No longer. Whether it has come (or none was announced); the claim is then anchored until numpy frees it. */
-int shmb_landing_stop(void);
+/* No longer, if it is this claim's that this thread expects. */
+void shmb_landing_stop(shmb_ring_end *end, uint64_t position);
 
 /* --- copy.c */
 

@@ -62,8 +62,10 @@ class Claim:
     def expect_landing(self) -> None:
         """Let numpy's next array of this float32 matrix's size, in this thread, be the matrix.
 
-        Until it has come, `holds` was asked, or the claim is finished. Numpy's allocation handler (NEP 49) is
-        ours from then on in this thread; but for that array it leaves all to the one before it.
+        Until it has come, another claim is expected, `holds` was asked in this thread, or the claim is
+        finished. Numpy's allocation handler (NEP 49) is ours from then on in this context (PEP 567); but for
+        that array it leaves all to the one before it. In a context with a handler of somebody else's nothing
+        lands.
 
         Raises:
             UsageError: the claim was committed or aborted.
@@ -114,7 +116,11 @@ class Record:
         """An array over it, (rows, columns); None once released."""
 
     def is_answer(self, sequence: int, kind: int, rows: int, columns: int, /) -> bool:
-        """Whether it is a good answer to this: status ANSWERED, and a float32 matrix of this shape."""
+        """Whether it is a good answer to this: status ANSWERED, and a float32 matrix of this shape.
+
+        Raises:
+            TypeError, OverflowError: an argument is no number from 0 to 2^64 - 1.
+        """
 
     def release(self) -> None:
         """Give the record's place back.

@@ -122,7 +122,10 @@ class SegmentClaim(Pending):
             PeerGoneError: the child has ended; claim anew.
             ClosedError: the pool was closed.
         """
-        with self._dispatcher.lock:
+        # Not `with`: in a round trip of 8 us, that takes 0.1 more.
+        lock = self._dispatcher.lock
+        lock.acquire()
+        try:
             self._dispatcher.check_usable()
             if check_nan:
                 nan = find_nan(self.posteriors)
@@ -148,6 +151,8 @@ class SegmentClaim(Pending):
             else:
                 self._instance.send(claim, self)
             self._dispatcher.statistics.posteriors_bytes += 4 * self.rows * self.columns
+        finally:
+            lock.release()
         return self
 
     def start(self, instance: Instance) -> bool:

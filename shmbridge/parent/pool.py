@@ -213,7 +213,9 @@ class SprintInstancePool:
             UsageError, BufferError: the ring is full of claims, or arrays, that the user holds.
             PeerGoneError, ClosedError: as in get_batch_loss_and_error_signal.
         """
-        with self._dispatcher.lock:
+        lock = self._dispatcher.lock  # not `with`: see SegmentClaim.send
+        lock.acquire()
+        try:
             self._dispatcher.check_usable()
             name, encoded = check_tag(tag)
             self._dispatcher.start_dead_anew()
@@ -228,6 +230,8 @@ class SprintInstancePool:
                     self._dispatcher.wait(full=[instance])
                 if instance.death is not None:
                     raise anew(instance.death)
+        finally:
+            lock.release()
 
     def serve_scores(self, score: ScoreFunction) -> None:
         """Score features for Sprints that recognise, or align, until all have ended.

@@ -1,7 +1,8 @@
 /* Fuzz target: shmb_copy and shmb_find_nan, held against a loop over single elements.
  *
- * Input: flags (the source's dtype is among them), rows, columns, padding of target rows, sign and size of both strides, then the source's bytes. The
- * source and target are blocks of exactly the size that strides and shape need, so that ASan sees a byte too many.
+ * Input: flags (the source's dtype is among them), rows, columns, padding of target rows, sign and size of both
+ * strides, then the source's bytes. The source and target are blocks of exactly the size that strides and shape need,
+ * so that ASan sees a byte too many.
  * The copy with two threads starts at 4 million elements and is left to the unit tests.
  */
 #include "input.h"

@@ -92,7 +92,7 @@ def test_sizes_that_are_no_32_bit_number_are_an_error_and_change_nothing(ring, r
 
 @pytest.mark.parametrize("dtype", [0, lib.SHMB_FLOAT64, 5, 99])
 def test_dtypes_that_records_cannot_have_are_refused(ring, dtype):
-    with pytest.raises(UsageError):
+    with pytest.raises(ValueError, match=f"dtype is {dtype}; it can be from 1 to 3"):
         ring.producer.claim(lib.SHMB_POSTERIORS, 1, 1, dtype=dtype)
     ring.pass_on(1024)
 

@@ -27,6 +27,38 @@ VIEWS = [
 ]
 
 
+# --- what can be done with something that was sent
+
+
+def is_open(item):
+    return item.state == OPEN
+
+
+def is_closed_claim(item):
+    return item.state != OPEN and item.claim is not None
+
+
+def has_arrays(item):
+    return item.arrays
+
+
+def has_record(item):
+    return item.record is not None
+
+
+def has_views(item):
+    return item.views
+
+
+def has_views_to_drop(item):
+    return len(item.views) > 1
+
+
+def where_some(condition):
+    """Only where it is true of something: a step that finds nothing to do is lost."""
+    return precondition(lambda self: any(map(condition, self.sent)))
+
+
 class Sent:
     """What the model knows of one claim, in the order of claiming."""
 
@@ -79,24 +111,29 @@ class RingMachine(RuleBasedStateMachine):
         ring = self.ring
         item = DTYPES[dtype].itemsize
         room = max(0, ring.capacity - 64 - -(-name_length // 64) * 64)
-        rows = int(part * part * room / (item * columns))
+        self.claim_matrix(int(part * part * room / (item * columns)), columns, dtype, name_length, kind)
+
+    def claim_matrix(self, rows, columns, dtype, name_length, kind):
+        """Returns what is to be sent, or None where there is no room."""
+        ring = self.ring
+        item = DTYPES[dtype].itemsize
         size = lib.shmb_record_size(dtype, rows, columns, name_length)
         name = bytes(pattern(self.n_claims + 5, name_length))
         try:
             claim = ring.producer.claim(kind, rows, columns, name=name, sequence=self.n_claims, dtype=dtype)
         except SegmentTooLargeError:
             assert size > ring.capacity
-            return
+            return None
         except BufferError:
             # The consumer can do nothing: it has given all back, and there is something of ours.
             assert ring.head == ring.tail
             assert any(item.state == OPEN or item.arrays for item in self.sent)
-            return
+            return None
         assert size <= ring.capacity
         if claim is None:
             # Waiting must not be for ever: the consumer has something that it can pass or release.
             assert ring.head < ring.tail
-            return
+            return None
         begin = address(claim.matrix) - ring.base - 64 - -(-name_length // 64) * 64
         assert begin >= 0
         assert begin + size <= ring.capacity
@@ -110,11 +147,14 @@ class RingMachine(RuleBasedStateMachine):
         item = Sent(claim, name, content, begin, size)
         item.shape, item.dtype, item.kind = (rows, columns), DTYPES[dtype], kind
         self.sent.append(item)
+        return item
 
-    def pick(self, data, condition, label):
-        candidates = [item for item in self.sent if condition(item)]
-        return candidates[data.draw(st.integers(0, len(candidates) - 1), label)] if candidates else None
+    def pick(self, data, condition):
+        """Something of which the condition is true; there has to be such."""
+        candidates = list(filter(condition, self.sent))
+        return candidates[data.draw(st.integers(0, len(candidates) - 1), condition.__name__)]
 
+    @where_some(is_open)
     @rule(
         data=st.data(),
         loss=st.floats(allow_nan=False),
@@ -122,43 +162,42 @@ class RingMachine(RuleBasedStateMachine):
         states=st.integers(0, 1 << 63),
     )
     def commit(self, data, loss, status, states):
-        item = self.pick(data, lambda item: item.state == OPEN and item.claim is not None, "claim")
-        if item is not None:
-            item.claim.commit(status, loss, states)
-            item.state, item.loss, item.status, item.states = COMMITTED, loss, status, states
+        item = self.pick(data, is_open)
+        item.claim.commit(status, loss, states)
+        item.state, item.loss, item.status, item.states = COMMITTED, loss, status, states
 
+    @where_some(is_open)
     @rule(data=st.data(), how=st.sampled_from(["abort", "drop"]))
     def give_up(self, data, how):
-        item = self.pick(data, lambda item: item.state == OPEN, "claim")
-        if item is not None:
-            if how == "abort":
-                item.claim.abort()
-            else:
-                item.claim = None
-            item.state = ABORTED
+        item = self.pick(data, is_open)
+        if how == "abort":
+            item.claim.abort()
+        else:
+            item.claim = None
+        item.state = ABORTED
 
+    @where_some(is_open)
     @rule(data=st.data())
     def keep_an_array_of_a_claim(self, data):
-        item = self.pick(data, lambda item: item.state == OPEN, "claim")
-        if item is not None:
-            item.arrays.append(VIEWS[data.draw(st.integers(0, len(VIEWS) - 1), "view")](item.claim.matrix))
+        item = self.pick(data, is_open)
+        item.arrays.append(VIEWS[data.draw(st.integers(0, len(VIEWS) - 1), "view")](item.claim.matrix))
 
+    @where_some(has_arrays)
     @rule(data=st.data())
     def drop_an_array_of_a_claim(self, data):
-        item = self.pick(data, lambda item: item.arrays, "array")
-        if item is not None:
-            item.arrays.pop()
+        item = self.pick(data, has_arrays)
+        item.arrays.pop()
 
+    @where_some(is_closed_claim)
     @rule(data=st.data())
     def close_twice(self, data):
-        item = self.pick(data, lambda item: item.state != OPEN and item.claim is not None, "closed claim")
-        if item is not None:
-            for close in (item.claim.commit, item.claim.abort):
-                try:
-                    close()
-                except UsageError:
-                    continue
-                raise AssertionError("a claim was closed twice")
+        item = self.pick(data, is_closed_claim)
+        for close in (item.claim.commit, item.claim.abort):
+            try:
+                close()
+            except UsageError:
+                continue
+            raise AssertionError("a claim was closed twice")
 
     # --- the consumer
 
@@ -177,6 +216,9 @@ class RingMachine(RuleBasedStateMachine):
         assert record.name == item.name
         assert record.loss == item.loss
         assert (record.kind, record.status, record.states) == (item.kind, item.status, item.states)
+        good = item.status == lib.SHMB_ANSWERED and item.dtype == np.float32
+        assert record.is_answer(item.sequence, item.kind, *item.shape) == good
+        assert not record.is_answer(item.sequence + 1, item.kind, *item.shape)
         assert record.matrix.shape == item.shape
         assert record.matrix.dtype == item.dtype
         item.record = record
@@ -184,11 +226,10 @@ class RingMachine(RuleBasedStateMachine):
         item.views = [record.matrix]
         self.check(item, record.matrix)
 
+    @where_some(has_record)
     @rule(data=st.data())
     def release(self, data):
-        item = self.pick(data, lambda item: item.record is not None, "record")
-        if item is None:
-            return
+        item = self.pick(data, has_record)
         if len(item.views) > 1:
             item.views[0] = None
             try:
@@ -202,25 +243,25 @@ class RingMachine(RuleBasedStateMachine):
         item.record = None
         item.was_released = True
 
+    @where_some(has_views)
     @rule(data=st.data())
     def keep_a_view(self, data):
-        item = self.pick(data, lambda item: item.views, "record")
-        if item is not None:
-            item.views.append(VIEWS[data.draw(st.integers(0, len(VIEWS) - 1), "view")](item.views[0]))
+        item = self.pick(data, has_views)
+        item.views.append(VIEWS[data.draw(st.integers(0, len(VIEWS) - 1), "view")](item.views[0]))
 
+    @where_some(has_views_to_drop)
     @rule(data=st.data())
     def drop_a_view(self, data):
-        item = self.pick(data, lambda item: len(item.views) > 1, "view")
-        if item is not None:
-            item.views.pop()
+        item = self.pick(data, has_views_to_drop)
+        item.views.pop()
 
+    @where_some(has_record)
     @rule(data=st.data())
     def drop_a_record(self, data):
-        item = self.pick(data, lambda item: item.record is not None, "record")
-        if item is not None:
-            item.record = None
-            item.views = []
-            item.was_released = True
+        item = self.pick(data, has_record)
+        item.record = None
+        item.views = []
+        item.was_released = True
 
     # --- always
 

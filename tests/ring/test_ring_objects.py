@@ -12,7 +12,7 @@ import weakref
 
 import numpy as np
 import pytest
-from ring_pair import RingPair, address
+from ring_pair import RingPair, address, mappings_of_objects
 
 from shmbridge import _ring
 from shmbridge._native import ffi, lib
@@ -182,6 +182,54 @@ def test_a_second_abort_and_what_follows_it_is_an_error_each_time(ring):
     assert claim.shape == (1, 192)  # what it was
 
 
+# --- what a record answers
+
+
+@pytest.mark.parametrize(
+    ("changes", "good"),
+    [
+        ({}, True),
+        ({"sequence": 6}, False),
+        ({"kind": lib.SHMB_ERROR_SIGNAL}, False),
+        ({"rows": 4, "columns": 3}, False),
+        ({"columns": (1 << 32) + 4}, False),  # the lower half is the record's
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("number", [int, np.uint64])
+def test_a_record_answers_what_it_was_asked_and_nothing_else(ring, changes, good, number):
+    claim_record(ring).commit()
+    record = ring.consumer.receive()
+    asked = {name: GOOD[name] for name in ("sequence", "kind", "rows", "columns")}
+    assert record.is_answer(*map(number, {**asked, **changes}.values())) is good
+
+
+def test_a_record_that_was_skipped_or_is_no_float32_is_no_good_answer(ring):
+    claim_record(ring).commit(lib.SHMB_SKIPPED)
+    claim_record(ring, dtype=lib.SHMB_UINT32).commit()
+    for _ in range(2):
+        assert not ring.consumer.receive().is_answer(5, lib.SHMB_POSTERIORS, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ((), TypeError),
+        ((5, 2, 3), TypeError),
+        ((5, 2, 3, 4, 5), TypeError),
+        ((5, 2, 3, 4.0), TypeError),
+        ((5, 2, 3, None), TypeError),
+        ((5, 2, -3, 4), OverflowError),
+        ((1 << 64, 2, 3, 4), OverflowError),
+        ((5, Refuses(), 3, 4), ZeroDivisionError),
+    ],
+)
+def test_what_cannot_be_asked_of_a_record_is_an_error(ring, arguments, error):
+    claim_record(ring).commit()
+    with pytest.raises(error):
+        ring.consumer.receive().is_answer(*arguments)
+
+
 # --- ends
 
 
@@ -302,28 +350,10 @@ def test_in_whatever_order_they_go_arrays_stay_readable_and_the_memory_goes_last
             np.testing.assert_array_equal(held["slice"], expected)
         if "matrix" in held:
             np.testing.assert_array_equal(held["matrix"][0, 5:], expected)
-    assert not any(first <= begin < last for first, last in _mappings_of_objects())
+    assert not any(first <= begin < last for first, last in mappings_of_objects())
 
 
-def _mappings_of_objects():
-    """(begin, end) of what is mapped of shared memory without a name."""
-    with open("/proc/self/maps") as maps:
-        for line in maps:
-            if "/dev/shm" in line:
-                first, last = line.split()[0].split("-")
-                yield int(first, 16), int(last, 16)
-
-
-# --- landing
-
-
-def test_only_a_float32_matrix_can_be_the_next_array(ring):
-    """Numpy is told a size in bytes of float32: another matrix would be written beyond its end."""
-    bytes_claim = claim_record(ring, dtype=lib.SHMB_UINT8, rows=4, columns=16)
-    with pytest.raises(ValueError, match="float32"):
-        bytes_claim.expect_landing()
-    array = np.empty((4, 16), np.float32)
-    assert address(array) != address(bytes_claim.matrix)
+# --- what a claim holds
 
 
 def test_a_claim_holds_its_matrix_and_nothing_like_it(ring):

@@ -1,0 +1,234 @@
+"""The ring's model, and threads in which numpy's arrays land in claims; rings go before their arrays."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, precondition, rule
+from ring_pair import address, mappings_of_objects, pattern
+from test_ring_model import ABORTED, COMMITTED, OPEN, RingMachine, has_arrays, is_open, where_some
+
+from shmbridge._native import lib
+
+THREADS = st.integers(0, 1)
+ARRAYS = {
+    "the same": lambda rows, columns: np.empty((rows, columns), np.float32),
+    "flat": lambda rows, columns: np.empty(rows * columns, np.float32),
+    "transposed": lambda rows, columns: np.empty((columns, rows), np.float32),
+    "bytes": lambda rows, columns: np.empty(4 * rows * columns, np.uint8),
+    "one row less": lambda rows, columns: np.empty((max(1, rows - 1), columns), np.float32),
+    "one row more": lambda rows, columns: np.empty((rows + 1, columns), np.float32),
+    "zeros": lambda rows, columns: np.zeros((rows, columns), np.float32),
+}
+
+
+def has_claim(item):
+    return item.claim is not None
+
+
+def can_land(item):
+    return is_open(item) and item.dtype == np.float32
+
+
+def has_landed(array):
+    """As far as numpy knows it owns its memory."""
+    return isinstance(array, np.ndarray) and array.flags.owndata
+
+
+def has_landed_arrays(item):
+    return any(map(has_landed, item.arrays))
+
+
+class Worker:
+    """A thread that does one thing after another, and keeps nothing of what it was given or got."""
+
+    def __init__(self) -> None:
+        self._call = None
+        self._asked, self._done = threading.Semaphore(0), threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def do(self, function):
+        """What the function returns, or raises, in the thread."""
+        outcome: list = []
+        self._call = function, outcome
+        self._asked.release()
+        self._done.acquire()
+        if isinstance(outcome[0], Exception):
+            raise outcome.pop()
+        return outcome.pop()
+
+    def end(self) -> None:
+        self._asked.release()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            self._asked.acquire()
+            if self._call is None:
+                return
+            (function, outcome), self._call = self._call, None
+            try:
+                outcome.append(function())
+            except Exception as error:
+                outcome.append(error)
+            del function, outcome
+            self._done.release()
+
+
+class LandingMachine(RingMachine):
+    """Nothing is expected in the main thread: the checks allocate arrays there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        gc.collect()
+        self.mappings = len(mappings_of_objects())
+        self.threads = [Worker(), Worker()]
+        self.expected = [None, None]  # in each thread: the claim whose matrix is to be the next array
+        self.shapes = [(3, 4), (3, 4)]  # in each thread: of what was expected last
+        self.orphans = []  # (array, its bytes): of rings that are gone
+        self.n_written = 0
+
+    def teardown(self):
+        super().teardown()
+        for thread in self.threads:
+            thread.end()
+        self.orphans.clear()
+        self.expected.clear()
+        if hasattr(self, "ring"):
+            del self.ring
+            self.sent.clear()
+        gc.collect()
+        assert len(mappings_of_objects()) <= self.mappings
+
+    # --- landing
+
+    @rule(rows=st.integers(1, 12), columns=st.integers(1, 5), where=THREADS)
+    def claim_and_let_it_land(self, rows, columns, where):
+        item = self.claim_matrix(rows, columns, lib.SHMB_FLOAT32, 0, lib.SHMB_ERROR_SIGNAL)
+        if item is not None:
+            self.expect(item, where)
+            self.allocate(where, "the same")
+
+    @where_some(can_land)
+    @rule(data=st.data(), where=THREADS)
+    def expect_landing(self, data, where):
+        self.expect(self.pick(data, can_land), where)
+
+    def expect(self, item, where):
+        self.threads[where].do(item.claim.expect_landing)
+        self.expected[where], self.shapes[where] = item, item.shape
+
+    @rule(where=THREADS, how=st.sampled_from(list(ARRAYS)))
+    def allocate(self, where, how):
+        item = self.expected[where]
+        rows, columns = self.shapes[where]
+        array = self.threads[where].do(lambda: ARRAYS[how](rows, columns))
+        begin = address(array) - self.ring.base
+        if item and item.state == OPEN and how != "zeros" and array.nbytes == item.content.size > 0:
+            assert address(array) == address(item.claim.matrix)
+            assert item.claim.holds(array) == (array.shape == item.shape and array.dtype == item.dtype)
+            self.expected[where] = None
+            item.arrays.append(array)
+        else:
+            assert not 0 <= begin < self.ring.capacity
+
+    @where_some(has_arrays)
+    @where_some(has_claim)
+    @rule(data=st.data(), where=THREADS)
+    def ask_what_a_claim_holds(self, data, where):
+        item, other = self.pick(data, has_claim), self.pick(data, has_arrays)
+        array, claim = other.arrays[-1], item.claim
+        found = self.threads[where].do(lambda: claim.holds(array))
+        if self.expected[where] is item:
+            self.expected[where] = None
+        whole = isinstance(array, np.ndarray) and (array.shape, array.dtype) == (item.shape, item.dtype)
+        whole = whole and array.flags.c_contiguous
+        matrix = self.ring.base + item.begin + item.size - -(-item.content.size // 64) * 64
+        assert found == (whole and address(array) == matrix)
+
+    @where_some(is_open)
+    @rule(data=st.data(), where=THREADS, how=st.sampled_from(["commit", "abort", "drop"]))
+    def finish_in_a_thread(self, data, where, how):
+        item = self.pick(data, is_open)
+        claims, item.claim = [item.claim], None
+        self.threads[where].do(claims.clear if how == "drop" else getattr(claims[0], how))
+        item.claim = claims.pop() if claims else None
+        item.state = COMMITTED if how == "commit" else ABORTED
+        item.status, item.states = 0, 0
+
+    # --- arrays that landed
+
+    @where_some(has_landed_arrays)
+    @rule(
+        data=st.data(),
+        use=st.sampled_from(["write", "resize", "view"]),
+        where=THREADS,
+        more=st.integers(-40, 40),
+    )
+    def use_what_landed(self, data, use, where, more):
+        item = self.pick(data, has_landed_arrays)
+        index = next(index for index, array in enumerate(item.arrays) if has_landed(array))
+        if use == "resize":
+            self.resize(item, item.arrays.pop(index), where, more)
+        elif use == "view":
+            item.arrays[index] = item.arrays[index][::-1]
+        elif is_open(item):
+            self.n_written += 1
+            item.content = pattern(self.n_written + 4321, item.content.size)
+            item.arrays[index].reshape(-1).view(np.uint8)[...] = item.content
+
+    def resize(self, item, array, where, more):
+        """It moves out of the ring."""
+        landed_at, kept, size = address(array), item.content, max(1, array.size + more)
+        self.threads[where].do(lambda: array.resize(size, refcheck=False))
+        if array.nbytes == kept.size:  # numpy does nothing
+            assert address(array) == landed_at
+            item.arrays.append(array)
+            return
+        assert not 0 <= address(array) - self.ring.base < self.ring.capacity
+        found = array.reshape(-1).view(np.uint8)
+        shared = min(found.size, kept.size)
+        assert (found[:shared] == kept[:shared]).all()
+        assert not found[shared:].any()
+
+    # --- rings that go
+
+    @precondition(lambda self: len(self.sent) > 3)  # not so often that nothing else comes to pass
+    @rule(steps=st.sampled_from([16, 32, 64]), claims_first=st.booleans())
+    def start_anew(self, steps, claims_first):
+        """Both ends go, and of what they had nothing is left but arrays."""
+        for item in self.sent:
+            arrays = [array for array in [*item.arrays, *item.views] if isinstance(array, np.ndarray)]
+            self.orphans += [(array, array.tobytes()) for array in arrays]
+            item.record, item.arrays, item.views = None, [], []
+        self.ring.close()
+        if not claims_first:
+            self.ring = None
+        for item in self.sent:  # a thread may expect one of them still
+            item.claim, item.state = None, ABORTED
+        self.open(steps)
+
+    @precondition(lambda self: self.orphans)
+    @rule(data=st.data())
+    def drop_an_orphan(self, data):
+        del self.orphans[data.draw(st.integers(0, len(self.orphans) - 1), "orphan")]
+
+    @precondition(lambda self: hasattr(self, "ring"))
+    @invariant()
+    def orphans_keep_their_content(self):
+        for array, content in self.orphans:
+            assert array.tobytes() == content
+
+
+LandingMachine.TestCase.settings = settings(
+    max_examples=100, stateful_step_count=80, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+class TestLandingAgainstTheModel(LandingMachine.TestCase):
+    pass
