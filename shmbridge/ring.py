@@ -112,6 +112,7 @@ class Producer(RingEnd):
             SegmentTooLargeError: there never will be room.
             BufferError: there is no room until this side sends, aborts or deletes what it holds.
             ProtocolError: the consumer has written nonsense.
+            ValueError: records have no such kind or dtype.
         """
         return self.claim_record(
             kind, lib.SHMB_FLOAT32 if dtype is None else dtype, rows, columns, sequence, name
