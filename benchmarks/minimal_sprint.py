@@ -66,36 +66,35 @@ def _be_busy(seconds: float) -> None:
         pass
 
 
-class Callback:
+def callback_with(delay: Optional[Callable[[], None]]) -> Callable[..., Any]:
     """What Sprint offers to Python: `callback("command", ...)`, as far as a control loop needs it.
 
-    Sprint's own is C++, and costs next to nothing; so this does no more than it must.
+    Sprint's own is C++, and costs next to nothing; so this does no more than it must. It is a function
+    and no object with `__call__`, since CPython calls that by a detour.
     """
 
-    def __init__(self, delay: Optional[Callable[[], None]]) -> None:
-        self._delay = delay
-
-    def __call__(self, command: str, *arguments: Any, posteriors: Any = None, **_others: Any) -> Any:
-        """Answer a command."""
+    def callback(command: str, *arguments: Any, posteriors: Any = None, **_others: Any) -> Any:
         if command == "calculate_criterion":  # what shmbridge's child asks
             error_signal = error_signal_for(posteriors)
-            if self._delay is not None:
-                self._delay()
+            if delay is not None:
+                delay()
             return 0.0, error_signal
         if command == "get_orthography_by_segment_name":
             return "a "
         if command == "get_loss_and_error_signal":  # what RETURNN's asks: name, frames, (time,label)
-            loss, error_signal = self("calculate_criterion", posteriors=arguments[2].T)
+            loss, error_signal = callback("calculate_criterion", posteriors=arguments[2].T)
             return loss, error_signal.T
         if command == "version":
             return "<version>minimal Sprint of shmbridge's benchmarks</version>"
         raise ValueError(f"unknown command {command!r}")
 
+    return callback
+
 
 def main(arguments: list[str]) -> None:
     """Import the module that the options name, and run its control loop."""
     options = dict(argument[len("--*.") :].partition("=")[::2] for argument in arguments if "=" in argument)
-    callback = Callback(delay_from(os.environ.get(CRITERION_VARIABLE, "")))
+    callback = callback_with(delay_from(os.environ.get(CRITERION_VARIABLE, "")))
     sys.path.insert(0, options["pymod-path"])
     module = importlib.import_module(options["pymod-name"])
     control = module.init(

@@ -65,6 +65,7 @@ void shmb_doorbell_poke(shmb_doorbell *doorbell);
 
 int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns);
 int shmb_sleep(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t timeout_ns);
+int64_t shmb_waited(shmb_doorbell *doorbell);
 
 shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint64_t data_offset,
                               uint64_t capacity, int role, shmb_doorbell *peer_doorbell);

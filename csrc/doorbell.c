@@ -46,7 +46,7 @@ shmb_doorbell *shmb_doorbell_open(shmb_memory *memory, uint64_t offset, int crea
     shmb_memory_retain(memory);
     doorbell->memory = memory;
     doorbell->shared = shared;
-    doorbell->waits = (shmb_waits){0, 0, 0};
+    doorbell->waits = (shmb_waits){.typical = 0};
     atomic_init(&doorbell->count, 1);
     return doorbell;
 }

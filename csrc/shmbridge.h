@@ -119,6 +119,7 @@ typedef struct {
     int64_t typical; /* moving average */
     int64_t start;   /* of the wait that is under way; 0: none */
     int64_t max_spin;
+    _Atomic int64_t total; /* of all waits that are over; any thread may read it */
 } shmb_waits;
 
 /* --- memory.c: a mapping, counted: it is unmapped when the last ring end and doorbell are freed. */
@@ -196,6 +197,8 @@ int shmb_ring_has_news(shmb_ring_end *end);
 int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns);
 /* Sleeps until then: SHMB_OK; SHMB_TIMED_OUT after timeout_ns (never, if negative); SHMB_INTERRUPTED. */
 int shmb_sleep(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t timeout_ns);
+/* For how long this doorbell has been waited at in all, in nanoseconds. */
+int64_t shmb_waited(shmb_doorbell *doorbell);
 
 /* --- guard.c */
 

@@ -3,6 +3,7 @@
 #include "shmbridge.h"
 
 #include <sched.h>
+#include <stdatomic.h>
 #include <time.h>
 
 static int64_t now_ns(void) {
@@ -48,6 +49,7 @@ static void end_wait(shmb_waits *waits) {
     int64_t counted = passed < 8 * waits->max_spin ? passed : 8 * waits->max_spin;
     waits->typical += (counted - waits->typical) / 4;
     waits->start = 0;
+    atomic_fetch_add_explicit(&waits->total, passed, memory_order_relaxed);
 }
 
 int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns) {
@@ -85,4 +87,8 @@ int shmb_sleep(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int
     if (waits->start != 0)
         end_wait(waits);
     return result;
+}
+
+int64_t shmb_waited(shmb_doorbell *doorbell) {
+    return atomic_load_explicit(&shmb_doorbell_waits(doorbell)->total, memory_order_relaxed);
 }

@@ -33,6 +33,11 @@ class Doorbell:
             raise MemoryError("no memory for a doorbell")
         self.pointer: Any = ffi.gc(pointer, lib.shmb_doorbell_free)
 
+    @property
+    def waited(self) -> float:
+        """For how long it has been waited here in all, in seconds; without a wait that is under way."""
+        return float(lib.shmb_waited(self.pointer)) / 1e9
+
     def poke(self) -> None:
         """Wake the waiter, or let its next wait return at once: there is news outside of the rings."""
         lib.shmb_doorbell_poke(self.pointer)

@@ -6,8 +6,10 @@ import signal
 from hypothesis import settings
 
 # In the background of a shell SIGINT is ignored, and Python does not raise KeyboardInterrupt: tests
-# of Ctrl-C would wait for ever. Processes that the tests start get the default again by this.
+# of Ctrl-C would wait for ever. Under nohup it is SIGHUP. Processes that the tests start get the default
+# again by this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # What decides whether a change lands always tries the same examples; everybody else looks for new ones.
 settings.register_profile("ci", derandomize=True)

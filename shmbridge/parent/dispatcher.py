@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from time import perf_counter
 from typing import Optional
 
 from ..doorbell import WaitList
@@ -58,6 +57,7 @@ class Dispatcher:
         self.statistics = Counters()
         self._created = time.monotonic()
         self._ended: Optional[float] = None
+        self._waited_for_start = 0.0  # seconds, which are no waiting for answers
         self.instances: list[Instance] = []
         self.foreign: Optional[int] = None
         self.closed = False
@@ -90,8 +90,8 @@ class Dispatcher:
 
     def check_usable(self) -> None:
         """Raise UsageError in a fork, ClosedError after close."""
-        self._check_own()
-        if self.closed:
+        if self.closed or self.foreign is not None:
+            self._check_own()
             raise ClosedError("the pool was closed")
 
     def _check_own(self) -> None:
@@ -111,6 +111,7 @@ class Dispatcher:
         instances = tuple(instance.stats() for instance in list(self.instances))
         return PoolStatistics(
             seconds=(self._ended or time.monotonic()) - self._created,
+            wait_seconds=self._watcher.doorbell.waited - self._waited_for_start,
             restarts=sum(instance.restarts for instance in instances),
             instances=instances,
             **dataclasses.asdict(self.statistics),
@@ -249,9 +250,7 @@ class Dispatcher:
         deadlines = [deadline] if deadline is not None else []
         deadlines += [instance.deadline for instance in self.instances if instance.deadline is not None]
         timeout = min(deadlines) - time.monotonic() if deadlines else None
-        begin = perf_counter()
         in_time = self._watcher.doorbell.wait(self._wait_list, timeout)
-        self.statistics.wait_seconds += perf_counter() - begin
         if self.closed:
             raise ClosedError("the pool was closed")
         if not in_time:
@@ -274,7 +273,7 @@ class Dispatcher:
             instance.check_not_stuck()  # the first says what to do; one that goes on is enough
 
     def _wait_until_ready(self) -> None:
-        waited, begin = self.statistics.wait_seconds, perf_counter()
+        waited, begin = self._watcher.doorbell.waited, time.monotonic()
         try:
             while True:
                 self.collect()
@@ -286,8 +285,8 @@ class Dispatcher:
                     return
                 self.wait()
         finally:
-            self.statistics.wait_seconds = waited
-            self.statistics.start_seconds += perf_counter() - begin
+            self._waited_for_start += self._watcher.doorbell.waited - waited
+            self.statistics.start_seconds += time.monotonic() - begin
 
     def start_dead_anew(self) -> None:
         """Start those children anew that have died, and wait until they are ready.
@@ -301,14 +300,15 @@ class Dispatcher:
                 "serve_scores is at work, and the function that it calls cannot use the same pool: its "
                 "Sprints recognise; give others a pool of their own"
             )
-        anew = False
+        started = False
         for instance in self.instances:
-            if instance.look_for_death() is not None:
-                self._after_death(instance)
+            if instance.look_for_death() is None:
+                continue
+            self._after_death(instance)
             if instance.death is not None:
                 self._start_anew(instance)
-                anew = True
-        if anew:
+                started = True
+        if started:
             self._wait_until_ready()
 
     def _after_death(self, instance: Instance) -> None:

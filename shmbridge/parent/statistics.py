@@ -19,7 +19,7 @@ class Counters:
 
     Attributes:
         segments, skipped, failed, automata, scored, scored_frames, posteriors_bytes, error_signal_bytes,
-            wait_seconds, copy_seconds, score_seconds, start_seconds: see PoolStatistics.
+            copy_seconds, score_seconds, start_seconds: see PoolStatistics.
     """
 
     segments: int = 0
@@ -30,7 +30,6 @@ class Counters:
     scored_frames: int = 0
     posteriors_bytes: int = 0
     error_signal_bytes: int = 0
-    wait_seconds: float = 0.0
     copy_seconds: float = 0.0
     score_seconds: float = 0.0
     start_seconds: float = 0.0

@@ -119,7 +119,7 @@ def test_closing_logs_one_summary(bench: Any, caplog: Any) -> None:
 
 def test_the_summary_has_what_was_scored_where_something_was() -> None:
     counters = dataclasses.asdict(Counters(scored=2, scored_frames=70, score_seconds=1.25))
-    stats = shmbridge.parent.PoolStatistics(seconds=9, restarts=0, instances=(), **counters)
+    stats = shmbridge.parent.PoolStatistics(seconds=9, wait_seconds=0, restarts=0, instances=(), **counters)
     assert "2 segments of 70 frames scored in 1.2 s" in str(stats)
     assert "scored" not in str(dataclasses.replace(stats, scored=0))
 
