@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 NATIVE := setup.py pyproject.toml $(wildcard csrc/*)
 C_FLAGS := -std=c11 -O2 -Wall -Wextra -Werror -fsyntax-only
+# Most of the tests' time is waiting for processes. More than a few at once would share /dev/shm, which may be small.
+SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # Where the headers of Python and numpy are.
 INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())
 
@@ -33,7 +35,7 @@ demo: .venv/with-demo
 	$(BIN)/python -m examples.demo $(ARGS)
 
 test: .venv/with-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 check: .venv/with-check
 	$(BIN)/ruff check .
@@ -93,7 +95,7 @@ sanitize: .venvs/asan/ready
 	rm -f $(FOUND).*
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:log_path=$(FOUND) UBSAN_OPTIONS=print_stacktrace=1:log_path=$(FOUND) \
-	    PYTHONMALLOC=malloc .venvs/asan/bin/pytest -p no:cacheprovider $(SANITIZED_TESTS) $(ARGS); \
+	    PYTHONMALLOC=malloc .venvs/asan/bin/pytest -p no:cacheprovider $(SIDE_BY_SIDE) $(SANITIZED_TESTS) $(ARGS); \
 	    result=$$?; if cat $(FOUND).* 2>/dev/null; then exit 1; else exit $$result; fi
 
 soak: .venv/with-test
