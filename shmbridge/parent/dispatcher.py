@@ -7,9 +7,10 @@ import dataclasses
 import logging
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Sequence
-from typing import Optional
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Optional
 
 from ..doorbell import WaitList
 from ..errors import BridgeTimeoutError, ClosedError, ProtocolError, ShmbridgeError, UsageError, anew
@@ -22,6 +23,9 @@ from .options import Options
 from .pending import Pending
 from .statistics import Counters, PoolStatistics
 from .watcher import Watcher
+
+if TYPE_CHECKING:
+    from .in_place import SegmentClaim
 
 _log = logging.getLogger("shmbridge")
 
@@ -50,6 +54,8 @@ class Dispatcher:
         foreign: in a fork of the process that created this: the pid of that process; else None.
         closed: whether `stop` or `close` was called.
         serving: what Sprint asks is being answered, see `scoring.serve`; nothing can be asked of it.
+        waited_for: what the user waits for in place, or None.
+        early: claims whose results have come while another was waited for, or none.
     """
 
     def __init__(self, options: Options) -> None:
@@ -62,6 +68,8 @@ class Dispatcher:
         self.foreign: Optional[int] = None
         self.closed = False
         self.serving = False
+        self.waited_for: Optional[Pending] = None
+        self.early: weakref.WeakSet[SegmentClaim] = weakref.WeakSet()
         self.max_restarts = options.max_restarts
         self._skip_fatal = options.skip_fatal_segments
         self._torn_down = False
@@ -176,9 +184,7 @@ class Dispatcher:
                 full = self._hand_out()
                 if batch.open_jobs == 0:
                     return
-                if not progress:
-                    for instance in self.instances:
-                        instance.check_not_stuck()
+                if not progress and self._may_wait(self._check_none_stuck):
                     self.wait(full)
         except BaseException:
             batch.abandoned = True
@@ -195,24 +201,41 @@ class Dispatcher:
             ClosedError: the pool was closed meanwhile.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not pending.done:
-            if self.collect():
-                continue
-            full = self._hand_out() if self._to_send else []
-            if pending.done:  # it could not be sent
-                return
-            if deadline is not None and time.monotonic() >= deadline:
-                raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds")
-            for instance in self.instances:
-                if instance.check_not_stuck(pending):
-                    break
-            else:
-                self._check_not_all_stuck()
-            self.wait(full, deadline)
+        self.waited_for = pending
+        try:
+            while not pending.done:
+                if self.collect():
+                    continue
+                full = self._hand_out() if self._to_send else []
+                if pending.done:  # it could not be sent
+                    return
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds")
+                if self._may_wait(self._check_not_stuck, pending):
+                    self.wait(full, deadline)
+        finally:
+            self.waited_for = None
 
     def send_again(self, pending: Pending) -> None:
         """Send it as soon as a child has room: what was claimed for a child that has ended."""
         self._to_send.append(pending)
+
+    def send_rest(self) -> None:
+        """Wait until all has been sent that is to be sent again. Call it before anything new is claimed.
+
+        Else that would come to lie before what the user sent earlier, which may then find no room for its
+        answer, or wait for a claim that is not sent yet.
+
+        Raises:
+            UsageError, BufferError: no child will ever have room: see Instance.check_not_stuck.
+            ClosedError: the pool was closed meanwhile.
+        """
+        while self._to_send:
+            if self.collect():
+                continue
+            full = self._hand_out()
+            if self._to_send and self._may_wait(self._check_not_all_stuck):
+                self.wait(full)
 
     def least_loaded(self) -> Instance:
         """The child with the least to do; what is claimed and not sent counts as well."""
@@ -257,6 +280,37 @@ class Dispatcher:
             for instance in self.instances:
                 instance.end_if_late()
                 self._after_death(instance)
+
+    def _may_wait(self, check: Callable[..., None], *arguments: Pending) -> bool:
+        """Whether to wait, as far as `check` says. False: room was made, so it is to be looked again.
+
+        Raises:
+            UsageError, BufferError: as `check`, where there is nothing of which to make room.
+        """
+        try:
+            check(*arguments)
+        except BufferError:
+            if not self._make_room():
+                raise
+            return False
+        return True
+
+    def _make_room(self) -> bool:
+        """Copy results out of the rings that nobody has asked for yet. Returns whether there were any."""
+        moved = [claim.move_result() for claim in list(self.early)]
+        self.early.clear()
+        return any(moved)
+
+    def _check_none_stuck(self) -> None:
+        for instance in self.instances:
+            instance.check_not_stuck()
+
+    def _check_not_stuck(self, pending: Pending) -> None:
+        """Raise where this cannot be answered until the user does something."""
+        for instance in self.instances:
+            if instance.check_not_stuck(pending):
+                return
+        self._check_not_all_stuck()
 
     def _check_not_all_stuck(self) -> None:
         """Raise where no child will ever have room for what is to be sent again.
@@ -359,7 +413,9 @@ class Dispatcher:
                 while self._to_send:
                     self._to_send.popleft().fail(death)
                 break
-            free = [i for i in alive if i.ready and i.in_flight < _IN_FLIGHT and i not in full]
+            # Behind an open claim it would wait for the user: not where another child can have it.
+            unblocked = [i for i in alive if i.channel.sender.oldest_open() is None] or alive
+            free = [i for i in unblocked if i.ready and i.in_flight < _IN_FLIGHT and i not in full]
             if not free:
                 break
             instance = free[0] if len(free) == 1 else min(free, key=lambda i: (i.load, i.in_flight))

@@ -30,16 +30,16 @@ class SegmentResult:
         skipped: whether it did.
     """
 
-    __slots__ = ("_record", "_zeros", "loss", "name", "skipped")
+    __slots__ = ("_array", "_record", "loss", "name", "skipped")
 
     def __init__(self, name: str, shape: tuple[int, int], record: Optional[Record]) -> None:
         self.name = name
         self._record = record
-        self._zeros: Optional[Array] = None
+        self._array: Optional[Array] = None  # instead of the record's
         if record is None or record.status == _SKIPPED:
             self.skipped = True
             self.loss = float("inf")
-            self._zeros = np.zeros(shape, np.float32)
+            self._array = np.zeros(shape, np.float32)
             self._record = None
         else:
             self.skipped = False
@@ -49,10 +49,12 @@ class SegmentResult:
     def error_signal(self) -> Array:
         """(time,label) float32, in shared memory: its place is free again when this and all views are gone.
 
+        It is a copy, in memory of its own, where it had to make room before its claim was asked for it.
+
         Raises:
             UsageError: it was released.
         """
-        array = self._zeros if self._record is None else self._record.matrix
+        array = self._array if self._record is None else self._record.matrix
         if array is None:
             raise UsageError(f"the result of segment {self.name!r} was released")
         return array
@@ -65,7 +67,15 @@ class SegmentResult:
         """
         if self._record is not None:
             self._record.release()
-        self._zeros = None
+        self._array = None
+
+    def move(self) -> bool:
+        """Go on with a copy, so that its place in the ring is free. Returns whether it had one."""
+        if self._record is None or self._record.matrix is None:
+            return False
+        self._array = self._record.matrix.copy()
+        self._record = None
+        return True
 
     def __enter__(self) -> SegmentResult:
         return self
@@ -74,7 +84,7 @@ class SegmentResult:
         if error_type is None:
             self.release()
         else:  # a BufferError would hide it; its traceback may be all that keeps an array
-            self._record = self._zeros = None
+            self._record = self._array = None
 
 
 class SegmentClaim(Pending):
@@ -86,6 +96,7 @@ class SegmentClaim(Pending):
     _sent = False
     _result: Optional[SegmentResult] = None
     _error: Optional[ShmbridgeError] = None
+    _taken = False  # the user has the result
     _kept: Optional[Array] = None  # the posteriors, until they are answered
 
     def __init__(self, dispatcher: Dispatcher, instance: Instance, name: str, claim: Claim) -> None:
@@ -181,7 +192,7 @@ class SegmentClaim(Pending):
 
         Raises:
             UsageError: it was not sent, or one that was claimed before it on the same child is not sent yet.
-            BufferError: the results of earlier segments fill the ring, and are still held.
+            BufferError: results that were taken earlier fill the ring, and are still held.
             RemoteError: Python code in Sprint raised.
             PeerGoneError: Sprint has ended.
             BridgeTimeoutError: it did not come in time; it may be asked for again.
@@ -195,6 +206,7 @@ class SegmentClaim(Pending):
                 raise anew(self._error)
             if self._result is None:
                 raise UsageError(f"the result of segment {self.name!r} was already taken")
+            self._taken = True
             return self._result
 
     def abort(self) -> None:
@@ -206,10 +218,17 @@ class SegmentClaim(Pending):
 
     def deliver(self, record: Record) -> None:
         """Keep the answer for `result`."""
-        self._dispatcher.statistics.count(record)
+        dispatcher = self._dispatcher
+        dispatcher.statistics.count(record)
         self._result = SegmentResult(self.name, (self.rows, self.columns), record)
         self.done = True
         self._kept = None
+        if dispatcher.waited_for is not self:
+            dispatcher.early.add(self)
+
+    def move_result(self) -> bool:
+        """Copy a result that nobody has asked for yet out of the ring. Returns whether it lay there."""
+        return not self._taken and self._result is not None and self._result.move()
 
     def fail(self, error: ShmbridgeError) -> None:
         """Keep the error for `result`."""

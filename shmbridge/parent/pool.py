@@ -219,6 +219,7 @@ class SprintInstancePool:
             self._dispatcher.check_usable()
             name, encoded = check_tag(tag)
             self._dispatcher.start_dead_anew()
+            self._dispatcher.send_rest()
             instance = self._dispatcher.least_loaded()
             check_shape(name, frames, labels, instance.labels or self._labels)
             while True:

@@ -335,6 +335,29 @@ def test_holding_results_until_the_ring_is_full_is_a_buffer_error_and_not_a_hang
     batch(pool)
 
 
+def test_results_that_nobody_has_taken_yet_make_room_for_the_one_that_is_asked_for(pool: Any) -> None:
+    sent = [claim(pool, value=i).send() for i in range(5)]
+    results = {i: sent[i].result() for i in (4, 1, 3)}
+    sent[0] = None  # nobody wants it
+    results[2] = sent[2].result()
+    for i, result in results.items():
+        assert not result.skipped
+        assert result.error_signal.shape == (1200, 4)
+        assert (result.error_signal == 2 * i).all()
+        result.release()
+        with pytest.raises(shmbridge.UsageError, match="was released"):
+            _ = result.error_signal
+    batch(pool)
+
+
+def test_a_batch_goes_on_where_results_that_nobody_has_taken_yet_fill_the_ring(pool: Any) -> None:
+    sent = [claim(pool, value=i).send() for i in range(3)]
+    large = np.ones((1200, 1, 4), np.float32)
+    _, error_signal = pool.get_batch_loss_and_error_signal(large, np.array([1200]), ["c/s1"])
+    assert (error_signal == 2).all()
+    assert [float(claimed.result().error_signal[0, 0]) for claimed in sent] == [0, 2, 4]
+
+
 def test_a_batch_while_held_results_fill_the_ring_is_a_buffer_error(pool: Any) -> None:
     held = [claim(pool, value=i).send().result() for i in range(3)]
     large = np.ones((1200, 1, 4), np.float32)

@@ -206,6 +206,24 @@ def test_a_claim_made_before_sprint_ended_can_be_sent_to_the_new_one(deadly):
             assert result.loss == -12.0
 
 
+def test_what_is_claimed_behind_an_end_stays_behind_what_is_sent_again(deadly, bench):
+    """The trainer fills the next segment before it takes the last one's result."""
+    deadly.plan(NAMES[0], "kill")
+    with deadly.pool(max_restarts=1) as pool:
+        pids = bench.sprint_pids()
+        earlier = []
+        for value, name in enumerate(NAMES[:4]):
+            earlier.append(pool.claim(name, 4, 3))
+            earlier[-1].posteriors[...] = -value
+            earlier[-1].send()
+        bench.wait_gone(pids)
+        later = pool.claim(NAMES[4], 4, 3)
+        for value, claim in enumerate(earlier):
+            assert claim.result().loss == -12.0 * value
+        later.posteriors[...] = -9
+        assert later.send().result().loss == -12.0 * 9
+
+
 @pytest.mark.parametrize("in_batch", [False, True])
 def test_what_is_kept_to_be_sent_again_makes_room_once_it_is_answered(deadly, bench, in_batch):
     with deadly.pool(max_restarts=1, ring_size=1 << 16) as pool:

@@ -33,6 +33,12 @@ class Watch:
             time.sleep(0.02)
 
 
+def keep_no_gaps() -> None:
+    """Have malloc map what is large by itself: then `private_memory` shows leaks and no gaps in the heap."""
+    mmap_threshold = -3  # glibc's name of it: M_MMAP_THRESHOLD
+    ctypes.CDLL(None).mallopt(mmap_threshold, 1 << 16)
+
+
 def private_memory() -> int:
     """Bytes of memory that this process has for itself; what malloc can give back has been given back."""
     gc.collect()

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from disturber import Disturber, Forks
-from leftovers import Watch, private_memory
+from leftovers import Watch, keep_no_gaps, private_memory
 from plan import Plan, draw_plan
 from trainer import Trainer
 
@@ -113,9 +113,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1 << 30, help="at most so many")
     parser.add_argument("--steps", type=int, default=100, help="of a round with many kills")
     parser.add_argument("--spoil", type=float, default=0.0, help="the chance of a wrong answer")
-    parser.add_argument("--growth", type=int, default=16 << 20, help="bytes by which the memory may grow")
+    parser.add_argument("--growth", type=int, default=4 << 20, help="bytes by which the memory may grow")
     arguments = parser.parse_args()
 
+    keep_no_gaps()
     faulthandler.enable()  # who runs this sends SIGABRT where it hangs
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
