@@ -1,9 +1,12 @@
-"""The command `shmbridge`: one file for each of its commands. See docs/cli.md.
+"""The command `shmbridge`. See docs/cli.md. A file imports only what stands below it here.
 
-__main__.py     arguments, errors, exit codes
-demo.py         a small training, through made_up.py's files
-bench.py        the exchange, measured; null_sprint.py and pipe_echo.py are at the other end
-doctor.py       what can be wrong; machine.py and sprint.py look, sprint_probe.py is what Sprint imports
-stats.py        pools that run in other processes
+__main__.py     errors, exit codes
+demo.py, bench.py, doctor.py, stats.py: the commands; what they work with is imported when they run
 show.py         tables and bars with rich, which only this file imports
+training.py     a small training, on made_up.py's files
+exchange.py     the exchange, measured; null_sprint.py and pipe_echo.py are at the other end
+machine.py, sprint.py: what can be wrong; sprint_probe.py is what Sprint imports
+pools.py        pools that run in other processes
+arguments.py    types of arguments
+checks.py       what a check says
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Optional
 
 from rich.console import Console, Group, RenderableType
@@ -22,9 +22,9 @@ from .checks import FAILED, OK, WARNING, Check
 if TYPE_CHECKING:
     from shmbridge.parent import InstanceStatistics, PoolStatistics
 
-    from .bench import Figures
-    from .demo import Epoch
-    from .stats import Pool
+    from .exchange import Figures
+    from .pools import Pool
+    from .training import Epoch
 
 __all__ = ["bench_figures", "demo_epochs", "demo_result", "doctor_checks", "pools", "progress"]
 
@@ -112,10 +112,8 @@ def _curve(values: Sequence[float], height: int = 4) -> Iterator[str]:
 # --- bench
 
 
-def bench_figures(figures: Sequence[Figures]) -> None:
-    """A table of durations."""
-    from .bench import WAYS
-
+def bench_figures(figures: Sequence[Figures], ways: Mapping[str, str]) -> None:
+    """A table of durations, and what each of the ways is."""
     table = Table(title="One segment to a Sprint that takes no time, and back")
     for column in ("time x label", "size", "way", "p50", "p90", "p99", "exchanges"):
         table.add_column(column, justify="left" if column == "way" else "right")
@@ -133,7 +131,7 @@ def bench_figures(figures: Sequence[Figures]) -> None:
         )
     console = _console()
     console.print(table)
-    for way, what in WAYS.items():
+    for way, what in ways.items():
         console.print(f"[dim]{way}: {what}[/]")
 
 

@@ -22,6 +22,7 @@ from .instance import Instance
 from .options import Options
 from .pending import Pending
 from .statistics import Counters, PoolStatistics
+from .stuck import check_can_come, check_no_open_claim, check_none_stuck, check_not_all_stuck
 from .watcher import Watcher
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class Dispatcher:
         """
         self.start_dead_anew()
         for instance in self.instances:
-            instance.check_no_open_claim()
+            check_no_open_claim(instance)
         self._to_send.extend(jobs)
         try:
             while True:
@@ -184,7 +185,7 @@ class Dispatcher:
                 full = self._hand_out()
                 if batch.open_jobs == 0:
                     return
-                if not progress and self._may_wait(self._check_none_stuck):
+                if not progress and self._may_wait(check_none_stuck):
                     self.wait(full)
         except BaseException:
             batch.abandoned = True
@@ -197,7 +198,7 @@ class Dispatcher:
 
         Raises:
             BridgeTimeoutError: it is not, after so many seconds.
-            UsageError, BufferError: it never will be: see Instance.check_not_stuck.
+            UsageError, BufferError: it never will be: see stuck.check_not_stuck.
             ClosedError: the pool was closed meanwhile.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -211,7 +212,7 @@ class Dispatcher:
                     return
                 if deadline is not None and time.monotonic() >= deadline:
                     raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds")
-                if self._may_wait(self._check_not_stuck, pending):
+                if self._may_wait(check_can_come, pending):
                     self.wait(full, deadline)
         finally:
             self.waited_for = None
@@ -227,14 +228,14 @@ class Dispatcher:
         answer, or wait for a claim that is not sent yet.
 
         Raises:
-            UsageError, BufferError: no child will ever have room: see Instance.check_not_stuck.
+            UsageError, BufferError: no child will ever have room: see stuck.check_not_stuck.
             ClosedError: the pool was closed meanwhile.
         """
         while self._to_send:
             if self.collect():
                 continue
             full = self._hand_out()
-            if self._to_send and self._may_wait(self._check_not_all_stuck):
+            if self._to_send and self._may_wait(check_not_all_stuck):
                 self.wait(full)
 
     def least_loaded(self) -> Instance:
@@ -256,7 +257,7 @@ class Dispatcher:
     def wait(self, full: Sequence[Instance] = (), deadline: Optional[float] = None) -> None:
         """Sleep until a child has news, is late (it is then ended), or has room, if it is one of the full.
 
-        See first that what is waited for can come: Instance.check_not_stuck.
+        See first that what is waited for can come: stuck.check_not_stuck.
 
         Args:
             full: those for whose room is waited.
@@ -288,7 +289,7 @@ class Dispatcher:
             UsageError, BufferError: as `check`, where there is nothing of which to make room.
         """
         try:
-            check(*arguments)
+            check(self.instances, *arguments)
         except BufferError:
             if not self._make_room():
                 raise
@@ -300,31 +301,6 @@ class Dispatcher:
         moved = [claim.move_result() for claim in list(self.early)]
         self.early.clear()
         return any(moved)
-
-    def _check_none_stuck(self) -> None:
-        for instance in self.instances:
-            instance.check_not_stuck()
-
-    def _check_not_stuck(self, pending: Pending) -> None:
-        """Raise where this cannot be answered until the user does something."""
-        for instance in self.instances:
-            if instance.check_not_stuck(pending):
-                return
-        self._check_not_all_stuck()
-
-    def _check_not_all_stuck(self) -> None:
-        """Raise where no child will ever have room for what is to be sent again.
-
-        Raises:
-            UsageError, BufferError: see Instance.check_not_stuck.
-        """
-        alive = [instance for instance in self.instances if instance.death is None]
-        for instance in alive:
-            with contextlib.suppress(UsageError, BufferError):
-                instance.check_not_stuck()
-                return
-        for instance in alive:
-            instance.check_not_stuck()  # the first says what to do; one that goes on is enough
 
     def _wait_until_ready(self) -> None:
         waited, begin = self._watcher.doorbell.waited, time.monotonic()

@@ -22,7 +22,8 @@ from . import forks
 from .options import Options
 from .pending import Pending
 from .process import SprintProcess
-from .received import check_features, look_closer
+from .questions import Questions
+from .received import look_closer
 from .reserve import create_object
 from .statistics import InstanceStatistics
 from .watcher import Watcher
@@ -30,7 +31,7 @@ from .watcher import Watcher
 _log = logging.getLogger("shmbridge")
 
 # Looked up once: these stand in what runs for each segment.
-_ANSWERED, _FEATURES, _FLOAT32 = lib.SHMB_ANSWERED, lib.SHMB_FEATURES, lib.SHMB_FLOAT32
+_FEATURES, _FLOAT32 = lib.SHMB_FEATURES, lib.SHMB_FLOAT32
 
 
 class Instance:
@@ -45,13 +46,15 @@ class Instance:
     Attributes:
         ready: the child has said hello.
         labels: the label dimension that Sprint has told, or None.
+        no_room: for which answer, or question, Sprint has told that it finds no room, and up to where the
+            ring had been released then; or None.
         death: why there is no child (any more), or None.
         answered: how many requests were answered.
         starts: how many children were started, one after the other.
         fruitless: how many of them, the last ones, have ended and had answered nothing.
-        question: features whose scores Sprint awaits, or None.
-        questions: how many this child has sent.
-        scored: how many were answered with scores.
+        questions: what this child asks.
+        scored: how many questions were answered with scores; who answers them counts.
+        pending: what was sent and is not answered, with its sequence numbers, oldest first.
         orphans: what was sent to the child and not answered when it ended, oldest first. At the first of them
             it was at work.
         channel: to the child; there is none where no other could be started.
@@ -62,7 +65,7 @@ class Instance:
     def __init__(self, options: Options, watcher: Watcher) -> None:
         self._options = options
         self._watcher = watcher
-        self._pending: deque[tuple[int, Pending]] = deque()  # with their sequence numbers, oldest first
+        self.pending: deque[tuple[int, Pending]] = deque()
         self._next_sequence = 1
         self._timed = options.segment_timeout is not None
         self.orphans: list[Pending] = []
@@ -79,10 +82,9 @@ class Instance:
             OptionError: the executable cannot be executed.
             ResourceError: no memory, process or descriptor is left.
         """
-        self._no_room: Optional[tuple[int, int]] = None  # for which answer, and how much was released then
+        self.no_room: Optional[tuple[int, int]] = None
         geometry = Geometry.for_ring_size(self._options.ring_size)
-        self.question: Optional[Record] = None
-        self.questions = 0
+        self.questions = Questions()  # and what was asked before is let go of
         if hasattr(self, "channel"):
             del self.channel  # and its memory, unless the user holds some: there may not be room for two
         with forks.held_off():
@@ -106,24 +108,22 @@ class Instance:
         self._answered_before = self.answered
         self.ready = False
         self.labels: Optional[int] = None
-        self._awaits_requests = False
-        self._on_its_way = False  # to its next question, for which it has segment_timeout
         self.death: Optional[ShmbridgeError] = None  # not before: what could not be started stays dead
         self.starts += 1
 
     def holds(self, pending: Pending) -> bool:
         """Whether it was sent to this child and is not answered."""
-        return any(each is pending for _, each in self._pending)
+        return any(each is pending for _, each in self.pending)
 
     @property
     def in_flight(self) -> int:
         """How much was sent and is not answered."""
-        return len(self._pending)
+        return len(self.pending)
 
     @property
     def load(self) -> int:
         """The frames that were sent and are not answered: what the child still has to do."""
-        return sum(pending.rows for _, pending in self._pending)
+        return sum(pending.rows for _, pending in self.pending)
 
     def stats(self) -> InstanceStatistics:
         """How the child is now. May be called from any thread."""
@@ -153,11 +153,11 @@ class Instance:
         try:
             claim = self.channel.sender.claim_record(kind, _FLOAT32, rows, columns, self._next_sequence, name)
         except BufferError:
-            if not self._pending:
+            if not self.pending:
                 raise
             return None  # it may be we who hold what was sent, in case that Sprint ends, until it is answered
         except ProtocolError as error:
-            self._condemn(error)
+            self.condemn(error)
             raise
         if claim is not None:
             self._next_sequence += 1
@@ -165,19 +165,19 @@ class Instance:
 
     def send(self, claim: Claim, pending: Pending) -> None:
         """Send what was claimed; `pending` gets the answer."""
-        if self._timed and not self._pending:
+        if self._timed and not self.pending:
             self._since = time.monotonic()
         entry = (claim.sequence, pending)
-        if not self._pending or self._pending[-1] < entry:
-            self._pending.append(entry)
+        if not self.pending or self.pending[-1] < entry:
+            self.pending.append(entry)
         else:  # claimed earlier than what was sent before: Sprint sees it, and answers it, first
-            self._pending.insert(bisect(self._pending, entry), entry)
+            self.pending.insert(bisect(self.pending, entry), entry)
         try:
             claim.commit()
         except BaseException:  # such as Ctrl-C, which may come just before or just behind the commit itself
             with contextlib.suppress(UsageError):  # it is committed: the answer will come
                 claim.abort()
-                self._pending.remove(entry)
+                self.pending.remove(entry)
                 pending.fail(UsageError(f"sending segment {pending.name!r} was interrupted"))
             raise
 
@@ -195,15 +195,16 @@ class Instance:
 
     @property
     def deadline(self) -> Optional[float]:
-        """When, of time.monotonic(), the child is late: with its hello, or with an answer. None: never."""
+        """When, of time.monotonic(), the child is late with hello, answer or question. None: never."""
         if self.death is not None:
             return None
         if not self.ready:
             return self._since + self._options.start_timeout
         timeout = self._options.segment_timeout
-        if timeout is None or not (self._pending or self._on_its_way):
+        if timeout is None:
             return None
-        return self._since + timeout
+        since = self._since if self.pending else self.questions.awaited_since
+        return None if since is None else since + timeout
 
     def end_if_late(self) -> bool:
         """End the child if it is past its deadline. Returns whether anything has come, or ended."""
@@ -217,136 +218,6 @@ class Instance:
         else:
             self._end(self._process.end_unready(self._options.start_timeout))
         return True
-
-    def check_not_stuck(self, concerned: Optional[Pending] = None) -> bool:
-        """Raise where no answer can come until the user does something; call it before waiting.
-
-        Args:
-            concerned: what alone is waited for; None: whatever was sent. What was sent to another child is no
-                concern of this one.
-
-        Returns:
-            Whether something that is waited for lies here.
-
-        Raises:
-            UsageError: what was sent lies behind a claim that was not sent yet.
-            BufferError: Sprint has told that it finds no room for its answer, and what is received is held.
-        """
-        if not self._pending:
-            return False
-        oldest, pending = self._pending[0]
-        if concerned is not None and concerned is not pending and not self.holds(concerned):
-            return False
-        name = pending.name
-        if self.question is not None:
-            raise UsageError(
-                f"segment {name!r} waits in vain: Sprint scores features, and awaits their scores; call "
-                "serve_scores"
-            )
-        open_claim = self.channel.sender.oldest_open()
-        if open_claim is not None and open_claim[0] < oldest:
-            raise UsageError(
-                f"segment {name!r} waits behind {_decode(open_claim[1])!r}, which was claimed earlier on the "
-                "same child and is not sent yet: Sprint sees them in the order of their claims; send or "
-                "abort that"
-            )
-        receiver = self.channel.receiver
-        if self._no_room == (oldest, receiver.released) and receiver.used:
-            raise BufferError(
-                f"Sprint has no room to answer for {name!r}: {receiver.used} of {receiver.capacity} bytes of "
-                "the ring lie behind the oldest result that is still held; release the results and their "
-                "arrays, or raise the option ring_size"
-            )
-        return True
-
-    def check_no_open_claim(self) -> None:
-        """Raise UsageError where what is sent now would wait behind a claim that is not sent yet."""
-        open_claim = self.channel.sender.oldest_open()
-        if open_claim is not None:
-            raise UsageError(
-                f"segment {_decode(open_claim[1])!r} was claimed and is not sent yet: what is sent after it "
-                "would wait behind it; send or abort it first"
-            )
-
-    def begin_serving(self) -> None:
-        """From now on the child's questions are answered.
-
-        Raises:
-            UsageError: something is open that was claimed for it or sent to it.
-        """
-        if self._pending:
-            raise UsageError(
-                f"segment {self._pending[0][1].name!r} was sent to Sprint and is not answered yet: "
-                "wait for its result before you call serve_scores"
-            )
-        self.check_no_open_claim()
-        self._on_its_way = self.question is None
-        self._since = time.monotonic()
-
-    def end_serving(self) -> None:
-        """The child's questions are kept for the next time."""
-        self._on_its_way = False
-
-    def check_serving(self) -> None:
-        """Raise where no question can come until the user does something; call it before waiting.
-
-        Raises:
-            UsageError: Sprint waits for what it is asked.
-            BufferError: Sprint has told that it finds no room for its features, and earlier ones are held.
-        """
-        if self.death is not None:
-            return
-        if self._awaits_requests:
-            raise UsageError(
-                "this Sprint awaits segments from the trainer, and so never asks for scores: it runs the "
-                "control loop, or the segment order of use_python_segment_order=True; set that to False, "
-                "and give Sprint an action that recognises or aligns (docs/ways.md)"
-            )
-        receiver = self.channel.receiver
-        if self._no_room is not None and self._no_room[1] == receiver.released and receiver.used:
-            raise BufferError(
-                f"Sprint has no room for the next features: {receiver.used} of {receiver.capacity} bytes of "
-                "the ring lie behind the oldest features that are still held; let go of them and their "
-                "views, or raise the option ring_size"
-            )
-
-    def try_claim_answer(self, rows: int, columns: int, dtype: int) -> Optional[Claim]:
-        """Claim a record for the answer to the child's question; None where there is no room now.
-
-        Then the child, which has nothing else received, has padding to pass, and is late if it does not.
-
-        Raises:
-            SegmentTooLargeError, BufferError, ProtocolError: as try_claim.
-        """
-        if self.question is None:
-            raise UsageError("Sprint awaits no scores")
-        try:
-            claim = self.channel.sender.claim(
-                lib.SHMB_SCORES, rows, columns, sequence=self.question.sequence, dtype=dtype
-            )
-        except ProtocolError as error:
-            self._condemn(error)
-            raise
-        if claim is None and not self._on_its_way:
-            self._on_its_way = True
-            self._since = time.monotonic()
-        return claim
-
-    def answer(self, claim: Claim, status: int = _ANSWERED) -> None:
-        """Send the answer to the child's question."""
-        question = self.question
-        try:
-            self.question = None
-            claim.commit(status)
-        except BaseException:  # such as Ctrl-C, which may come just before or just behind the commit itself
-            with contextlib.suppress(UsageError):  # it is committed
-                claim.abort()
-                self.question = question
-            raise
-        self._on_its_way = True
-        self._since = time.monotonic()
-        if status == _ANSWERED:
-            self.scored += 1
 
     def wait_for_end(self) -> None:
         """Wait for a child whose question got an error for an answer; kill it where it does not end of it."""
@@ -366,6 +237,11 @@ class Instance:
     def kill(self) -> None:
         """End the child at once."""
         self._process.kill()
+
+    def condemn(self, error: ShmbridgeError) -> None:
+        """The child does what it must not: end it at once. Whatever else it says, it is not believed."""
+        self._process.kill()
+        self._end(error)
 
     def leave_to_parent(self) -> None:
         """After a fork, in the child of the fork: touch nothing of this any more."""
@@ -395,13 +271,13 @@ class Instance:
                 return False
             self._deliver(record)
         except ProtocolError as error:
-            self._condemn(error)
+            self.condemn(error)
         return True
 
     def _take_messages(self) -> bool:
         process = self._process
         if process.broken is not None:
-            self._condemn(process.broken)
+            self.condemn(process.broken)
             return True
         news = False
         # An exception is for the death notice.
@@ -413,7 +289,7 @@ class Instance:
             try:
                 self._take_message(message)
             except ProtocolError as error:
-                self._condemn(error)
+                self.condemn(error)
         return news
 
     def _take_message(self, message: protocol.Message) -> None:
@@ -430,38 +306,24 @@ class Instance:
                 raise ProtocolError(f"Sprint says that it has {message['labels']} labels")
             self.labels = message["labels"]
         elif message["kind"] == "awaits_requests":
-            self._awaits_requests = True
+            self.questions.awaits_requests = True
         else:
-            self._no_room = (message["sequence"], message["released"])
-
-    def _take_question(self, record: Record) -> None:
-        """What Sprint sends without having been asked: features."""
-        if record.kind != _FEATURES:
-            raise ProtocolError(f"Sprint answered request {record.sequence} where nothing was asked")
-        if self.question is not None:
-            raise ProtocolError("Sprint sent features while it awaits the scores of others")
-        if self._awaits_requests:
-            raise ProtocolError(
-                "Sprint asks for scores in the midst of the trainer's segments, which nobody can answer: "
-                "leave its python-feature-scorer out of this configuration"
-            )
-        check_features(record)
-        self.question = record
-        self.questions += 1
-        self._on_its_way = False
+            self.no_room = (message["sequence"], message["released"])
 
     def _deliver(self, record: Record) -> None:
-        if not self._pending:
-            self._take_question(record)
+        if not self.pending:
+            if record.kind != _FEATURES:
+                raise ProtocolError(f"Sprint answered request {record.sequence} where nothing was asked")
+            self.questions.take(record)
             return
-        sequence, pending = self._pending[0]
+        sequence, pending = self.pending[0]
         error = None
         if not record.is_answer(sequence, pending.answer_kind, pending.rows, pending.columns):
             if record.kind == _FEATURES:
-                self._take_question(record)
+                self.questions.take(record)
                 return
             error = look_closer(record, sequence, pending)
-        self._pending.popleft()
+        self.pending.popleft()
         self.answered += 1
         if self._timed:
             self._since = time.monotonic()
@@ -471,20 +333,10 @@ class Instance:
         pending.deliver(record)
 
     def _unanswered(self) -> list[str]:
-        return [pending.name for _, pending in self._pending]
-
-    def _condemn(self, error: ShmbridgeError) -> None:
-        """The child does what it must not: whatever else it says, it is not believed."""
-        self._process.kill()
-        self._end(error)
+        return [pending.name for _, pending in self.pending]
 
     def _end(self, error: ShmbridgeError) -> None:
         self.death = anew(error)
         self.fruitless = 0 if self.answered > self._answered_before else self.fruitless + 1
-        self.orphans += [pending for _, pending in self._pending]
-        self._pending.clear()
-
-
-def _decode(name: bytes) -> str:
-    """For messages: it was read from shared memory, where the child may write."""
-    return name.decode("utf-8", "replace")
+        self.orphans += [pending for _, pending in self.pending]
+        self.pending.clear()

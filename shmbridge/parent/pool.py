@@ -30,6 +30,7 @@ from .in_place import SegmentClaim
 from .options import Options
 from .scoring import ScoreFunction, serve
 from .statistics import PoolStatistics
+from .stuck import check_not_stuck
 
 _POSTERIORS = lib.SHMB_POSTERIORS  # looked up once: this stands in what runs for each segment
 
@@ -227,7 +228,7 @@ class SprintInstancePool:
                 if claim is not None:
                     return SegmentClaim(self._dispatcher, instance, name, claim)
                 if not self._dispatcher.collect():
-                    instance.check_not_stuck()
+                    check_not_stuck(instance)
                     self._dispatcher.wait(full=[instance])
                 if instance.death is not None:
                     raise anew(instance.death)

@@ -11,11 +11,12 @@ import numpy as np
 
 from .. import protocol
 from .._native import lib
-from ..errors import BatchError, PeerGoneError, UsageError, anew
+from ..errors import BatchError, PeerGoneError, ProtocolError, UsageError, anew
 from ..ring import Array, Claim
 from .copying import copy_checked, is_float
 from .dispatcher import Dispatcher
 from .instance import Instance
+from .stuck import check_idle, check_question_can_come
 
 _log = logging.getLogger("shmbridge")
 
@@ -35,23 +36,24 @@ def serve(dispatcher: Dispatcher, score: ScoreFunction) -> None:
     begun: list[Instance] = []
     try:
         for instance in dispatcher.instances:
-            instance.begin_serving()
+            check_idle(instance)
+            instance.questions.begin_serving()
             begun.append(instance)
         while not _have_ended(dispatcher.instances):
             progress = dispatcher.collect()
             for instance in dispatcher.instances:
-                if instance.question is not None and instance.death is None:
+                if instance.questions.unanswered is not None and instance.death is None:
                     _answer(dispatcher, instance, score)
                     progress = True
             if not progress:
                 for instance in dispatcher.instances:
-                    instance.check_serving()
+                    check_question_can_come(instance)
                 dispatcher.wait()
     finally:
         dispatcher.serving = False
         for instance in begun:
-            instance.end_serving()
-    if not all(instance.questions for instance in dispatcher.instances):
+            instance.questions.end_serving()
+    if not all(instance.questions.asked for instance in dispatcher.instances):
         _log.warning(
             "a Sprint has ended without asking for scores: is its feature-scorer-type python-feature-scorer, "
             "and are there segments in its corpus?"
@@ -69,7 +71,7 @@ def _has_ended(instance: Instance) -> bool:
     death = instance.death
     if death is None:
         return False
-    if isinstance(death, PeerGoneError) and death.exit_code == 0 and instance.question is None:
+    if isinstance(death, PeerGoneError) and death.exit_code == 0 and instance.questions.unanswered is None:
         return True
     raise anew(death)
 
@@ -83,7 +85,8 @@ def _answer(dispatcher: Dispatcher, instance: Instance, score: ScoreFunction) ->
             _refuse(dispatcher, instance, error)
         raise
     if claim is not None:
-        instance.answer(claim)
+        instance.questions.answer(claim)
+        instance.scored += 1
         dispatcher.statistics.scored += 1
         dispatcher.statistics.scored_frames += claim.rows
 
@@ -93,7 +96,7 @@ def _compute(dispatcher: Dispatcher, instance: Instance, score: ScoreFunction) -
 
     The features are let go of here: when Sprint has its scores, there is room for the next.
     """
-    question = instance.question
+    question = instance.questions.unanswered
     features = None if question is None else question.matrix
     if question is None or features is None:
         raise UsageError("the features have been released")
@@ -135,7 +138,7 @@ def _refuse(dispatcher: Dispatcher, instance: Instance, error: Exception) -> Non
     claim = _claim(dispatcher, instance, 1, len(report), lib.SHMB_UINT8)
     if claim is not None:
         claim.matrix[0] = report
-        instance.answer(claim, lib.SHMB_FAILED)
+        instance.questions.answer(claim, lib.SHMB_FAILED)
         instance.wait_for_end()  # so that the next call does not find it between living and dead
 
 
@@ -147,7 +150,11 @@ def _claim(
     The child awaits it with nothing else received: if there is no room yet, it has to pass padding first.
     """
     while instance.death is None:
-        claim = instance.try_claim_answer(rows, columns, dtype)
+        try:
+            claim = instance.questions.try_claim_answer(instance.channel.sender, rows, columns, dtype)
+        except ProtocolError as error:
+            instance.condemn(error)
+            raise
         if claim is not None:
             return claim
         if not dispatcher.collect():

@@ -394,13 +394,14 @@ def test_a_sprint_that_ends_well_while_it_awaits_scores_has_not_ended_well(bench
         assert pool.stats().scored == 0
 
 
-def test_a_sprint_that_hangs_between_two_segments_is_ended(bench: Any) -> None:
-    body = "score(2)\nthreading.Event().wait()"
+@pytest.mark.parametrize("asked", [0, 1])
+def test_a_sprint_that_hangs_before_or_between_its_segments_is_ended(bench: Any, asked: int) -> None:
+    body = "score(2)\n" * asked + "threading.Event().wait()"
     with scorer_by_hand(bench, body, segment_timeout=0.5) as pool:
         message = r"neither asked for scores nor ended within 0.5 seconds \(segment_timeout\)"
         with pytest.raises(shmbridge.SegmentTimeoutError, match=message):
             pool.serve_scores(network)
-        assert pool.stats().scored == 1
+        assert pool.stats().scored == asked
 
 
 def test_a_sprint_that_is_stopped_where_its_scores_find_no_room_yet_is_ended(bench: Any) -> None:
@@ -465,6 +466,19 @@ def test_a_batch_for_a_sprint_that_awaits_scores_is_an_error(bench: Any, feature
         posteriors = np.zeros((4, 1, LABELS), np.float32)
         with pytest.raises((shmbridge.UsageError, shmbridge.PeerGoneError), match="serve_scores"):
             pool.get_batch_loss_and_error_signal(posteriors, np.array([4]), [bench.NAMES[0]])
+
+
+def test_serving_is_refused_until_what_was_claimed_and_sent_is_done(bench: Any) -> None:
+    with bench.pool("loop") as pool:
+        name, frames = bench.NAMES[0], bench.segments[bench.NAMES[0]][1]
+        with pool.claim(name, frames, bench.LABELS) as segment:
+            with pytest.raises(shmbridge.UsageError, match=f"{name}.* was claimed and is not sent yet"):
+                pool.serve_scores(network)
+            segment.posteriors[:] = 0
+            pending = segment.send()
+            with pytest.raises(shmbridge.UsageError, match=f"{name}.* is not answered yet"):
+                pool.serve_scores(network)
+            pending.result().release()
 
 
 def test_what_cannot_be_served_is_refused(bench: Any, features: Any) -> None:
@@ -583,6 +597,20 @@ threading.Event().wait()
     # It may be found while the pool still waits for Sprint's hello.
     with pytest.raises(shmbridge.ProtocolError, match=message), scorer_by_hand(bench, body) as pool:
         pool.serve_scores(score)
+
+
+def test_a_position_that_cannot_be_ends_the_sprint_that_wrote_it_when_it_gets_its_scores(bench: Any) -> None:
+    body = """
+import ctypes
+from shmbridge.memory import PAGE
+head = ctypes.c_uint64.from_address(scorer._link.channel.memory.address + PAGE + 128)  # of the ring to Sprint
+head.value += 1 << 20
+score(2)
+"""
+    with scorer_by_hand(bench, body) as pool:
+        with pytest.raises(shmbridge.ProtocolError, match="head"):
+            pool.serve_scores(network)
+        assert pool.stats().instances[0].state == "ended"
 
 
 @pytest.mark.parametrize("change", ["sequence", "kind", "shape", "dtype", "report"])

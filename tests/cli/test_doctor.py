@@ -58,9 +58,10 @@ def test_too_few_descriptors_are_told_with_what_to_do(run):
     assert "ulimit -n 514" in check["advice"]
 
 
-def test_a_c_part_that_cannot_be_loaded_is_told_with_what_to_do(run, sprint):
+@pytest.mark.parametrize("module", ["shmbridge._native", "numpy"])
+def test_a_c_part_that_cannot_be_loaded_is_told_with_what_to_do(run, sprint, module):
     broken = (
-        "import sys; sys.modules['shmbridge._native'] = None; "
+        f"import sys; sys.modules[{module!r}] = None; "
         "from shmbridge.cli.__main__ import main; sys.exit(main(sys.argv[1:]))"
     )
     done = run("doctor", "--json", "--sprint", sprint(), python=("-c", broken))

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from shmbridge import ProtocolError
-from shmbridge.cli import stats
+from shmbridge.cli import pools
 from shmbridge.parent import live
 
 
@@ -120,13 +120,13 @@ def test_with_every_there_is_a_line_each_time_until_the_pool_is_closed(trainer):
 @pytest.mark.parametrize("close", [True, False])
 def test_there_is_nothing_where_no_pool_runs_any_more(run, trainer, close):
     process = trainer()
-    assert stats.names(process.pid)
+    assert pools.names(process.pid)
     if close:
         process.do("close")
     else:
         process.process.kill()
         process.process.wait()
-    assert stats.names(process.pid) == []
+    assert pools.names(process.pid) == []
     done = run("stats", process.pid)
     assert done.code == 3
     assert str(process.pid) in done.err
@@ -138,14 +138,14 @@ def test_a_fork_does_not_keep_the_socket_of_a_dead_process(trainer):
     process.process.kill()
     process.process.wait()
     deadline = time.monotonic() + 30
-    while stats.names(process.pid):  # the fork lets go of it when it first runs, which may be after the kill
+    while pools.names(process.pid):  # the fork lets go of it when it first runs, which may be after the kill
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def test_a_pool_is_not_disturbed_by_those_who_ask_and_do_not_listen(run, trainer):
     process = trainer()
-    (name,) = stats.names(process.pid)
+    (name,) = pools.names(process.pid)
     with contextlib.ExitStack() as stack:
         for _ in range(50):
             rude = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -160,7 +160,7 @@ def test_another_user_gets_no_answer(trainer):
     if os.geteuid() != 0:
         pytest.skip("only root can be another user")
     process = trainer()
-    (name,) = stats.names(process.pid)
+    (name,) = pools.names(process.pid)
     as_nobody = """
 import os, socket, sys
 os.setgid(65534); os.setuid(65534)
@@ -172,7 +172,7 @@ sys.stdout.write(repr(connection.recv(1000)))
         [sys.executable, "-c", as_nobody, name], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "b''"
-    assert stats.ask(name).pid == process.pid
+    assert pools.ask(name).pid == process.pid
 
 
 @contextlib.contextmanager
@@ -199,7 +199,7 @@ def impostor(name, answer):
 def test_a_socket_that_only_has_a_pools_name_is_not_believed():
     # pid 1 is not this process, which listens.
     with impostor(f"{live.NAME_PREFIX}1/00", None), pytest.raises(PermissionError, match=str(os.getpid())):
-        stats.ask(f"{live.NAME_PREFIX}1/00")
+        pools.ask(f"{live.NAME_PREFIX}1/00")
 
 
 @pytest.mark.parametrize(
@@ -220,4 +220,4 @@ def test_a_socket_that_only_has_a_pools_name_is_not_believed():
 def test_an_answer_that_cannot_be_read_is_an_error_that_says_so(answer):
     name = f"{live.NAME_PREFIX}{os.getpid()}/00"
     with impostor(name, answer), pytest.raises(ProtocolError, match="cannot be read"):
-        stats.ask(name)
+        pools.ask(name)
