@@ -79,7 +79,7 @@ def get_batch_loss(
     with cuda.side_stream(stream) if stream is not None else contextlib.nullcontext():
         if stream is not None and pin_memory:
             for memory in pool.memories:  # of a child that is started anew in this call, at the next one
-                cuda.pin(memory)
+                cuda.pin(memory, posteriors.device)
         return pool.get_batch_loss(
             posteriors, seq_lengths, tags, error_signal, copy_in=copy_in, copy_out=copy_out
         )

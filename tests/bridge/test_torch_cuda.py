@@ -17,6 +17,17 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
 ]
 
+
+@pytest.fixture(scope="module", autouse=True)
+def context() -> None:
+    """Descriptors and threads that CUDA opens once and for good, before a test counts its own."""
+    if torch.cuda.is_available():
+        matrix = torch.ones(8, 8, device="cuda", requires_grad=True)
+        (matrix @ matrix).log_softmax(-1).sum().backward()
+        torch.ones(8).pin_memory().to("cuda", non_blocking=True)
+        torch.cuda.synchronize()
+
+
 DOUBLER = "init().run_control_loop(callback=callback)"
 
 
@@ -80,6 +91,21 @@ def test_work_that_is_queued_before_and_behind_it_is_ordered(bench: Any) -> None
             assert (log_probs.grad == 2 * value).all()
 
 
+def test_matrices_are_copied_straight_into_the_ring_and_out_of_it(bench: Any) -> None:
+    frames, n_segments = 2000, 3
+    lengths, names = [frames] * n_segments, [f"c/s{i}" for i in range(n_segments)]
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with bench.hand_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 20) as pool:
+        log_probs = torch.ones(frames, n_segments, 4, device="cuda").requires_grad_()
+        sprint_loss(pool, log_probs, lengths, names)  # pins the ring
+        with torch.profiler.profile(activities=activities) as profile:
+            sprint_loss(pool, log_probs, lengths, names)
+            torch.cuda.synchronize()
+    copies = [event.name for event in profile.events() if event.name.startswith("Memcpy")]
+    assert sum("Device -> Pinned" in name for name in copies) == n_segments
+    assert sum("Pinned -> Device" in name for name in copies) == n_segments
+
+
 def test_it_works_on_a_stream_of_the_users(bench: Any) -> None:
     stream = torch.cuda.Stream()
     with bench.hand_pool(DOUBLER, use_python_segment_order=False) as pool, torch.cuda.stream(stream):
@@ -90,10 +116,13 @@ def test_it_works_on_a_stream_of_the_users(bench: Any) -> None:
 
 
 def test_memory_that_cuda_refuses_is_an_error_that_says_what_to_do(bench: Any, monkeypatch: Any) -> None:
+    cudart = torch.cuda.cudart()
+
     class Refusing:
-        """Stands in for a driver that cannot pin any more, which cannot be had at will."""
+        """Stands in for a driver that cannot pin any more, which cannot be had at will. Its error is real."""
 
         def cudaHostRegister(self, *_: int) -> int:  # noqa: N802
+            assert int(cudart.cudaHostRegister(0, 0, 0)) != 0  # the next kernel would be told
             return 2
 
     monkeypatch.setattr(cuda.torch.cuda, "cudart", Refusing)

@@ -13,8 +13,15 @@ import shmbridge
 
 torch = pytest.importorskip("torch")
 
-from shmbridge.torch import error_signal_of, posteriors_of, sprint_loss  # noqa: E402 - only where there is torch
+from shmbridge.torch import (  # noqa: E402 - only where there is torch
+    cuda,
+    error_signal_of,
+    posteriors_of,
+    sprint_loss,
+)
 from shmbridge.torch.cuda import pin  # noqa: E402
+
+DEVICE = torch.device("cuda", 0)
 
 NAME = "kórpus/rec/two"
 
@@ -119,13 +126,22 @@ def test_from_logits_the_softmax_is_written_into_the_ring(bench: Any, monkeypatc
 
 
 class RecordingCudart:
-    """Stands in for CUDA's runtime, which needs a device: checks that what is registered is mapped."""
+    """Stands in for CUDA's runtime, which needs a device: checks that what is registered is mapped.
 
-    def __init__(self) -> None:
+    Args:
+        errors: with which it answers what it is asked first to register.
+    """
+
+    def __init__(self, *errors: int) -> None:
         self.registered: dict[int, int] = {}
         self.unregistered: list[int] = []
+        self.errors = list(errors)
+        self.tried = 0
 
     def cudaHostRegister(self, address: int, size: int, flags: int) -> int:  # noqa: N802
+        self.tried += 1
+        if self.errors:
+            return self.errors.pop(0)
         assert is_in_shared_memory(address)
         assert is_in_shared_memory(address + size - 1)
         assert address not in self.registered
@@ -133,21 +149,64 @@ class RecordingCudart:
         return 0
 
     def cudaHostUnregister(self, address: int) -> int:  # noqa: N802
+        if address not in self.registered:
+            return 713
         assert is_in_shared_memory(address)
         assert is_in_shared_memory(address + self.registered.pop(address) - 1)
         self.unregistered.append(address)
         return 0
 
 
+def use_instead_of_cuda(cudart: RecordingCudart, monkeypatch: Any) -> list[Any]:
+    """Returns a list of the devices that were used for nothing but to forget an error."""
+    forgotten: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: cudart)
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(cuda, "_forget_error", forgotten.append)
+    return forgotten
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"), [(2, "lower the option ring_size"), (719, "CUDA_LAUNCH_BLOCKING")]
+)
+def test_what_cuda_refuses_is_an_error_and_can_be_tried_again(
+    bench: Any, monkeypatch: Any, code: int, advice: str
+) -> None:
+    cudart = RecordingCudart(code)
+    forgotten = use_instead_of_cuda(cudart, monkeypatch)
+    with bench.pool("loop") as pool:
+        (memory,) = pool.memories
+        with pytest.raises(shmbridge.ResourceError, match=rf"\(error {code}\); .*{advice}"):
+            pin(memory, DEVICE)
+        assert forgotten == [DEVICE]  # else the next kernel of the network would have it
+        pin(memory, DEVICE)
+        assert list(cudart.registered) == [memory.address]
+    del memory, pool
+    gc.collect()
+    assert cudart.registered == {}
+    assert forgotten == [DEVICE]
+
+
+def test_memory_that_was_left_registered_is_registered_anew(bench: Any, monkeypatch: Any) -> None:
+    cudart = RecordingCudart(712)
+    use_instead_of_cuda(cudart, monkeypatch)
+    with bench.pool("loop") as pool:
+        (memory,) = pool.memories
+        cudart.registered[memory.address] = memory.size
+        pin(memory, DEVICE)
+        assert cudart.unregistered == [memory.address]
+        assert cudart.registered == {memory.address: memory.size}
+
+
 def test_the_memory_is_registered_once_for_each_child_and_unregistered_before_it_is_unmapped(
     bench: Any, monkeypatch: Any
 ) -> None:
     cudart = RecordingCudart()
-    monkeypatch.setattr(torch.cuda, "cudart", lambda: cudart)
+    use_instead_of_cuda(cudart, monkeypatch)
     pool = bench.pool("loop", num_instances=2)
     for _ in range(2):
         for memory in pool.memories:
-            pin(memory)
+            pin(memory, DEVICE)
     addresses = [memory.address for memory in pool.memories]
     assert sorted(cudart.registered) == sorted(addresses)
     claim = pool.claim(NAME, 5, 4)
@@ -161,7 +220,7 @@ def test_the_memory_is_registered_once_for_each_child_and_unregistered_before_it
     bench.check(pool, bench.NAMES)  # the child was started anew
     gc.collect()
     for memory in pool.memories:
-        pin(memory)
+        pin(memory, DEVICE)
     assert sum(memory.address not in addresses for memory in pool.memories) >= 1
     assert len(cudart.registered) == 2
     assert cudart.unregistered == [address]
