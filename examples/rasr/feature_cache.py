@@ -1,7 +1,8 @@
 """Features for RASR's trainer: a cache archive, and the flow network that reads it.
 
 With a Python layer at the bottom of the network the features count for nothing but their number: RASR demands
-some, and their frames have to be as many as those of the posteriors.
+some, and their frames have to be as many as those of the posteriors. Here they tell where they stand, so that
+who gets them can see whether they are the right ones.
 
 The archive, as RASR's Core/FileArchive.cc has it; all numbers are little-endian, strings are a u32 length and
 their bytes. "SP_ARC1" and a zero, a byte that tells whether there is a table, then for each file
@@ -28,9 +29,9 @@ from typing import IO
 from .bliss import FRAME_SHIFT
 from .task import Task
 
-__all__ = ["DIMENSION", "flow_network", "write_cache"]
+__all__ = ["DIMENSION", "features", "flow_network", "write_cache"]
 
-DIMENSION = 1
+DIMENSION = 2
 """The number of features of a frame."""
 
 _START, _END = 0xAA55AA55, 0x55AA55AA
@@ -54,13 +55,21 @@ def flow_network(cache: str) -> str:
 """
 
 
+def features(segment: int, frames: int) -> list[tuple[float, float]]:
+    """Of each frame: the number of its segment in the corpus, and its own in the segment."""
+    return [(float(segment), float(frame)) for frame in range(frames)]
+
+
 def write_cache(file: IO[bytes], task: Task) -> None:
     """Write the archive with the features of all segments."""
     file.write(b"SP_ARC1\0" + b"\1")
     table = []
     first = 0
-    for segment in task.segments:
-        for suffix, data in (("", _frames(first, segment.frames)), (".attribs", _ATTRIBUTES)):
+    for number, segment in enumerate(task.segments):
+        for suffix, data in (
+            ("", _frames(first, features(number, segment.frames))),
+            (".attribs", _ATTRIBUTES),
+        ):
             name = _string(segment.full_name + suffix)
             file.write(struct.pack("<I", _START) + name)
             table.append(name + struct.pack("<QII", file.tell(), len(data), 0))
@@ -77,8 +86,9 @@ def _string(text: str) -> bytes:
     return struct.pack("<I", len(encoded)) + encoded
 
 
-def _frames(first: int, count: int) -> bytes:
-    values = struct.pack(f"<I{DIMENSION}f", DIMENSION, *[0.0] * DIMENSION)
-    times = [(first + t) * FRAME_SHIFT for t in range(count + 1)]
-    rows = (values + struct.pack("<dd", start, end) for start, end in zip(times, times[1:]))
-    return _string(_DATATYPE) + struct.pack("<I", count) + b"".join(rows)
+def _frames(first: int, frames: list[tuple[float, float]]) -> bytes:
+    rows = []
+    for number, values in enumerate(frames, first):
+        times = (number * FRAME_SHIFT, (number + 1) * FRAME_SHIFT)
+        rows.append(struct.pack(f"<I{DIMENSION}fdd", DIMENSION, *values, *times))
+    return _string(_DATATYPE) + struct.pack("<I", len(frames)) + b"".join(rows)

@@ -19,6 +19,8 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
+enum { FEATURES = 2 }; /* of a frame, all 0: nobody looks at them below a Python layer */
+
 segment *corpus;
 int corpus_size;
 
@@ -203,7 +205,7 @@ static void start_trainer(trainer *self) {
     if (self->layer == NULL)
         fail("SprintNnPythonLayer() failed");
     call_and_forget(self->layer, "setOutputDimension", "{s:i}", "size", self->labels);
-    call_and_forget(self->layer, "setInputDimension", "{s:i,s:i}", "stream", 0, "size", 1);
+    call_and_forget(self->layer, "setInputDimension", "{s:i,s:i}", "stream", 0, "size", FEATURES);
     call_and_forget(self->layer, "initializeNetworkParameters", "{}");
     PyObject *count = call(self->layer, "getNumberOfFreeParameters", "{}");
     long number = count == NULL ? -1 : PyLong_AsLong(count);
@@ -231,7 +233,7 @@ static void init_segment(trainer *self, const segment *one) {
 }
 
 static float *forward(trainer *self, const segment *one) {
-    PyObject *features = to_python(NULL, 1, one->frames), *inputs = PyList_New(1);
+    PyObject *features = to_python(NULL, FEATURES, one->frames), *inputs = PyList_New(1);
     watch_reference(features);
     PyList_SetItem(inputs, 0, features);
     PyObject *output = call(self->layer, "forward", "{s:N}", "input", inputs);

@@ -118,7 +118,7 @@ class Sprint:
             self._command = [str(host), *(f"--*.{word}" for word in (*words, f"host.labels={LABELS}"))]
             python_path.append(build_host.python_path())
         elif name == "refsprint":
-            self._command = [sys.executable, "-m", "shmbridge.refsprint", "--*.bottom.dimension-input=1"]
+            self._command = [sys.executable, "-m", "shmbridge.refsprint", "--*.bottom.dimension-input=2"]
             python_path.append(str(Path(shmbridge.__file__).resolve().parent.parent))
         else:
             assert NN_TRAINER is not None

@@ -71,7 +71,7 @@ def train(name: str) -> list[tuple[str, dict[str, Any]]]:
     frames = sprints.SEGMENTS[name][0]
     calls: list[tuple[str, dict[str, Any]]] = [
         ("init_segment", {"segment_name": text(name)}),
-        ("forward", {"input": ["list", [matrix(1, frames)]]}),
+        ("forward", {"input": ["list", [matrix(2, frames)]]}),
     ]
     if name != "corpus/rec/short":  # discarded
         calls.append(("notify_segment_loss", {"segment_name": NONE, "loss": ["float"]}))
@@ -99,7 +99,7 @@ CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("init", init("FeedForwardTrainer")),
         ("SprintNnPythonLayer", {"config": text("some:thing")}),
         ("setOutputDimension", {"size": number(sprints.LABELS)}),
-        ("setInputDimension", {"stream": number(0), "size": number(1)}),
+        ("setInputDimension", {"stream": number(0), "size": number(2)}),
         ("initializeNetworkParameters", {}),
         *(call for name in NAMES for call in train(name)),
         ("finalize", {}),

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import shmbridge
+from examples.rasr import feature_cache
+from examples.rasr.feature_cache import DIMENSION
 
 _FLOW = """<?xml version="1.0" encoding="utf-8"?>
 <network>
@@ -52,7 +54,7 @@ file = {folder}/align.flow
 [*.mixture-set]
 file                = {folder}/mixtures.pms
 feature-scorer-type = python-feature-scorer
-feature-dimension   = 1
+feature-dimension   = 2
 
 [*.aligner]
 min-acoustic-pruning = 1e9
@@ -64,10 +66,10 @@ file = {folder}/statistics.xml
 
 def write_mixtures(path: Path, labels: int) -> None:
     """A mixture of one density for each label: RASR wants one to take their number from."""
-    lines = ["#Version: 2.0", "#CovarianceType: DiagonalCovariance", f"1 {labels} {labels} 1 1"]
+    lines = ["#Version: 2.0", "#CovarianceType: DiagonalCovariance", f"{DIMENSION} {labels} {labels} 1 1"]
     lines += [f"1 {label} 0.0" for label in range(labels)]
     lines += ["0 0"] * labels  # mean and covariance of each density
-    lines += ["1 0.0", "1 1.0 1.0", ""]
+    lines += [f"{DIMENSION}" + DIMENSION * " 0.0", f"{DIMENSION}" + DIMENSION * " 1.0 1.0", ""]
     path.write_text("\n".join(lines))
 
 
@@ -101,9 +103,10 @@ def aligner(nn_trainer, tmp_path):
 def test_nn_trainer_aligns_with_the_scores_of_our_function(nn_trainer, aligner, tmp_path):
     random = np.random.default_rng(4)
     answers = []
+    got = []
 
     def score(features):
-        assert features.shape[1] == 1
+        got.append(features.copy())
         answers.append(random.uniform(0, 10, (len(features), nn_trainer.labels)).astype(np.float32))
         return answers[-1]
 
@@ -111,6 +114,8 @@ def test_nn_trainer_aligns_with_the_scores_of_our_function(nn_trainer, aligner, 
         pool.serve_scores(score)
         assert pool.stats().scored == len(nn_trainer.task.segments)
     assert [len(scores) for scores in answers] == [segment.frames for segment in nn_trainer.task.segments]
+    for number, (segment, features) in enumerate(zip(nn_trainer.task.segments, got)):
+        np.testing.assert_array_equal(features, feature_cache.features(number, segment.frames))
     totals = [
         float(line.strip()[len("<total>") : -len("</total>")])
         for line in (tmp_path / "statistics.xml").read_text().splitlines()

@@ -95,7 +95,7 @@ def test_corpus_lexicon_and_cache_are_those_of_the_task(tmp_path):
         features = cache[segment.full_name]
         assert features[:14] == struct.pack("<I", 10) + b"vector-f32"
         assert struct.unpack_from("<I", features, 14) == (segment.frames,)
-        assert len(features) == 18 + segment.frames * (4 + 4 + 16)
+        assert len(features) == 18 + segment.frames * (4 + 2 * 4 + 16)
         assert f"{segment.full_name}.attribs" in cache
 
 
