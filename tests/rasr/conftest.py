@@ -109,7 +109,8 @@ class Sprint:
         """Loss within 1e-4 relative, error signal within 1e-4 of a probability, or what float32 allows.
 
         RASR sums in float32 and logarithms, so that an occupation has the relative error that the loss has in
-        absolute terms: with a loss of 9000, a thousandth for each rounding.
+        absolute terms: with a loss of 9000, a thousandth for each rounding. Of a label that the segment has
+        not, the error signal is the posterior alone, which is exact.
         """
         assert loss.dtype == error_signal.dtype == np.float32
         assert error_signal.shape == posteriors.shape
@@ -120,6 +121,16 @@ class Sprint:
             np.testing.assert_allclose(
                 error_signal[:length, b], expected_error, rtol=1e-3, atol=tolerance, err_msg=name
             )
+            occurring = {label for _, labels in self.task.label_sequences(name) for label in labels}
+            absent = sorted({*range(error_signal.shape[2])} - occurring - {self.task.blank})
+            np.testing.assert_allclose(
+                error_signal[:length, b, absent],
+                expected_error[:, absent],
+                rtol=1e-4,
+                atol=1e-7,
+                err_msg=name,
+            )
+            assert absent
             assert not error_signal[length:, b].any()
 
     def expected(self, name: str, posteriors: np.ndarray) -> tuple[float, np.ndarray]:
