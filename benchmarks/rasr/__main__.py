@@ -15,12 +15,13 @@ from shmbridge import ShmbridgeError
 from .. import leftovers, machine
 from ..peers import PeerFailedError
 from . import measure, report
-from .ways import ALONE, BRIDGE, WAYS
+from .ways import ALONE, ALONE_TRAINER, BRIDGE, WAYS
 from .work import prepare
 
 SCHEMA_VERSION = 1  # of the JSON
 TARGET = 1.03
-_OPTIONAL = tuple(entry.name for entry in WAYS if entry not in (ALONE, BRIDGE))
+_ALWAYS = (ALONE, ALONE_TRAINER, BRIDGE)
+_OPTIONAL = tuple(entry.name for entry in WAYS if entry not in _ALWAYS)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -68,7 +69,7 @@ def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
         choices=_OPTIONAL,
         default=_OPTIONAL,
         metavar="WAY",
-        help="beside our control loop and no parent",
+        help="beside our control loop, and no parent in both",
     )
     parser.add_argument("--out", type=Path, default=Path("bench-out"), help="folder of rasr.json")
     return parser.parse_args(arguments)
@@ -76,7 +77,7 @@ def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
 
 def _results(options: argparse.Namespace) -> dict[str, Any]:
     size = {"labels": options.labels, "segments": options.segments, "frames": options.frames}
-    entries = [entry for entry in WAYS if entry in (ALONE, BRIDGE) or entry.name in options.ways]
+    entries = [entry for entry in WAYS if entry in _ALWAYS or entry.name in options.ways]
     load = machine.Load()
     with leftovers.temporary_folder() as folder:
         work = prepare(options.nn_trainer, options.pythonpath, Path(folder), **size)

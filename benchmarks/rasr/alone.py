@@ -1,4 +1,4 @@
-"""A nn-trainer that makes the same calls with no parent: what all other ways are held against."""
+"""A nn-trainer that makes the same calls with no parent: what the other ways are held against."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _HERE = Path(__file__).resolve().parent
 class Alone(Way):
     """The nn-trainer runs in_sprint.py, in the control loop, and is told when to begin a round."""
 
+    config = "loop"
+
     def _start(self) -> None:
         work = self.work
         reading, writing = os.pipe()
@@ -31,10 +33,11 @@ class Alone(Way):
             "--*.pymod-name=in_sprint",
             f"--*.pymod-config={config}",
             "--*.python-control-enabled=true",
+            *self._segment_order(config),
         ]
         try:
             self._process = subprocess.Popen(
-                [work.nn_trainer, *work.files.options("loop")["sprint_config"], *sprint],
+                [work.nn_trainer, *work.files.options(self.config)["sprint_config"], *sprint],
                 stdin=subprocess.PIPE,
                 stdout=self._output,
                 stderr=self._output,
@@ -45,6 +48,9 @@ class Alone(Way):
         finally:
             os.close(writing)
         self.resources.callback(self._end)
+
+    def _segment_order(self, config: str) -> list[str]:
+        return []
 
     def round(self) -> Round:
         """Compute the batch once.
@@ -73,3 +79,18 @@ class Alone(Way):
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
+
+
+class AloneTrainer(Alone):
+    """The same in Sprint's own trainer, whose network is a Python layer."""
+
+    config = "trainer"
+
+    def _segment_order(self, config: str) -> list[str]:
+        return [
+            "--*.python-segment-order=true",
+            f"--*.python-segment-order-pymod-path={_HERE}",
+            "--*.python-segment-order-pymod-name=in_sprint",
+            f"--*.python-segment-order-config={config}",
+            "--*.python-segment-order-allow-copy=false",
+        ]

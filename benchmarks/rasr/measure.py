@@ -27,14 +27,15 @@ def measure(work: Work, entries: Sequence[Entry], rounds: int, told: Callable[[i
 
     Args:
         work: the batch.
-        entries: the ways; with no parent and our control loop have to be among them.
+        entries: the ways; both with no parent and our control loop have to be among them.
         rounds: how often it is each way's turn, beside a first one that is not counted: in that, Sprint
             reads its corpus and builds its model.
         told: is called with the number of each round that is done.
 
     Returns:
-        For each way its title, and either `seconds` of a segment, `ratio` to the time with no parent and
-        seconds `added` to it, and the largest relative `loss_difference`; or why it is `unavailable`.
+        For each way its title, and either `seconds` of a segment, `ratio` to the time with no parent (whose
+        name is `alone`) and seconds `added` to it, and the largest relative `loss_difference`; or why it is
+        `unavailable`.
 
     Raises:
         PeerFailedError, ShmbridgeError, OSError: one of our own ways has failed, or its losses are others
@@ -49,8 +50,8 @@ def measure(work: Work, entries: Sequence[Entry], rounds: int, told: Callable[[i
             _one_round(runs, number, work.names)
             told(number)
     segments = len(work.names)
-    alone = runs[ALONE.name].per_segment(segments)
-    return {name: run.result(segments, alone) for name, run in runs.items()}
+    alone = {entry.name: runs[entry.alone].per_segment(segments) for entry in entries}
+    return {name: run.result(segments, alone[name]) for name, run in runs.items()}
 
 
 def _one_round(runs: Mapping[str, _Run], number: int, names: Sequence[str]) -> None:
@@ -148,6 +149,7 @@ class _Run:
         return {
             "title": self._entry.title,
             "seconds": summarise(durations),
+            "alone": self._entry.alone,
             "ratio": _percentiles(durations / alone),
             "added": _percentiles((durations - alone) / 1e9),
             "loss_difference": self._loss_difference,

@@ -24,6 +24,7 @@ def lines(results: Results) -> Iterator[str]:
         f"{settings['frames']} x {settings['labels']}, {settings['segments']} segments a batch, "
         f"{settings['rounds']} rounds; others used {load['used_by_others']:.0%} of the cores"
     )
+    yield "added, ratio: to no parent in the same round, in the control loop or with the Python layer as here"
     yield f"{'ms of a segment':28}" + "".join(f"{column:>11}" for column in _COLUMNS)
     for way in results["ways"].values():
         yield f"{way['title']:28}" + "".join(f"{figure:>11}" for figure in _figures(way))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .way import Way
 
-__all__ = ["ALONE", "BRIDGE", "WAYS", "Entry"]
+__all__ = ["ALONE", "ALONE_TRAINER", "BRIDGE", "WAYS", "Entry"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Entry:
         ours: whether it is an error if it cannot run; else that is reported.
         module: where the class is, in this package.
         class_name: the Way.
+        alone: the name of the way with no parent that drives Sprint in the same manner.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Entry:
     ours: bool
     module: str
     class_name: str
+    alone: str
 
     def load(self) -> type[Way]:
         """The Way class.
@@ -38,14 +40,25 @@ class Entry:
         return way
 
 
-BRIDGE = Entry("bridge", "shmbridge, control loop", True, "bridge", "Bridge")
-ALONE = Entry("alone", "no parent", True, "alone", "Alone")
+BRIDGE = Entry("bridge", "shmbridge, control loop", True, "bridge", "Bridge", "alone")
+ALONE = Entry("alone", "no parent, control loop", True, "alone", "Alone", "alone")
+ALONE_TRAINER = Entry(
+    "alone_trainer", "no parent, Python layer", True, "alone", "AloneTrainer", "alone_trainer"
+)
 
 # Neighbours take turns one after the other: the first two are those that the target is about.
 WAYS = (
     BRIDGE,
     ALONE,
-    Entry("bridge_trainer", "shmbridge, Python layer", True, "bridge", "BridgeTrainer"),
-    Entry("returnn_pipe", "RETURNN, pipe + pickle", False, "returnn_ways", "ReturnnPipe"),
-    Entry("returnn_shared_memory", "RETURNN, shared memory", False, "returnn_ways", "ReturnnSharedMemory"),
+    Entry("bridge_trainer", "shmbridge, Python layer", True, "bridge", "BridgeTrainer", "alone_trainer"),
+    ALONE_TRAINER,
+    Entry("returnn_pipe", "RETURNN, pipe + pickle", False, "returnn_ways", "ReturnnPipe", "alone_trainer"),
+    Entry(
+        "returnn_shared_memory",
+        "RETURNN, shared memory",
+        False,
+        "returnn_ways",
+        "ReturnnSharedMemory",
+        "alone_trainer",
+    ),
 )

@@ -16,7 +16,7 @@ import pytest
 import shmbridge
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = ["bridge", "alone", "bridge_trainer"]
+OURS = ["bridge", "alone", "bridge_trainer", "alone_trainer"]
 RETURNN = ["returnn_pipe", "returnn_shared_memory"]
 # RETURNN reads its arrays with what numpy 2.3 took away.
 RETURNN_RUNS = (
@@ -56,6 +56,8 @@ def test_every_way_has_figures_or_the_reason_why_it_has_none(sprint, tmp_path):
         assert way["seconds"]["count"] == 2
         assert 0 < way["seconds"]["p50"] <= way["seconds"]["p90"] <= way["seconds"]["p99"]
         assert way["loss_difference"] <= 1e-4
+        assert way["alone"] == ("alone" if name in ("alone", "bridge") else "alone_trainer")
+        assert (way["ratio"]["p50"] == 1) == name.startswith("alone")
         assert re.search(rf"^{re.escape(way['title'])} +\d+\.\d+ ", done.stdout, re.MULTILINE), done.stdout
     target = written["target"]
     assert target["value"] == written["ways"]["bridge"]["ratio"]["p50"]
