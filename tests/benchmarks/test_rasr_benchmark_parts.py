@@ -37,6 +37,10 @@ class Slow(Fake):
     seconds = 3.0
 
 
+class Slower(Fake):
+    seconds = 4.0
+
+
 class CannotStart(Fake):
     def _start(self) -> None:
         raise PeerFailedError("not today")
@@ -60,15 +64,17 @@ class OtherErrorSignal(Fake):
 
 
 def measured(monkeypatch, **ways: type[Way]):
-    """Bridge and no parent are Fakes, unless others are given."""
-    chosen = {"bridge": Fake, "alone": Fake, **ways}
+    """Bridge and those with no parent are Fakes, unless others are given."""
+    chosen = {"bridge": Fake, "alone": Fake, "alone_trainer": Fake, **ways}
     monkeypatch.setattr(Entry, "load", lambda entry: chosen[entry.name])
     return measure.measure(WORK, [ENTRY[name] for name in chosen], 3, lambda _: None)
 
 
 def test_times_are_of_a_segment_and_ratios_over_no_parent(monkeypatch):
-    ways = measured(monkeypatch, returnn_pipe=Slow)
-    assert ways["alone"]["seconds"]["p50"] == 1.0
+    ways = measured(monkeypatch, returnn_pipe=Slow, alone=Slower)
+    assert ways["alone"]["seconds"]["p50"] == 2.0
+    assert ways["bridge"]["ratio"] == pytest.approx({"p10": 0.5, "p50": 0.5, "p90": 0.5})
+    assert ways["alone_trainer"]["seconds"]["p50"] == 1.0
     assert ways["returnn_pipe"]["seconds"] == pytest.approx(
         {"p50": 1.5, "p90": 1.5, "p99": 1.5, "min": 1.5, "count": 3}
     )
