@@ -8,12 +8,13 @@ SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 # Where the headers of Python and numpy are.
 INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())
 
-.PHONY: help demo test model sanitize test-all check docs bench fuzz soak clean
+.PHONY: help demo test test-cuda model sanitize test-all check docs bench fuzz soak clean
 
 help:
 	@echo "make demo      train a small acoustic model through two Sprint children"
 	@echo "make test      run all tests"
 	@echo "make check     lint, formatting, types, C warnings"
+	@echo "make test-cuda run the CUDA tests without a device, on a stand-in for it (wants a torch with CUDA 13)"
 	@echo "make model     check rings, doorbells and deaths with spin, in all orders of their steps"
 	@echo "make sanitize  run the C part under AddressSanitizer, UBSan and valgrind"
 	@echo "make docs      build the documentation site into site/"
@@ -36,6 +37,9 @@ demo: .venv/with-demo
 
 test: .venv/with-test
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+
+test-cuda: .venv/with-test
+	$(BIN)/python tests/cuda_standin $(ARGS)
 
 check: .venv/with-check
 	$(BIN)/ruff check .

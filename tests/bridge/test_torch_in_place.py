@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,20 @@ def test_the_memory_is_registered_once_for_each_child_and_unregistered_before_it
     gc.collect()
     assert cudart.registered == {}
     assert len(cudart.unregistered) == 3
+
+
+def test_a_fork_unregisters_nothing(bench: Any, monkeypatch: Any) -> None:
+    """A worker of a DataLoader, say, in which CUDA does not work: it would crash there."""
+    cudart = RecordingCudart()
+    use_instead_of_cuda(cudart, monkeypatch)
+    pools = [bench.pool("loop")]
+    pin(pools[0].memories[0], DEVICE)
+    pid = os.fork()
+    if pid == 0:
+        pools.clear()
+        gc.collect()
+        os._exit(len(cudart.unregistered))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    pools.pop().close()
+    gc.collect()
+    assert len(cudart.unregistered) == 1
