@@ -77,6 +77,29 @@ static PyObject *answer_oddly(const char *segment_name, float loss, const float 
     fail("host.answer: there is no '%s'", answer);
 }
 
+static bool is_error_type(const char *type) {
+    return strcmp(type, "none") == 0 || strcmp(type, "error-signal") == 0 ||
+           strcmp(type, "error-signal-before-softmax") == 0 || strcmp(type, "pseudo-targets") == 0;
+}
+
+/* Makes of y - y_hat what that type is for scores in log space. */
+static void convert(const char *type, const float *scores, int labels, int frames, float *error_signal) {
+    bool before_softmax = strcmp(type, "error-signal-before-softmax") == 0;
+    if (!before_softmax && strcmp(type, "pseudo-targets") != 0)
+        return;
+    for (int t = 0; t < frames; t++, scores += labels, error_signal += labels) {
+        double sum = 0, inner = 0;
+        for (int l = 0; l < labels; l++) {
+            sum += exp(scores[l]);
+            inner += (double)error_signal[l] * scores[l];
+        }
+        for (int l = 0; l < labels; l++)
+            /* Sprint takes the logarithms for a softmax's output, and applies its derivative. */
+            error_signal[l] = (float)(before_softmax ? (error_signal[l] - inner) * scores[l]
+                                                     : exp(scores[l]) / sum - error_signal[l]);
+    }
+}
+
 static PyObject *calculate_criterion(PyObject *arguments, PyObject *keywords) {
     static char *names[] = {"command", "posteriors", "orthography", "alignment", "output_error_type", "segment_name",
                             NULL};
@@ -85,7 +108,7 @@ static PyObject *calculate_criterion(PyObject *arguments, PyObject *keywords) {
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "sO|sOss:callback", names, &command, &given, &orthography,
                                      &alignment, &error_type, &segment_name))
         return NULL;
-    if (error_type != NULL && strcmp(error_type, "none") != 0 && strcmp(error_type, "error-signal") != 0)
+    if (error_type != NULL && !is_error_type(error_type))
         return PyErr_Format(PyExc_ValueError, "calculate_criterion: unknown output_error_type '%s'", error_type);
     if (alignment != NULL && orthography != NULL)
         return PyErr_Format(PyExc_ValueError, "calculate_criterion: either an alignment or an orthography");
@@ -105,6 +128,7 @@ static PyObject *calculate_criterion(PyObject *arguments, PyObject *keywords) {
         if (error_type == NULL || strcmp(error_type, "none") == 0) {
             result = Py_BuildValue("(fO)", loss, Py_None);
         } else {
+            convert(error_type, posteriors, labels, frames, error_signal);
             const char *kind = option("host.error-signal", NULL);
             PyObject *array = kind == NULL ? to_python(error_signal, labels, frames)
                                            : odd_matrix(kind, error_signal, labels, frames);

@@ -87,8 +87,11 @@ void vector_from_python(PyObject *object, const char *what, float *values, int s
     PyArrayObject *array = (PyArrayObject *)object;
     if (PyArray_NDIM(array) != 1 || PyArray_DIM(array, 0) != size)
         fail("%s: a vector of %d is expected", what, size);
-    if (!PyArray_ISBEHAVED_RO(array) || PyArray_TYPE(array) != NPY_FLOAT)
-        fail("%s: the array is not aligned, or not of float32", what);
-    for (int i = 0; i < size; i++)
-        values[i] = *(const float *)PyArray_GETPTR1(array, i);
+    bool is_double = PyArray_TYPE(array) == NPY_DOUBLE;
+    if (!PyArray_ISBEHAVED_RO(array) || (PyArray_TYPE(array) != NPY_FLOAT && !is_double))
+        fail("%s: the array is not aligned, or neither of float32 nor of float64", what);
+    for (int i = 0; i < size; i++) {
+        const void *value = PyArray_GETPTR1(array, i);
+        values[i] = is_double ? (float)*(const double *)value : *(const float *)value;
+    }
 }

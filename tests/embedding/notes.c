@@ -3,10 +3,8 @@
 
 #include <unistd.h>
 
-#define MOST_WATCHED 16
-
-static PyObject *watched[MOST_WATCHED];
-static int n_watched;
+static PyObject **watched;
+static int n_watched, room;
 static long segments, held_elsewhere;
 
 static FILE *notes(void) {
@@ -42,8 +40,12 @@ void note_matrices(const char *name, const void *posteriors, const void *error_s
 }
 
 void watch_reference(PyObject *object) {
-    if (n_watched == MOST_WATCHED)
-        fail_assertion("a segment has few objects");
+    if (n_watched == room) {
+        room = 2 * room + 16; /* a scored segment has an object for each frame */
+        watched = realloc(watched, sizeof *watched * (size_t)room);
+        if (watched == NULL)
+            fail_assertion("there is memory for what is watched");
+    }
     Py_INCREF(object);
     watched[n_watched++] = object;
 }

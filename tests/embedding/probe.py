@@ -75,6 +75,11 @@ DEEDS: dict[str, Callable[[], Any]] = {
     "returns a list": lambda: [1],
     "returns a list of matrices": lambda: [np.zeros((LABELS, 3), np.float32)],
     "returns float16": lambda: GOOD.astype(np.float16),
+    "returns a float64 vector": lambda: np.arange(LABELS) / 4,
+    "returns a float16 vector": lambda: np.zeros(LABELS, np.float16),
+    "returns an int32 vector": lambda: np.zeros(LABELS, np.int32),
+    "returns a longer vector": lambda: np.zeros(LABELS + 1, np.float32),
+    "returns 0": lambda: 0,
     "returns an object": object,
     "yields bytes": lambda: [b"corpus/rec/one"],
     "yields an int": lambda: [7],
@@ -137,7 +142,11 @@ class _Object:
 
 
 def _new_control(**_: Any) -> _Object:
-    return _Object(run_control_loop=_ask)
+    return _Object(
+        run_control_loop=_ask,
+        get_feature_buffer_size=lambda: -1,
+        get_scores=lambda time: np.arange(time, time + LABELS, dtype=np.float32),
+    )
 
 
 def _new_layer(**_: Any) -> _Object:

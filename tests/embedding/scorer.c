@@ -1,5 +1,6 @@
 /* A feature scorer in Python, called in the order of Sprint's offline recogniser: reset, all features, then the scores
- * frame by frame. Between two calls no lock of Python's is held.
+ * frame by frame. Between two calls no lock of Python's is held. The next reset is the end of a segment: Python is to
+ * hold nothing of it then. (RASR's own scorer never lets go of the features; here that would hide who else does not.)
  *
  * The feature at time t of the segment i of the corpus is (i, t, 1). The scores go to the file of host.scores, a
  * line for each frame: the segment's name, and the scores.
@@ -19,8 +20,9 @@ typedef struct {
 static void add_feature(feature_scorer *self, int time) {
     float values[DIMENSION] = {(float)self->segments, (float)time, 1};
     PyGILState_STATE state = PyGILState_Ensure();
-    call_and_forget(self->object, "add_feature", "{s:N,s:i}", "feature", vector_to_python(values, DIMENSION), "time",
-                    self->received++);
+    PyObject *feature = vector_to_python(values, DIMENSION);
+    watch_reference(feature);
+    call_and_forget(self->object, "add_feature", "{s:N,s:i}", "feature", feature, "time", self->received++);
     PyGILState_Release(state);
 }
 
@@ -45,6 +47,8 @@ static void write_scores(feature_scorer *self, const char *name, int time) {
 static void reset(feature_scorer *self) {
     PyGILState_STATE state = PyGILState_Ensure();
     call_and_forget(self->object, "reset", "{s:i}", "num_frames", self->received);
+    if (self->received > 0)
+        note_segment_done();
     PyGILState_Release(state);
     self->received = 0;
 }
@@ -74,5 +78,6 @@ void score_corpus(PyObject *scorer) {
     Py_XDECREF(size);
     PyGILState_Release(state);
     visit_corpus(score_segment, &self);
+    reset(&self);
     fclose(self.file);
 }

@@ -87,6 +87,13 @@ priori-scale = 0
 """
 
 
+# A recogniser's feature scorer. nn-trainer has one for alignments only (tests/rasr).
+SCORE = {
+    "refsprint": ("action=refsprint-recognition", "feature-dimension=3"),
+    "host": ("action=score",),
+}
+
+
 @dataclass
 class Finished:
     """A Sprint that has ended."""
@@ -135,7 +142,7 @@ class Sprint:
 
     def run(self, way: str, *options: str, **probe: Any) -> Finished:
         """Run one of the ways; `probe` is what probe.py is told."""
-        order = "false" if way == "loop" else "true"
+        order = "false" if way in ("loop", "score") else "true"
         words = [
             "pymod-name=probe",
             f"pymod-path={HERE}",
@@ -144,7 +151,7 @@ class Sprint:
             "python-segment-order-pymod-name=probe",
             f"python-segment-order-pymod-path={HERE}",
             "python-segment-order-config=some:thing",
-            *WAYS[way],
+            *(SCORE[self.name] if way == "score" else WAYS[way]),
             *options,
         ]
         done = subprocess.run(

@@ -79,6 +79,17 @@ def train(name: str) -> list[tuple[str, dict[str, Any]]]:
     return calls
 
 
+def scored(name: str) -> list[tuple[str, dict[str, Any]]]:
+    frames = sprints.SEGMENTS[name][0]
+    feature = ["ndarray", [3], "float32", True, True, True]
+    return [
+        *(("add_feature", {"feature": feature, "time": number(time)}) for time in range(frames)),
+        ("compute", {"num_frames": number(frames)}),
+        *(("get_scores", {"time": number(time)}) for time in range(frames)),
+        ("reset", {"num_frames": number(frames)}),
+    ]
+
+
 # --- the table, first part: the calls, where all goes well
 
 CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
@@ -103,6 +114,14 @@ CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("initializeNetworkParameters", {}),
         *(call for name in NAMES for call in train(name)),
         ("finalize", {}),
+    ],
+    "score": [
+        ("init", init("PythonFeatureScorer")),
+        ("init", {"input_dim": number(3), "output_dim": number(sprints.LABELS)}),
+        ("get_feature_buffer_size", {}),
+        ("reset", {"num_frames": number(0)}),
+        *(call for name in NAMES for call in scored(name)),
+        ("exit", {}),
     ],
 }
 
@@ -169,6 +188,23 @@ WRONG: list[tuple[str, str, dict[str, int]]] = [
         "backpropagate",
         {**FEW, "returns None": 1, "returns a list of matrices": 1},
     ),
+    ("score", "add_feature", FEW),
+    ("score", "compute", FEW),
+    ("score", "reset", FEW),
+    ("score", "get_feature_buffer_size", {**FEW, "returns None": 1, "returns a str": 1, "returns 0": 1}),
+    (
+        "score",
+        "get_scores",
+        {
+            **RAISES,
+            **SIGNATURES,
+            "returns None": 1,
+            "returns a list": 1,
+            "returns a float16 vector": 1,
+            "returns an int32 vector": 1,
+            "returns a longer vector": 1,
+        },
+    ),
 ]
 # The return value of these counts for nothing.
 IGNORED = [
@@ -182,6 +218,9 @@ IGNORED = [
     ("trainer", "setInputDimension", "returns 1"),
     ("trainer", "initializeNetworkParameters", "returns 1"),
     ("trainer", "finalize", "returns 1"),
+    ("score", "add_feature", "returns 1"),
+    ("score", "compute", "returns a str"),
+    ("score", "reset", "returns a list"),
 ]
 
 # --- third part: what may be asked of the callback: types that come back, an exception, or the end of Sprint
@@ -203,6 +242,19 @@ ASKED: list[tuple[str, dict[str, Any], Outcome]] = [
     ("calculate_criterion", {**CALCULATE, "posteriors": "float64"}, ["tuple", [["float"], ERROR_SIGNAL]]),
     ("calculate_criterion", {**CALCULATE, "output_error_type": "none"}, ["tuple", [["float"], NONE]]),
     ("calculate_criterion", {"posteriors": "good", "orthography": "b a "}, ["tuple", [["float"], NONE]]),
+    *(
+        (
+            "calculate_criterion",
+            {**CALCULATE, "output_error_type": kind},
+            ["tuple", [["float"], ERROR_SIGNAL]],
+        )
+        for kind in ("error-signal-before-softmax", "pseudo-targets")
+    ),
+    (
+        "calculate_criterion",
+        {**CALCULATE, "posteriors": "for a short segment", "output_error_type": "pseudo-targets"},
+        DISCARDED,
+    ),
     ("calculate_criterion", {**CALCULATE, "posteriors": "for a short segment"}, DISCARDED),
     ("calculate_criterion", {}, "TypeError"),
     ("calculate_criterion", {"posteriors": "good", "as bytes": "b a "}, "TypeError"),
@@ -243,10 +295,12 @@ def sprint(request: pytest.FixtureRequest, tmp_path: Path) -> sprints.Sprint:
     return sprints.Sprint(request.param, tmp_path, host)
 
 
-def run(sprint: sprints.Sprint, way: str, **probe: Any) -> sprints.Finished:
+def run(sprint: sprints.Sprint, way: str, *options: str, **probe: Any) -> sprints.Finished:
     if way == "trainer" and not sprint.has_features:
         pytest.skip("examples/rasr, which writes the features that nn-trainer wants, is not there")
-    finished = sprint.run(way, **probe)
+    if way == "score" and sprint.name not in sprints.SCORE:
+        pytest.skip("nn-trainer has no recogniser: see tests/rasr/test_rasr_feature_scorer.py")
+    finished = sprint.run(way, *options, **probe)
     print(finished.output)  # shown where a test fails
     finished.calls = [call for call in finished.calls if call[0] not in SOME_TIMES]
     return finished
@@ -312,6 +366,21 @@ def test_what_these_calls_return_counts_for_nothing(
     assert ended_well(sprint, finished, way)
 
 
+def test_scores_of_float64_are_taken_for_what_they_are(sprint: sprints.Sprint, tmp_path: Path) -> None:
+    path = tmp_path / "scores.npz"
+    files = [f"host.scores={path}", f"refsprint.scores-file={path}"]
+    finished = run(sprint, "score", *files, misbehave={"get_scores": "returns a float64 vector"})
+    assert finished.names == [name for name, _ in CALLS["score"]]
+    assert finished.code == 0
+    if sprint.name == "refsprint":
+        with np.load(path) as scores:
+            rows = np.concatenate([scores[name] for name in NAMES])
+    else:
+        rows = np.loadtxt(path, delimiter="\t", usecols=range(1, sprints.LABELS + 1))
+    frames = sum(sprints.SEGMENTS[name][0] for name in NAMES)
+    np.testing.assert_array_equal(rows, [np.arange(sprints.LABELS) / 4] * frames)
+
+
 def test_a_module_that_cannot_be_imported_ends_sprint(sprint: sprints.Sprint) -> None:
     finished = run(sprint, "loop", misbehave={"module": "raises ImportError"})
     assert finished.code == 1
@@ -344,13 +413,19 @@ def test_what_is_asked_of_the_callback_is_answered_so(
     assert finished.names[-1] == "exit"
 
 
-def test_the_criterion_is_ctc(sprint: sprints.Sprint) -> None:
-    finished = run(sprint, "loop", ask=[["calculate_criterion", CALCULATE]])
+@pytest.mark.parametrize("kind", ["error-signal", "error-signal-before-softmax", "pseudo-targets"])
+def test_the_criterion_is_ctc(sprint: sprints.Sprint, kind: str) -> None:
+    finished = run(sprint, "loop", ask=[["calculate_criterion", {**CALCULATE, "output_error_type": kind}]])
     (answer,) = finished.arguments("answered")
     (values,) = finished.arguments("error signal")
     logits = np.random.default_rng(5).normal(size=(5, sprints.LABELS)).astype(np.float32)
     scores = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     loss, error_signal = ctc_by_paths(scores, [ord("b") % 6, ord("a") % 6], sprints.LABELS - 1)
+    if kind == "pseudo-targets":
+        error_signal = np.exp(scores) - error_signal
+    elif kind == "error-signal-before-softmax":
+        # Of a softmax that has put out the logarithms: it means nothing, but so it is in RASR.
+        error_signal = scores * (error_signal - (scores * error_signal).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(answer["answer"][1][0][1], loss, rtol=1e-5)
     flat = [value for _, value in values["values"][1]]
     np.testing.assert_allclose(np.reshape(flat, (5, sprints.LABELS)), error_signal, atol=1e-5)

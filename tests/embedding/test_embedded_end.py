@@ -15,6 +15,11 @@ import shmbridge
 WAYS = ["iterate", "trainer", "loop"]
 
 
+def zeros(features: Any) -> Any:
+    """Scores (time,8)."""
+    return np.zeros((len(features), 8))
+
+
 def own_module(bench: Any, source: str) -> list[str]:
     """A user's module that hands sprint_entry on, and Sprint's options that name it."""
     (bench.path / "own_entry.py").write_text(
@@ -27,6 +32,21 @@ def own_module(bench: Any, source: str) -> list[str]:
     )
     names = [f"{prefix}pymod-{what}" for prefix in ("", "python-segment-order-") for what in ("path", "name")]
     return [f"{name}={bench.path if name.endswith('path') else 'own_entry'}" for name in names]
+
+
+AT_EXIT = """
+import atexit, threading
+atexit.register(note, "first registered")
+atexit.register(lambda: note(["threads", "shmbridge control" in [t.name for t in threading.enumerate()]]))
+atexit.register(lambda: print("the last words", flush=True))
+atexit.register(note, "last registered")
+"""
+
+
+def check_atexit(bench: Any, log: list[str]) -> None:
+    notes = noted(bench)
+    assert [note for note in notes if isinstance(note, str)] == ["last registered", "first registered"]
+    assert any(line.endswith("the last words") for line in log)
 
 
 def noted(bench: Any) -> list[Any]:
@@ -50,26 +70,37 @@ def test_python_is_finalised_while_the_watching_thread_is_there(
         assert not any("Fatal Python error" in line or "Exception ignored" in line for line in said)
 
 
+def test_python_is_finalised_when_all_is_scored(bench: Any, sprint_log: Any) -> None:
+    with bench.pool("score", num_instances=2) as pool:
+        for _ in range(3):
+            sprint_log_before = len(sprint_log())
+            pool.serve_scores(zeros)
+            said = sprint_log()[sprint_log_before:]
+            assert sum(line.endswith("host: done") for line in said) == 2
+            assert not any("Fatal Python error" in line or "Exception ignored" in line for line in said)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_functions_of_atexit_run_last_registered_first_and_after_the_segments(
     bench: Any, way: str, sprint_log: Any
 ) -> None:
-    options = own_module(
-        bench,
-        """
-import atexit, threading
-atexit.register(note, "first registered")
-atexit.register(lambda: note(["threads", "shmbridge control" in [t.name for t in threading.enumerate()]]))
-atexit.register(lambda: print("the last words", flush=True))
-atexit.register(note, "last registered")
-""",
-    )
-    with bench.pool(way, *options) as pool:
+    with bench.pool(way, *own_module(bench, AT_EXIT)) as pool:
         bench.check(pool, bench.NAMES)
         assert not (bench.path / "own.jsonl").exists()
-    notes = noted(bench)
-    assert [note for note in notes if isinstance(note, str)] == ["last registered", "first registered"]
-    assert any(line.endswith("the last words") for line in sprint_log())
+    check_atexit(bench, sprint_log())
+
+
+def test_functions_of_atexit_run_likewise_after_the_scores(bench: Any, sprint_log: Any) -> None:
+    too_early = []
+
+    def score(features: Any) -> Any:
+        too_early.append((bench.path / "own.jsonl").exists())
+        return zeros(features)
+
+    with bench.pool("score", *own_module(bench, AT_EXIT)) as pool:
+        pool.serve_scores(score)
+    assert too_early == [False] * len(bench.segments)
+    check_atexit(bench, sprint_log())
 
 
 def test_an_exception_in_the_users_module_is_exit_code_1_after_atexit(bench: Any) -> None:
@@ -114,18 +145,45 @@ def test_a_signal_to_sprints_group_ends_it_and_the_next_call_has_a_new_one(
         assert bench.sprint_pids() != [pid]
 
 
-@pytest.mark.parametrize("verbose", [False, True])
-@pytest.mark.parametrize("way", WAYS)
-def test_when_the_trainer_is_killed_sprint_ends_though_writing_is_deadly_then(
-    bench: Any, way: str, verbose: bool
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_sprint_that_awaits_scores_and_the_next_call_has_a_new_one(
+    bench: Any, number: signal.Signals
 ) -> None:
-    """SIGPIPE ends a program that embeds Python without its handlers; there is nobody left to tell."""
-    body = """
-    pool = shmbridge.SprintInstancePool(**OPTIONS)
+    with bench.pool("score") as pool:
+
+        def kill(features: Any) -> Any:
+            (pid,) = bench.sprint_pids()
+            os.killpg(pid, number)
+            bench.wait_gone([pid])
+            return zeros(features)
+
+        with pytest.raises(shmbridge.PeerGoneError) as caught:
+            pool.serve_scores(kill)
+        assert caught.value.signal_name == number.name
+        pool.serve_scores(zeros)
+        assert pool.stats().scored >= len(bench.segments)
+
+
+ASK = """
     loss, _ = pool.get_batch_loss_and_error_signal(np.full((3, 1, 8), -1.0), [3], ["corpus/rec/one"])
     say(float(loss[0]))
     sys.stdin.read()
-    """
+"""
+SERVE = """
+    def score(features):
+        say(float(features[0, 0]))
+        sys.stdin.read()
+    pool.serve_scores(score)
+"""
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize(("way", "what"), [*((way, ASK) for way in WAYS), ("score", SERVE)])
+def test_when_the_trainer_is_killed_sprint_ends_though_writing_is_deadly_then(
+    bench: Any, way: str, what: str, verbose: bool
+) -> None:
+    """SIGPIPE ends a program that embeds Python without its handlers; there is nobody left to tell."""
+    body = "    pool = shmbridge.SprintInstancePool(**OPTIONS)" + what
     options = bench.options(way, num_instances=2, sprint_control_config={"verbose": verbose})
     with bench.trainer(body, options) as trainer:
         assert np.isfinite(bench.said(trainer))

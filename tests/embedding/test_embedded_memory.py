@@ -72,6 +72,21 @@ def test_thousands_of_segments_that_fail_leave_no_memory(many: Any, way: str, an
     assert_nothing_grows(measures(many))
 
 
+def test_thousands_of_scored_segments_leave_no_reference_and_no_memory(many: Any) -> None:
+    names = list(many.segments)
+    # A Sprint goes through its corpus once.
+    many.segments = {
+        f"{name}/{i}": many.segments[name] for i in range(SEGMENTS // len(names) + 1) for name in names
+    }
+    many.write_corpus()
+    with many.pool("score", f"host.measure-every={EVERY}", ring_size=1 << 22) as pool:
+        pool.serve_scores(lambda features: np.zeros((len(features), many.LABELS)))
+        assert pool.stats().scored == len(many.segments)
+    notes = measures(many)
+    assert [note["held_elsewhere"] for note in notes] == [0] * len(notes)
+    assert_nothing_grows(notes)
+
+
 def test_thousands_of_automata_leave_no_memory(many: Any) -> None:
     names = list(many.segments)
     with many.pool("loop", f"host.measure-every={EVERY}") as pool:
