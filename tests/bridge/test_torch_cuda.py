@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import pytest
@@ -105,6 +106,33 @@ def test_the_zeros_of_a_discarded_segment_are_ordered_too(bench: Any, monkeypatc
             log_probs = torch.zeros(frames, 1, 4, device="cuda").requires_grad_()
             sprint_loss(pool, log_probs, [frames], [bench.SHORT]).backward()
             assert (log_probs.grad.cpu() == 0).all()
+
+
+def test_the_next_segment_is_copied_while_sprint_computes(bench: Any, monkeypatch: Any) -> None:
+    """Sprint goes on with the first segment when the second one is in the ring, and not before."""
+    fifo = bench.path / "second segment"
+    os.mkfifo(fifo)
+    body = f"""
+waited = []
+def patient(command, **arguments):
+    if command == "calculate_criterion" and not waited:
+        waited.append(open({str(fifo)!r}).read())
+    return callback(command, **arguments)
+init(callback=patient).run_control_loop(callback=patient)
+"""
+    find_nan, copied = copying.find_nan, []
+
+    def tell(matrix: Any) -> Any:
+        copied.append(matrix.shape)
+        if len(copied) == 2:
+            fifo.write_text("copied")
+        return find_nan(matrix)
+
+    monkeypatch.setattr(copying, "find_nan", tell)
+    log_probs = torch.zeros(5, 2, 4, device="cuda").requires_grad_()
+    with bench.hand_pool(body, use_python_segment_order=False, segment_timeout=20) as pool:
+        sprint_loss(pool, log_probs, [5, 3], ["c/s1", "c/s2"])
+    assert copied == [(5, 4), (3, 4)]
 
 
 def test_matrices_are_copied_straight_into_the_ring_and_out_of_it(bench: Any) -> None:
