@@ -205,7 +205,7 @@ def check_tag(tag: Any, index: Optional[int] = None) -> tuple[str, bytes]:
     try:
         name = tag.decode("utf-8") if isinstance(tag, bytes) else tag
         if isinstance(name, str) and name:
-            return name, name.encode("utf-8")
+            return str(name), name.encode("utf-8")  # numpy's str_ shows its type in each message
         problem = "; it has to be a full segment name"
     except UnicodeError as error:
         problem = f", which is not UTF-8: {error}"
@@ -275,7 +275,7 @@ def check_segments(
         BatchError: as the message says.
     """
     lengths = np.asarray(seq_lengths)
-    if lengths.dtype.kind not in "iu":
+    if lengths.dtype.kind not in "iu" and lengths.size:  # numpy takes [] for floats
         raise BatchError(f"seq_lengths has the dtype {lengths.dtype}; it has to be an integer")
     frames, n_batch, n_labels = shape
     names = check_tags(tags)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, NoReturn, Optional
 
 import numpy as np
 
 from .._native import lib
-from ..errors import OptionError, anew
+from ..errors import OptionError, UsageError, anew
 from ..memory import Memory
 from ..ring import Array
 from .automata import AutomatonJob, combine
@@ -43,6 +43,7 @@ class SprintInstancePool:
 
     Thread-safety: may be used from several threads; one call works at a time, the others wait. After a
     fork, it belongs to the process that created it: in the other one every call raises UsageError.
+    A copy, also a deep one of what holds it, is the same pool; it cannot be pickled.
 
     Args:
         options: as in `shmbridge.parent.options.Options`, or under the names of RETURNN's configs
@@ -294,6 +295,18 @@ class SprintInstancePool:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __copy__(self) -> SprintInstancePool:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> SprintInstancePool:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "a pool cannot be pickled: its Sprints are children of this process; create a pool of its own in "
+            "each process, and leave it out of what is saved, as torch's state_dict does"
+        )
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self.num_instances} instances"

@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 import torch
 
+from ..errors import BatchError
 from ..parent import SprintInstancePool, copying
 from ..ring import Array
 from . import cuda
@@ -52,6 +53,11 @@ def get_batch_loss(
 
     def copy_in(target: Array, source: torch.Tensor, two_threads: bool) -> Optional[tuple[int, int]]:
         tensor = torch.from_numpy(target)
+        if type(tensor) is not torch.Tensor:  # it would be written to instead of the ring
+            raise BatchError(
+                f"a mode of torch makes a {type(tensor).__name__} of the ring; call the loss outside of it: "
+                "Sprint computes with values"
+            )
         if stream is not None:
             if from_logits:
                 source = torch.log_softmax(source, -1, dtype=torch.float32)
@@ -61,9 +67,10 @@ def get_batch_loss(
         elif from_logits:
             tensor.copy_(torch.log_softmax(source, -1, dtype=torch.float32))
         elif source.device.type == "cpu" and source.dtype in _NUMPY_DTYPES:
-            return copying.copy_checked(target, source.numpy(), two_threads)
+            return copying.copy_checked(target, source.resolve_neg().numpy(), two_threads)
         elif source.device.type == "cpu" and source.dtype == torch.bfloat16:
-            return copying.copy_bfloat16(target, source.view(torch.int16).numpy(), two_threads)
+            bits = source.resolve_neg().view(torch.int16).numpy()
+            return copying.copy_bfloat16(target, bits, two_threads)
         else:
             tensor.copy_(source)
         return copying.find_nan(target)

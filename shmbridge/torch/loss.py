@@ -8,8 +8,9 @@ from typing import Any, Optional, Union
 import numpy as np
 import torch
 
-from ..errors import BatchError, OptionError
+from ..errors import BatchError, OptionError, UsageError
 from ..parent import SprintInstancePool
+from ..parent.batch import check_tag
 from ..ring import Array
 from .copying import get_batch_loss
 
@@ -63,6 +64,7 @@ def sprint_loss(
         OptionError: reduction or discarded is none of these.
         BatchError: the arguments do not fit together, there is a NaN or a segment without frames; or Sprint
             discarded a segment, where that is to be an error.
+        UsageError: in the backward, with create_graph=True: there is no second derivative.
         ResourceError: CUDA did not register the memory.
         SegmentTooLargeError, RemoteError, PeerGoneError, ClosedError: as in
             SprintInstancePool.get_batch_loss_and_error_signal.
@@ -82,6 +84,8 @@ def sprint_loss(
 
 class SprintLoss(torch.nn.Module):
     """`sprint_loss` as a module. It has no parameters, and the pool is no part of its state.
+
+    A copy has the same pool; as a whole it cannot be pickled.
 
     Args:
         pool: whose children compute. It belongs to the process that created it: create one in each.
@@ -163,7 +167,7 @@ class _Criterion(torch.autograd.Function):
         skipped = np.isinf(losses)
         if skipped.any():
             if discarded == "error":
-                names = ", ".join(repr(tag) for tag, skip in zip(tags, skipped) if skip)
+                names = ", ".join(repr(check_tag(tag)[0]) for tag, skip in zip(tags, skipped) if skip)
                 raise BatchError(
                     f"Sprint discarded the segments {names}: its log says why; a usual reason are too few "
                     'frames for the words. discarded="zero" goes on without them'
@@ -178,9 +182,13 @@ class _Criterion(torch.autograd.Function):
         return torch.from_numpy(losses).to(log_probs.device, dtype), int((~skipped).sum())
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_loss: torch.Tensor, _: Any) -> tuple[Optional[torch.Tensor], ...]:
         """The error signal, scaled by the gradient of each segment's loss."""
+        if torch.is_grad_enabled():  # the error signal would pass for a constant
+            raise UsageError(
+                "create_graph=True asks for a second derivative, and Sprint's loss has none; leave this loss "
+                "out of what is differentiated so"
+            )
         error_signal, kept = ctx.saved_tensors
         # An infinite loss can make the incoming gradient anything; times 0 that would be NaN.
         scale = torch.where(kept, grad_loss, 0).to(torch.float32)[None, :, None]
@@ -198,6 +206,9 @@ def _check_options(reduction: str, discarded: str) -> None:
 def _check_tensor(log_probs: Any, batch_first: bool) -> None:
     if not isinstance(log_probs, torch.Tensor):
         raise BatchError(f"log_probs is of type {type(log_probs).__name__}; it has to be a torch.Tensor")
+    if log_probs.is_nested or log_probs.layout != torch.strided:
+        layout = "nested" if log_probs.is_nested else log_probs.layout
+        raise BatchError(f"log_probs has the layout {layout}; it has to be dense: pad it, or call to_dense()")
     if log_probs.ndim != 3:
         axes = "(batch,time,label)" if batch_first else "(time,batch,label)"
         raise BatchError(f"log_probs has the shape {tuple(log_probs.shape)}; it has to be {axes}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import shlex
 import threading
 from typing import Any
@@ -140,11 +142,12 @@ def test_a_batch_of_twenty_segments_is_shared_by_two_children(bench: Any) -> Non
         assert pool.stats().segments == 20
 
 
-def test_an_empty_batch_is_answered_without_asking_sprint(module_bench: Any, shared: Any) -> None:
+@pytest.mark.parametrize("lengths", [np.zeros(0, np.int64), []], ids=["array", "list"])
+def test_an_empty_batch_is_answered_without_asking_sprint(
+    module_bench: Any, shared: Any, lengths: Any
+) -> None:
     before = shared.stats().segments
-    loss, error_signal = shared.get_batch_loss_and_error_signal(
-        np.zeros((0, 0, 4)), np.zeros(0, np.int64), []
-    )
+    loss, error_signal = shared.get_batch_loss_and_error_signal(np.zeros((0, 0, 4)), lengths, [])
     assert loss.shape == (0,)
     assert error_signal.shape == (0, 0, 4)
     edges, weights, ends = shared.get_automata_for_batch([])
@@ -296,6 +299,13 @@ def test_a_pool_may_be_closed_twice_and_is_not_used_after_that(bench: Any) -> No
     ):
         with pytest.raises(shmbridge.ClosedError, match="closed"):
             call()
+
+
+def test_a_copy_is_the_same_pool_and_it_is_not_pickled(shared: Any) -> None:
+    assert copy.copy(shared) is shared
+    assert copy.deepcopy({"pool": shared})["pool"] is shared
+    with pytest.raises(shmbridge.UsageError, match="create a pool of its own in each process"):
+        pickle.dumps(shared)
 
 
 def test_a_pool_that_nothing_refers_to_ends_its_children(bench: Any) -> None:

@@ -11,7 +11,9 @@ import shmbridge
 
 torch = pytest.importorskip("torch")
 
-from shmbridge.torch import SprintLoss, sprint_loss  # noqa: E402 - only where there is torch
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402 - only where there is torch
+
+from shmbridge.torch import SprintLoss, sprint_loss  # noqa: E402
 
 # Those of the corpus that have one pronunciation only, which is all that torch's CTC takes.
 TARGETS = {
@@ -241,6 +243,35 @@ def test_lengths_may_be_any_integers(module_bench: Any, shared: Any, kind: str) 
     torch.testing.assert_close(loss.double(), reference(log_probs, lengths, names), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_view_that_is_only_marked_as_negated_is_taken(module_bench: Any, shared: Any, dtype: Any) -> None:
+    """Such as the imaginary part of a conjugate: torch negates it when it is read."""
+    lengths = module_bench.frames(NAMES)
+    plain = random_logits(lengths).log_softmax(-1).to(dtype)
+    negated = torch._neg_view(-plain)
+    assert negated.is_neg()
+    assert sprint_loss(shared, negated, lengths, NAMES) == sprint_loss(shared, plain, lengths, NAMES)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [tuple, np.array, lambda names: [name.encode() for name in names]],
+    ids=["tuple", "numpy", "bytes"],
+)
+def test_tags_may_be_of_any_kind_and_an_error_shows_the_names_alone(
+    module_bench: Any, shared: Any, kind: Any
+) -> None:
+    names = [NAMES[0], module_bench.SHORT]
+    lengths = module_bench.frames(names)
+    log_probs = random_logits(lengths).log_softmax(-1)
+    expected = sprint_loss(shared, log_probs, lengths, names)
+    assert sprint_loss(shared, log_probs, lengths, kind(names)) == expected
+    with pytest.raises(shmbridge.BatchError, match="discarded the segments 'kórpus/rec/short': its log says"):
+        sprint_loss(shared, log_probs, lengths, kind(names), discarded="error")
+    with pytest.raises(shmbridge.BatchError, match="segment 'kórpus/rec/short' has 0 frames"):
+        sprint_loss(shared, log_probs, [lengths[0], 0], kind(names))
+
+
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_what_lies_beyond_the_length_does_not_matter(
     module_bench: Any, shared: Any, from_logits: bool
@@ -257,9 +288,10 @@ def test_what_lies_beyond_the_length_does_not_matter(
     assert (computed[: lengths[0], 0] != 0).all()
 
 
-def test_an_empty_batch_has_the_loss_zero(shared: Any) -> None:
+@pytest.mark.parametrize("lengths", [torch.zeros(0, dtype=torch.int64), []], ids=["tensor", "list"])
+def test_an_empty_batch_has_the_loss_zero(shared: Any, lengths: Any) -> None:
     log_probs = torch.zeros(3, 0, 4, requires_grad=True)
-    loss = sprint_loss(shared, log_probs, torch.zeros(0, dtype=torch.int64), [])
+    loss = sprint_loss(shared, log_probs, lengths, [])
     loss.backward()
     assert loss == 0
     assert log_probs.grad.shape == (3, 0, 4)
@@ -291,14 +323,20 @@ def test_gradients_add_up_over_backwards_and_losses(module_bench: Any, shared: A
     torch.testing.assert_close(logits.grad, 6 * once, rtol=1e-4, atol=1e-5)
 
 
-def test_a_second_derivative_is_an_error(module_bench: Any, shared: Any) -> None:
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_a_second_derivative_is_an_error(module_bench: Any, shared: Any, from_logits: bool) -> None:
+    """Also where it would come from the softmax alone: a penalty on the gradient would be wrong silently."""
     lengths = module_bench.frames(NAMES)
-    log_probs = random_logits(lengths).requires_grad_()
-    weight = torch.ones((), requires_grad=True)
-    loss = weight * sprint_loss(shared, log_probs, lengths, NAMES)
-    (first,) = torch.autograd.grad(loss, log_probs, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
+    logits = random_logits(lengths).requires_grad_()
+    given = 2 * logits * logits if from_logits else logits.log_softmax(-1)
+    loss = sprint_loss(shared, given, lengths, NAMES, from_logits=from_logits)
+    with pytest.raises(shmbridge.UsageError, match="create_graph=True asks for a second derivative"):
+        torch.autograd.grad(loss, logits, create_graph=True, retain_graph=True)
+    # Beside a penalty on the gradient of another loss it goes on as ever.
+    alone = gradient(logits, loss)
+    (slope,) = torch.autograd.grad(logits.pow(2).sum(), logits, create_graph=True)
+    penalty = slope.pow(2).sum()
+    torch.testing.assert_close(gradient(logits, loss + penalty), alone + 8 * logits)
 
 
 # --- segments that Sprint discards
@@ -401,12 +439,29 @@ def test_an_error_of_torch_in_the_middle_of_a_batch_leaves_the_pool_usable(
         pytest.fail("a tensor without data was sent")
 
 
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_tensors_that_have_no_values_are_not_sent(module_bench: Any, shared: Any, from_logits: bool) -> None:
+    """In this mode torch writes to no memory: what lay in the ring would go to Sprint."""
+    names = NAMES[:2]
+    lengths = module_bench.frames(names)
+    with FakeTensorMode(), pytest.raises(shmbridge.BatchError, match="makes a FakeTensor of the ring"):
+        sprint_loss(shared, torch.empty(max(lengths), 2, 4), lengths, names, from_logits=from_logits)
+    module_bench.check(shared, names)
+
+
 @pytest.mark.parametrize(
     ("log_probs", "lengths", "tags", "expected"),
     [
         (np.zeros((3, 1, 4), np.float32), [3], ["kórpus/rec/one"], "of type ndarray"),
         (torch.zeros(3, 4), [3], ["kórpus/rec/one"], r"shape \(3, 4\); it has to be \(time,batch,label\)"),
         (torch.zeros(3, 1, 4, dtype=torch.int32), [3], ["kórpus/rec/one"], "dtype torch.int32"),
+        (torch.zeros(3, 1, 4).to_sparse(), [3], ["kórpus/rec/one"], "layout torch.sparse_coo"),
+        (
+            torch.nested.nested_tensor([torch.zeros(3, 4)], layout=torch.jagged),
+            [3],
+            ["kórpus/rec/one"],
+            "layout nested",
+        ),
         (torch.zeros(3, 1, 4), [4], ["kórpus/rec/one"], r"seq_lengths\[0\] is 4 .* has 3 frames"),
         (torch.zeros(3, 1, 4), [0], ["kórpus/rec/one"], "0 frames"),
         (torch.zeros(3, 1, 4), [3.0], ["kórpus/rec/one"], "dtype float64"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import multiprocessing.resource_tracker
 import subprocess
 import sys
 import textwrap
@@ -19,6 +21,12 @@ torch = pytest.importorskip("torch")
 from shmbridge.torch import SprintLoss, sprint_loss  # noqa: E402 - only where there is torch
 
 FEATURES = 5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def context() -> None:
+    """What Python starts once and for good with the first process that is spawned."""
+    multiprocessing.resource_tracker.ensure_running()
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +95,8 @@ def test_under_autocast_the_gradients_are_those_of_float32_but_for_rounding(
 # --- data loaders
 
 
-def test_workers_of_a_data_loader_may_be_forked_while_the_pool_is_at_work(bench: Any) -> None:
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_workers_of_a_data_loader_may_be_started_while_the_pool_is_at_work(bench: Any, start: str) -> None:
     names, lengths = bench.NAMES, bench.frames(bench.NAMES)
     network = torch.nn.Linear(FEATURES, 4)
     with bench.pool("loop", num_instances=2) as pool:
@@ -97,7 +106,8 @@ def test_workers_of_a_data_loader_may_be_forked_while_the_pool_is_at_work(bench:
             batch_size=3,
             num_workers=2,
             collate_fn=collate,
-            multiprocessing_context="fork",
+            multiprocessing_context=start,
+            persistent_workers=start == "spawn",  # each imports torch first
         )
         for _ in range(2):
             for features, loaded_lengths, tags in loader:
@@ -115,6 +125,53 @@ def test_in_a_worker_the_loss_is_an_error_and_the_trainer_goes_on(bench: Any) ->
         with pytest.raises(shmbridge.UsageError, match="create a pool of its own in each process"):
             next(iter(loader))
         bench.check(pool, names)
+
+
+def test_a_pool_is_not_sent_to_a_worker_that_is_spawned(bench: Any) -> None:
+    names, lengths = bench.NAMES, bench.frames(bench.NAMES)
+    with bench.pool("loop") as pool:
+        loader = torch.utils.data.DataLoader(
+            Corpus(names, lengths, SprintLoss(pool)), num_workers=1, multiprocessing_context="spawn"
+        )
+        with pytest.raises(shmbridge.UsageError, match="create a pool of its own in each process"):
+            next(iter(loader))
+        bench.check(pool, names)
+
+
+# --- models that hold the loss
+
+
+class Model(torch.nn.Module):  # type: ignore[misc]
+    """A network that returns its loss."""
+
+    def __init__(self, pool: Any) -> None:
+        super().__init__()
+        self.network = torch.nn.Linear(FEATURES, 4)
+        self.criterion = SprintLoss(pool)
+
+    def forward(self, features: Any, lengths: Any, tags: Any) -> Any:
+        return self.criterion(self.network(features).log_softmax(-1), lengths, tags)
+
+
+def test_an_average_of_models_has_the_same_pool(module_bench: Any, shared: Any) -> None:
+    names, lengths = module_bench.NAMES, module_bench.frames(module_bench.NAMES)
+    features, _, _ = collate([Corpus(names, lengths)[index] for index in range(len(names))])
+    model = Model(shared)
+    average = torch.optim.swa_utils.AveragedModel(model)  # which takes a deep copy
+    average.update_parameters(model)
+    assert average.module.criterion.pool is shared
+    assert average.module.network.weight is not model.network.weight
+    assert average(features, lengths, names) == model(features, lengths, names)
+
+
+def test_a_model_is_saved_by_its_state_and_not_as_a_whole(shared: Any) -> None:
+    model = Model(shared)
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    assert list(torch.load(file)) == ["network.weight", "network.bias"]
+    with pytest.raises(shmbridge.UsageError, match="leave it out of what is saved"):
+        torch.save(model, io.BytesIO())
 
 
 # --- several ranks
