@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 
 __all__ = ["count", "seconds", "shape"]
@@ -9,21 +10,25 @@ __all__ = ["count", "seconds", "shape"]
 
 def count(text: str) -> int:
     """A positive integer."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive integer")
+    return int(text)
 
 
 def seconds(text: str) -> float:
     """A positive number."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not 0 < number < math.inf:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds")
     return number
 
 
 def shape(text: str) -> tuple[int, int]:
     """TIMExLABEL."""
-    rows, _, columns = text.partition("x")
+    rows, by, columns = text.partition("x")
+    if not by:
+        raise argparse.ArgumentTypeError(f"{text!r} is no TIMExLABEL, such as 1000x12001")
     return count(rows), count(columns)

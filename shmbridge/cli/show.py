@@ -151,7 +151,7 @@ def doctor_checks(checks: Iterable[Check]) -> list[Check]:
             for line in text.splitlines():
                 console.print(Padding(Text(line, style, overflow="fold"), (0, 0, 0, 10), expand=False))
     counts = {status: sum(check.status == status for check in done) for status in (WARNING, FAILED)}
-    console.print(f"{len(done)} checks, {counts[WARNING]} warnings, {counts[FAILED]} failed")
+    console.print(f"{len(done)} checks, warnings: {counts[WARNING]}, failed: {counts[FAILED]}")
     return done
 
 

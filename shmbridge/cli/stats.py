@@ -42,9 +42,9 @@ def run(options: argparse.Namespace) -> int:
 
     first = pools(options.pid)
     if not first:
-        who = "no process of this user" if options.pid is None else f"process {options.pid}"
+        nobody = "no process of this user has a" if options.pid is None else f"process {options.pid} has no"
         print(
-            f"{who} has a pool of shmbridge that answers here (it has to be of the same user and in the same "
+            f"{nobody} pool of shmbridge that answers here (it has to be of the same user and in the same "
             "network namespace, so on the same machine and in the same container)",
             file=sys.stderr,
         )

@@ -68,23 +68,24 @@ def test_help_lists_the_exit_codes(run, command):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "problem"),
     [
-        [],
-        ["nothing"],
-        ["bench", "--sizes", "3"],
-        ["bench", "--sizes", "0x3"],
-        ["bench", "--seconds", "nan"],
-        ["demo", "--epochs", "-1"],
-        ["stats", "0"],
-        ["stats", "me"],
-        ["doctor", "--timeout", "inf"],
+        ("", "required: COMMAND"),
+        ("nothing", "invalid choice: 'nothing'"),
+        ("bench --sizes 3", "'3' is no TIMExLABEL"),
+        ("bench --sizes 0x3", "'0' is no positive integer"),
+        ("bench --seconds nan", "'nan' is no positive number of seconds"),
+        ("demo --epochs -1", "'-1' is no positive integer"),
+        ("stats 0", "'0' is no positive integer"),
+        ("stats me", "'me' is no positive integer"),
+        ("doctor --timeout inf", "'inf' is no positive number of seconds"),
     ],
 )
-def test_wrong_arguments_are_refused(run, arguments):
-    done = run(*arguments)
+def test_wrong_arguments_are_refused(run, arguments, problem):
+    done = run(*arguments.split())
     assert done.code == 2
     assert "usage: shmbridge" in done.err
+    assert problem in done.err
     assert "Traceback" not in done.err
 
 

@@ -34,7 +34,7 @@ def test_it_is_shown_with_advice_and_the_exit_code_is_3(run):
     assert done.code == 3
     assert "there is no '/nowhere/nn-trainer'" in done.out
     assert "→ name nn-trainer's path" in done.out
-    assert "1 failed" in done.out
+    assert "failed: 1" in done.out
 
 
 def test_too_little_shared_memory_is_told_with_what_to_do(run):
