@@ -11,7 +11,7 @@ from .._native import lib
 from ..errors import ProtocolError
 from ..ring import Array, Record
 from .batch import Batch, Job
-from .instance import Instance
+from .pending import Sender
 
 
 class AutomatonJob(Job):
@@ -31,12 +31,12 @@ class AutomatonJob(Job):
         self.edges: Array = np.empty((3, 0), np.uint32)
         self.weights: Array = np.empty(0, np.float32)
 
-    def start(self, instance: Instance) -> bool:
+    def start(self, sender: Sender) -> bool:
         """Ask the child for it. False: there is no room in its ring now."""
-        claim = instance.try_claim(lib.SHMB_AUTOMATON_REQUEST, 0, 0, self.name.encode())
+        claim = sender.try_claim(lib.SHMB_AUTOMATON_REQUEST, 0, 0, self.name.encode())
         if claim is None:
             return False
-        instance.send(claim, self)
+        sender.send(claim, self)
         return True
 
     def _take(self, record: Record) -> None:

@@ -14,7 +14,7 @@ from ..errors import BatchError, ShmbridgeError, anew
 from ..ring import Array, Record
 from .copying import copy_checked, copy_out, is_float, two_threads_are_good
 from .instance import Instance
-from .pending import Pending
+from .pending import Pending, Sender
 from .statistics import Counters
 
 # The last argument of both: whether two threads are to copy.
@@ -138,13 +138,13 @@ class SegmentJob(Job):
         self._copy_in = copy_in
         self._copy_out = copy_out
 
-    def start(self, instance: Instance) -> bool:
+    def start(self, sender: Sender) -> bool:
         """Copy the posteriors into the child's ring. False: there is no room now.
 
         Raises:
             BatchError: there is a NaN.
         """
-        claim = instance.try_claim(lib.SHMB_POSTERIORS, self.rows, self.columns, self.name.encode())
+        claim = sender.try_claim(lib.SHMB_POSTERIORS, self.rows, self.columns, self.name.encode())
         if claim is None:
             return False
         begin = time.perf_counter()
@@ -157,7 +157,7 @@ class SegmentJob(Job):
         if nan is not None:
             claim.abort()
             raise nan_error(self.name, nan, self._index)
-        instance.send(claim, self)
+        sender.send(claim, self)
         self._batch.statistics.posteriors_bytes += 4 * self.rows * self.columns
         if self._error_signal is not None:
             self._error_signal[self.rows :] = 0  # while Sprint computes

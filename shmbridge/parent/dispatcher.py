@@ -10,7 +10,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 from ..doorbell import WaitList
 from ..errors import BridgeTimeoutError, ClosedError, ProtocolError, ShmbridgeError, UsageError, anew
@@ -24,9 +24,6 @@ from .pending import Pending
 from .statistics import Counters, PoolStatistics
 from .stuck import check_can_come, check_no_open_claim, check_none_stuck, check_not_all_stuck
 from .watcher import Watcher
-
-if TYPE_CHECKING:
-    from .in_place import SegmentClaim
 
 _log = logging.getLogger("shmbridge")
 
@@ -70,7 +67,7 @@ class Dispatcher:
         self.closed = False
         self.serving = False
         self.waited_for: Optional[Pending] = None
-        self.early: weakref.WeakSet[SegmentClaim] = weakref.WeakSet()
+        self.early: weakref.WeakSet[Pending] = weakref.WeakSet()
         self.max_restarts = options.max_restarts
         self._skip_fatal = options.skip_fatal_segments
         self._torn_down = False
@@ -298,7 +295,7 @@ class Dispatcher:
 
     def _make_room(self) -> bool:
         """Copy results out of the rings that nobody has asked for yet. Returns whether there were any."""
-        moved = [claim.move_result() for claim in list(self.early)]
+        moved = [pending.move_result() for pending in list(self.early)]
         self.early.clear()
         return any(moved)
 

@@ -13,7 +13,7 @@ from .batch import nan_error
 from .copying import copy_checked, find_nan
 from .dispatcher import Dispatcher
 from .instance import Instance
-from .pending import Pending
+from .pending import Pending, Sender
 
 _SKIPPED = lib.SHMB_SKIPPED  # looked up once: this stands in what runs for each segment
 
@@ -166,7 +166,7 @@ class SegmentClaim(Pending):
             lock.release()
         return self
 
-    def start(self, instance: Instance) -> bool:
+    def start(self, sender: Sender) -> bool:
         """Send it to another Sprint than it was claimed for. False: there is no room in its ring now.
 
         Raises:
@@ -174,14 +174,14 @@ class SegmentClaim(Pending):
         """
         if self._kept is None:
             raise UsageError(f"segment {self.name!r} was not kept to be sent again")
-        claim = instance.try_claim(lib.SHMB_POSTERIORS, self.rows, self.columns, self.name.encode())
+        claim = sender.try_claim(lib.SHMB_POSTERIORS, self.rows, self.columns, self.name.encode())
         if claim is None:
             return False
         nan = copy_checked(claim.matrix, self._kept)
         if nan is not None:
             claim.abort()
             raise nan_error(self.name, nan)
-        instance.send(claim, self)
+        sender.send(claim, self)
         return True
 
     def result(self, timeout: Optional[float] = None) -> SegmentResult:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING
+from typing import Optional, Protocol
 
 from .._native import lib
 from ..errors import ShmbridgeError
-from ..ring import Record
+from ..ring import Claim, Record
 
-if TYPE_CHECKING:
-    from .instance import Instance
+
+class Sender(Protocol):
+    """What is wanted of a child to send it something: an `Instance`."""
+
+    def try_claim(self, kind: int, rows: int, columns: int, name: bytes) -> Optional[Claim]:
+        """Room for a matrix in its ring, or None where there is none now."""
+
+    def send(self, claim: Claim, pending: Pending) -> None:
+        """Hand the claim over; its answer goes to `pending`."""
 
 
 class Pending(abc.ABC):
@@ -37,7 +44,7 @@ class Pending(abc.ABC):
         return True
 
     @abc.abstractmethod
-    def start(self, instance: Instance) -> bool:
+    def start(self, sender: Sender) -> bool:
         """Send it to this child. False: there is no room in its ring now.
 
         Raises:
@@ -55,3 +62,7 @@ class Pending(abc.ABC):
     def skip(self, error: ShmbridgeError) -> None:
         """Sprint does not survive this, and the user does without: as if Sprint had discarded it."""
         self.fail(error)
+
+    def move_result(self) -> bool:
+        """Copy a result that nobody has asked for yet out of the ring. Returns whether it lay there."""
+        return False
