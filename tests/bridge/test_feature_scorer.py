@@ -431,6 +431,23 @@ def test_a_function_slower_than_the_segment_timeout_is_not_sprints_fault(bench: 
         assert pool.stats().scored == 2
 
 
+def test_a_function_slower_than_that_is_not_the_fault_of_another_sprint_that_has_asked(bench: Any) -> None:
+    frames = (MIN_RING_SIZE - 64) // (4 * LABELS)  # whose scores the pool looks at all children for
+    slow = threading.Event()
+    lengths = []
+
+    def score(segment: Any) -> Any:
+        lengths.append(len(segment))
+        if lengths.count(frames) == 1:  # the other Sprint asks meanwhile, and is not looked at
+            slow.wait(2.5)
+        return np.zeros((len(segment), LABELS))
+
+    body = f"score(2); score({frames})"
+    with scorer_by_hand(bench, body, num_instances=2, ring_size=1, segment_timeout=2) as pool:
+        pool.serve_scores(score)
+        assert sorted(lengths) == [2, 2, frames, frames]
+
+
 def test_a_sprint_that_never_asks_is_told_of(bench: Any, caplog: pytest.LogCaptureFixture) -> None:
     go = bench.path / "go"
     os.mkfifo(go)
