@@ -18,6 +18,7 @@ from shmbridge._native import lib
 from shmbridge.memory import MIN_RING_SIZE
 from shmbridge.parent import instance, scoring
 from shmbridge.parent.copying import copy_checked
+from shmbridge.parent.questions import Questions
 from shmbridge.parent.reserve import create_object
 
 DIM, LABELS = 3, 5
@@ -446,6 +447,43 @@ def test_a_function_slower_than_that_is_not_the_fault_of_another_sprint_that_has
     with scorer_by_hand(bench, body, num_instances=2, ring_size=1, segment_timeout=2) as pool:
         pool.serve_scores(score)
         assert sorted(lengths) == [2, 2, frames, frames]
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_ctrl_c_at_the_very_moment_of_sending_scores_loses_and_repeats_none(
+    bench: Any, monkeypatch: Any, behind: bool
+) -> None:
+    class Interrupted:
+        """A claim, of which sending is interrupted: Ctrl-C cannot be had at that instruction at will."""
+
+        def __init__(self, claim: Any) -> None:
+            self.claim = claim
+            self.matrix, self.rows = claim.matrix, claim.rows
+            self.abort = claim.abort
+
+        def commit(self, status: int) -> None:
+            monkeypatch.undo()
+            if behind:
+                self.claim.commit(status)
+            raise KeyboardInterrupt
+
+    asked: list[float] = []
+
+    def score(segment: Any) -> Any:
+        asked.append(float(segment[0, 0]))
+        return np.full((len(segment), LABELS), segment[0, 0])
+
+    body = "SEEN['scores'] = [score(1, offset=o) for o in (0, 10)]"
+    with scorer_by_hand(bench, body, segment_timeout=20) as pool:
+        try_claim_answer = Questions.try_claim_answer
+        monkeypatch.setattr(
+            Questions, "try_claim_answer", lambda *arguments: Interrupted(try_claim_answer(*arguments))
+        )
+        with pytest.raises(KeyboardInterrupt):
+            pool.serve_scores(score)
+        pool.serve_scores(score)
+    assert asked == ([0, 10] if behind else [0, 0, 10])
+    assert bench.seen()["scores"] == [[[0] * LABELS], [[10] * LABELS]]
 
 
 def test_a_sprint_that_never_asks_is_told_of(bench: Any, caplog: pytest.LogCaptureFixture) -> None:
