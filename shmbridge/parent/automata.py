@@ -40,23 +40,22 @@ class AutomatonJob(Job):
         return True
 
     def _take(self, record: Record) -> None:
-        problem = _problem(record)
+        matrix = np.array(record.matrix)  # once: Sprint may write into its own for as long as it likes
+        problem = _problem(matrix, record.states)
         if problem is not None:
             self._batch.errors.append(ProtocolError(f"the automaton of {self.name!r}: {problem}"))
             return
-        matrix = np.array(record.matrix)
         self.num_states = record.states
         self.edges = matrix[:3]
         self.weights = matrix[3].view(np.float32)
         self._batch.statistics.automata += 1
 
 
-def _problem(record: Record) -> Optional[str]:
-    matrix = record.matrix
-    if matrix is None or matrix.dtype != np.uint32 or matrix.shape[0] != 4:
+def _problem(matrix: Array, states: int) -> Optional[str]:
+    if matrix.dtype != np.uint32 or matrix.ndim != 2 or matrix.shape[0] != 4:
         return "not four rows of uint32"
-    if not 0 < record.states < 1 << 32 or (matrix[:2].size and int(matrix[:2].max()) >= record.states):
-        return f"an edge leads out of its {record.states} states"
+    if not 0 < states < 1 << 32 or (matrix[:2].size and int(matrix[:2].max()) >= states):
+        return f"an edge leads out of its {states} states"
     return None
 
 
@@ -66,7 +65,13 @@ def combine(jobs: Sequence[AutomatonJob]) -> tuple[Array, Array, Array]:
     Returns:
         edges (4, E) uint32: from, to, emission, sequence; weights (E,) float32;
         start_end_states (2, batch) uint32.
+
+    Raises:
+        ProtocolError: there are more states than uint32 has numbers for.
     """
+    total = sum(job.num_states for job in jobs)
+    if total >= 1 << 32:
+        raise ProtocolError(f"the automata have {total} states in all; 2**32 - 1 can be numbered")
     ends = np.cumsum([job.num_states for job in jobs], dtype=np.uint32)
     starts = ends - np.array([job.num_states for job in jobs], np.uint32)
     parts = []

@@ -175,14 +175,14 @@ class Dispatcher:
         self.start_dead_anew()
         for instance in self.instances:
             check_no_open_claim(instance)
-        self._to_send.extend(jobs)
         try:
+            self._to_send.extend(jobs)
             while True:
                 progress = self.collect()
                 full = self._hand_out()
                 if batch.open_jobs == 0:
                     return
-                if not progress and self._may_wait(check_none_stuck):
+                if not progress and self.may_wait(check_none_stuck, self.instances):
                     self.wait(full)
         except BaseException:
             batch.abandoned = True
@@ -195,7 +195,7 @@ class Dispatcher:
 
         Raises:
             BridgeTimeoutError: it is not, after so many seconds.
-            UsageError, BufferError: it never will be: see stuck.check_not_stuck.
+            UsageError, BufferError: it never will be: see stuck.check_can_come.
             ClosedError: the pool was closed meanwhile.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -209,7 +209,7 @@ class Dispatcher:
                     return
                 if deadline is not None and time.monotonic() >= deadline:
                     raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds")
-                if self._may_wait(check_can_come, pending):
+                if self.may_wait(check_can_come, self.instances, pending, self._to_send):
                     self.wait(full, deadline)
         finally:
             self.waited_for = None
@@ -222,7 +222,7 @@ class Dispatcher:
         """Wait until all has been sent that is to be sent again. Call it before anything new is claimed.
 
         Else that would come to lie before what the user sent earlier, which may then find no room for its
-        answer, or wait for a claim that is not sent yet.
+        answer, or wait for a claim that is not sent yet. Call it again after a wait: Sprint may have ended.
 
         Raises:
             UsageError, BufferError: no child will ever have room: see stuck.check_not_stuck.
@@ -232,14 +232,21 @@ class Dispatcher:
             if self.collect():
                 continue
             full = self._hand_out()
-            if self._to_send and self._may_wait(check_not_all_stuck):
+            if self._to_send and self.may_wait(check_not_all_stuck, self.instances):
                 self.wait(full)
 
     def least_loaded(self) -> Instance:
-        """The child with the least to do; what is claimed and not sent counts as well."""
-        if len(self.instances) == 1:
+        """The child with the least to do; what is claimed and not sent counts as well.
+
+        Raises:
+            PeerGoneError, ProtocolError, BridgeTimeoutError: no child is alive.
+        """
+        if len(self.instances) == 1 and self.instances[0].death is None:
             return self.instances[0]
-        return min(self.instances, key=lambda i: (i.load, i.channel.sender.used))
+        alive = [instance for instance in self.instances if instance.death is None]
+        if not alive:
+            raise anew(self._first_death())
+        return min(alive, key=lambda i: (i.load, i.channel.sender.used))
 
     def collect(self) -> bool:
         """Take an answer of each child, where there is one, and other news. Returns whether there was any."""
@@ -248,7 +255,7 @@ class Dispatcher:
             if instance.collect():
                 progress = True
                 if instance.death is not None:
-                    self._after_death(instance)
+                    self.after_death(instance)
         return progress
 
     def wait(self, full: Sequence[Instance] = (), deadline: Optional[float] = None) -> None:
@@ -277,16 +284,16 @@ class Dispatcher:
         if not in_time:
             for instance in self.instances:
                 instance.end_if_late()
-                self._after_death(instance)
+                self.after_death(instance)
 
-    def _may_wait(self, check: Callable[..., None], *arguments: Pending) -> bool:
+    def may_wait(self, check: Callable[..., object], *arguments: object) -> bool:
         """Whether to wait, as far as `check` says. False: room was made, so it is to be looked again.
 
         Raises:
             UsageError, BufferError: as `check`, where there is nothing of which to make room.
         """
         try:
-            check(self.instances, *arguments)
+            check(*arguments)
         except BufferError:
             if not self._make_room():
                 raise
@@ -331,14 +338,14 @@ class Dispatcher:
         for instance in self.instances:
             if instance.look_for_death() is None:
                 continue
-            self._after_death(instance)
+            self.after_death(instance)
             if instance.death is not None:
                 self._start_anew(instance)
                 started = True
         if started:
             self._wait_until_ready()
 
-    def _after_death(self, instance: Instance) -> None:
+    def after_death(self, instance: Instance) -> None:
         """Start a dead child anew and send again what it has not answered, as often as the user wants.
 
         Beyond that it fails. A child that has died before it was ready is not tried again, and idle ones not
@@ -346,9 +353,10 @@ class Dispatcher:
         """
         if instance.death is None:
             return
-        death, orphans, instance.orphans = instance.death, instance.orphans, []
+        death, orphans = instance.death, instance.orphans
         hopeful = instance.ready and (orphans or instance.fruitless <= self.max_restarts)
         again = self.max_restarts > 0 and hopeful and not self.closed and self._restart(instance)
+        instance.orphans = []  # not before: Ctrl-C may come while a child is started
         for index, pending in enumerate(orphans):
             if index == 0:
                 pending.attempts += 1
@@ -371,6 +379,10 @@ class Dispatcher:
             return False
         return True
 
+    def _first_death(self) -> ShmbridgeError:
+        """What to tell where no child is alive."""
+        return next(instance.death for instance in self.instances if instance.death is not None)
+
     def _start_anew(self, instance: Instance) -> None:
         instance.close()
         self._waited_for, self._wait_list = [], WaitList([])  # they keep the old one's memory
@@ -382,7 +394,7 @@ class Dispatcher:
         while self._to_send:
             alive = [instance for instance in self.instances if instance.death is None]
             if not alive:
-                death = next(instance.death for instance in self.instances if instance.death is not None)
+                death = self._first_death()
                 while self._to_send:
                     self._to_send.popleft().fail(death)
                 break
@@ -403,7 +415,7 @@ class Dispatcher:
                     self._to_send.appendleft(pending)
                 else:
                     pending.fail(anew(error))
-                self._after_death(instance)
+                self.after_death(instance)
             except ShmbridgeError as error:
                 pending.fail(anew(error))
             except BaseException:  # such as BufferError: when the user has made room, it is asked for again

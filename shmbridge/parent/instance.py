@@ -182,8 +182,13 @@ class Instance:
             raise
 
     def collect(self) -> bool:
-        """Hand out the next answer, if it is there, and take other news. Returns whether there was any."""
-        if self._process.has_news and self.death is None:
+        """Hand out the next answer, if it is there, and take other news. Returns whether there was any.
+
+        Orphans are news until somebody has taken them.
+        """
+        if self.death is not None:
+            return bool(self.orphans)
+        if self._process.has_news:
             return self._take_news()
         return self._take_answer()
 
@@ -295,12 +300,12 @@ class Instance:
     def _take_message(self, message: protocol.Message) -> None:
         if message["kind"] == "hello":
             protocol.check_versions(message)
+            self.ready = True
+            self._since = time.monotonic()
             _log.info(
                 "Sprint (pid %s) is there: Python %s, numpy %s, callback version %s",
                 *(message.get(key) for key in ("pid", "python", "numpy", "sprint_version")),
             )
-            self.ready = True
-            self._since = time.monotonic()
         elif message["kind"] == "dimension":
             if message["labels"] < 1:
                 raise ProtocolError(f"Sprint says that it has {message['labels']} labels")

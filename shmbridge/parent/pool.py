@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Optional
 import numpy as np
 
 from .._native import lib
-from ..errors import OptionError, UsageError, anew
+from ..errors import OptionError, ProtocolError, UsageError, anew
 from ..memory import Memory
 from ..ring import Array
 from .automata import AutomatonJob, combine
@@ -153,7 +153,7 @@ class SprintInstancePool:
         """Hand out a batch that was checked, and wait for it. Hold the lock."""
         n_labels = posteriors.shape[2]
         self._dispatcher.start_dead_anew()
-        self._dispatcher.instances[0].channel.sender.check_size(
+        self._dispatcher.least_loaded().channel.sender.check_size(
             max(lengths, default=0), n_labels, max((len(name.encode()) for name in names), default=0)
         )
         loss: Array = np.empty(len(names), np.float32)
@@ -221,15 +221,20 @@ class SprintInstancePool:
             self._dispatcher.check_usable()
             name, encoded = check_tag(tag)
             self._dispatcher.start_dead_anew()
-            self._dispatcher.send_rest()
-            instance = self._dispatcher.least_loaded()
-            check_shape(name, frames, labels, instance.labels or self._labels)
             while True:
-                claim = instance.try_claim(_POSTERIORS, frames, labels, encoded)
+                self._dispatcher.send_rest()
+                instance = self._dispatcher.least_loaded()
+                check_shape(name, frames, labels, instance.labels or self._labels)
+                try:
+                    claim = instance.try_claim(_POSTERIORS, frames, labels, encoded)
+                except ProtocolError:  # of a child that was ended for it
+                    self._dispatcher.after_death(instance)
+                    if instance.death is not None:
+                        raise
+                    continue
                 if claim is not None:
                     return SegmentClaim(self._dispatcher, instance, name, claim)
-                if not self._dispatcher.collect():
-                    check_not_stuck(instance)
+                if not self._dispatcher.collect() and self._dispatcher.may_wait(check_not_stuck, instance):
                     self._dispatcher.wait(full=[instance])
                 if instance.death is not None:
                     raise anew(instance.death)

@@ -26,6 +26,7 @@ from ..errors import (
     anew,
 )
 from . import forks
+from .logged import handlers_contained
 from .mailbox import Mailbox
 from .options import Options
 from .watcher import Watcher
@@ -234,7 +235,8 @@ class SprintProcess:
         for line in lines:
             text = line[:_MAX_LINE].decode("utf-8", "replace").rstrip("\r")
             self._output.append(text)
-            _sprint_log.info("[%d] %s", self.pid, text)
+            with handlers_contained():
+                _sprint_log.info("[%d] %s", self.pid, text)
 
     def _take_messages(self, data: bytes) -> None:
         """Decode control messages; no data: the end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Optional
 
 from ..errors import UsageError
@@ -71,11 +71,20 @@ def check_not_all_stuck(instances: Sequence[Instance]) -> None:
     check_none_stuck(alive)  # the first says what to do; one that goes on is enough
 
 
-def check_can_come(instances: Sequence[Instance], pending: Pending) -> None:
-    """Raise where this alone, which was sent to one of them or is to be sent again, cannot be answered."""
+def check_can_come(instances: Sequence[Instance], pending: Pending, to_send: Collection[Pending]) -> None:
+    """Raise where this alone, which was sent to one of them or is to be sent again, cannot be answered.
+
+    Raises:
+        UsageError, BufferError: as check_not_stuck; or nobody has it any more.
+    """
     for instance in instances:
         if check_not_stuck(instance, pending):
             return
+    if pending not in to_send:
+        raise UsageError(
+            f"segment {pending.name!r} has no answer: the call that was to take it was interrupted, by "
+            "Ctrl-C for instance; claim the segment again"
+        )
     check_not_all_stuck(instances)
 
 
@@ -105,7 +114,7 @@ def check_question_can_come(instance: Instance) -> None:
 
 def check_no_open_claim(instance: Instance) -> None:
     """Raise UsageError where what is sent now would wait behind a claim that is not sent yet."""
-    open_claim = instance.channel.sender.oldest_open()
+    open_claim = None if instance.death is not None else instance.channel.sender.oldest_open()
     if open_claim is not None:
         raise UsageError(
             f"segment {_decode(open_claim[1])!r} was claimed and is not sent yet: what is sent after it "

@@ -15,6 +15,7 @@ from ..doorbell import Doorbell
 from ..errors import ResourceError
 from ..memory import PAGE, Memory
 from . import forks
+from .logged import handlers_contained
 from .reserve import create_object
 
 _log = logging.getLogger("shmbridge")
@@ -117,7 +118,8 @@ class Watcher:
         try:
             go_on = self._callbacks[descriptor]()
         except Exception:
-            _log.exception("watching descriptor %d failed", descriptor)
+            with handlers_contained():
+                _log.exception("watching descriptor %d failed", descriptor)
             go_on = False
         if not go_on:
             selector.unregister(descriptor)

@@ -454,12 +454,13 @@ def _watch_over_the_test(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         raise AssertionError(f"the test hangs: it has not ended after {SAFETY_NET} s")
 
     before = signal.signal(signal.SIGALRM, hangs)
-    signal.alarm(SAFETY_NET)
+    # Again and again: what is left on the way out may hang as well.
+    signal.setitimer(signal.ITIMER_REAL, SAFETY_NET, SAFETY_NET)
     watch = _Watch()
     try:
         yield
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     gc.collect()
     deadline = time.monotonic() + 10

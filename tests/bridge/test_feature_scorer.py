@@ -18,7 +18,6 @@ from shmbridge._native import lib
 from shmbridge.memory import MIN_RING_SIZE
 from shmbridge.parent import instance, scoring
 from shmbridge.parent.copying import copy_checked
-from shmbridge.parent.questions import Questions
 from shmbridge.parent.reserve import create_object
 
 DIM, LABELS = 3, 5
@@ -257,6 +256,99 @@ def test_ctrl_c_in_the_copy_loses_no_segment(
             np.testing.assert_array_equal(scores[name], network(matrix.T).astype(np.float32))
 
 
+class Interrupted:
+    """A claim at whose commit Ctrl-C comes, just before it or just behind."""
+
+    def __init__(self, claim: Any, when: str) -> None:
+        self._claim = claim
+        self._when = when
+        self.matrix, self.rows, self.abort = claim.matrix, claim.rows, claim.abort
+
+    def commit(self, *arguments: Any) -> None:
+        del self.matrix
+        if self._when == "behind":
+            self._claim.commit(*arguments)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_ctrl_c_at_the_commit_loses_no_segment_and_answers_none_twice(
+    bench: Any, features: dict[str, Any], monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    claim = scoring._claim
+    claims = []
+
+    def interrupted_claim(*arguments: Any) -> Any:
+        claims.append(claim(*arguments))
+        return Interrupted(claims[-1], when) if len(claims) == 3 else claims[-1]
+
+    monkeypatch.setattr(scoring, "_claim", interrupted_claim)
+    asked = []
+
+    def score(segment: Any) -> Any:
+        asked.append(segment.shape)
+        return network(segment)
+
+    with pool_of(bench) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            pool.serve_scores(score)
+        pool.serve_scores(score)
+    assert len(asked) == len(features) + (when == "before")
+    with np.load(bench.path / "scores.npz") as scores:
+        assert sorted(scores) == sorted(features)
+        for name, matrix in features.items():
+            np.testing.assert_array_equal(scores[name], network(matrix.T).astype(np.float32))
+
+
+def test_a_sprint_is_late_with_its_question_only_while_it_is_served_and_has_not_asked(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are two, and each asks once, when it gets the turn."""
+    turn = bench.path / "turn"
+    body = f"""
+import time
+while True:
+    try:
+        os.unlink({str(turn)!r})
+        break
+    except FileNotFoundError:
+        time.sleep(0.01)
+score(2)
+"""
+    late = []
+
+    def note() -> None:
+        """For the one that asks now, and for the other, whether it can be late."""
+        asking, other = sorted(pool._dispatcher.instances, key=lambda i: i.questions.unanswered is None)
+        late.append((asking.deadline is not None, other.deadline is not None))
+
+    def score(segment: Any) -> Any:
+        note()
+        if len(late) == 1:
+            raise KeyboardInterrupt
+        if len(late) == 3:
+            turn.touch()
+        return network(segment)
+
+    with scorer_by_hand(bench, body, num_instances=2, segment_timeout=1000) as pool:
+        wait = pool._dispatcher.wait
+
+        def let_one_ask(*arguments: Any) -> None:
+            monkeypatch.undo()
+            turn.touch()
+            wait(*arguments)
+
+        monkeypatch.setattr(pool._dispatcher, "wait", let_one_ask)
+        with pytest.raises(KeyboardInterrupt):
+            pool.serve_scores(score)
+        note()
+        pool.serve_scores(score)
+        assert pool.stats().scored == 2
+    # Asked while it was served; between the calls; asked before the call; and the last that is alive.
+    assert late[:3] == [(False, True), (False, False), (False, True)]
+    assert late[3][0] is False
+
+
 @pytest.mark.parametrize("call", ["serve", "batch", "claim", "automata"])
 def test_the_function_cannot_use_its_own_pool(bench: Any, features: Any, call: str) -> None:
     calls = {
@@ -430,60 +522,6 @@ def test_a_function_slower_than_the_segment_timeout_is_not_sprints_fault(bench: 
     with scorer_by_hand(bench, body, segment_timeout=0.5) as pool:
         pool.serve_scores(score)
         assert pool.stats().scored == 2
-
-
-def test_a_function_slower_than_that_is_not_the_fault_of_another_sprint_that_has_asked(bench: Any) -> None:
-    frames = (MIN_RING_SIZE - 64) // (4 * LABELS)  # whose scores the pool looks at all children for
-    slow = threading.Event()
-    lengths = []
-
-    def score(segment: Any) -> Any:
-        lengths.append(len(segment))
-        if lengths.count(frames) == 1:  # the other Sprint asks meanwhile, and is not looked at
-            slow.wait(2.5)
-        return np.zeros((len(segment), LABELS))
-
-    body = f"score(2); score({frames})"
-    with scorer_by_hand(bench, body, num_instances=2, ring_size=1, segment_timeout=2) as pool:
-        pool.serve_scores(score)
-        assert sorted(lengths) == [2, 2, frames, frames]
-
-
-@pytest.mark.parametrize("behind", [False, True])
-def test_ctrl_c_at_the_very_moment_of_sending_scores_loses_and_repeats_none(
-    bench: Any, monkeypatch: Any, behind: bool
-) -> None:
-    class Interrupted:
-        """A claim, of which sending is interrupted: Ctrl-C cannot be had at that instruction at will."""
-
-        def __init__(self, claim: Any) -> None:
-            self.claim = claim
-            self.matrix, self.rows = claim.matrix, claim.rows
-            self.abort = claim.abort
-
-        def commit(self, status: int) -> None:
-            monkeypatch.undo()
-            if behind:
-                self.claim.commit(status)
-            raise KeyboardInterrupt
-
-    asked: list[float] = []
-
-    def score(segment: Any) -> Any:
-        asked.append(float(segment[0, 0]))
-        return np.full((len(segment), LABELS), segment[0, 0])
-
-    body = "SEEN['scores'] = [score(1, offset=o) for o in (0, 10)]"
-    with scorer_by_hand(bench, body, segment_timeout=20) as pool:
-        try_claim_answer = Questions.try_claim_answer
-        monkeypatch.setattr(
-            Questions, "try_claim_answer", lambda *arguments: Interrupted(try_claim_answer(*arguments))
-        )
-        with pytest.raises(KeyboardInterrupt):
-            pool.serve_scores(score)
-        pool.serve_scores(score)
-    assert asked == ([0, 10] if behind else [0, 0, 10])
-    assert bench.seen()["scores"] == [[[0] * LABELS], [[10] * LABELS]]
 
 
 def test_a_sprint_that_never_asks_is_told_of(bench: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -358,6 +358,13 @@ def test_a_batch_goes_on_where_results_that_nobody_has_taken_yet_fill_the_ring(p
     assert [float(claimed.result().error_signal[0, 0]) for claimed in sent] == [0, 2, 4]
 
 
+def test_claiming_goes_on_where_results_that_nobody_has_taken_yet_fill_the_ring(pool: Any) -> None:
+    sent = [claim(pool, value=i).send() for i in range(12)]  # four times what a ring has room for
+    for i, claimed in enumerate(sent):
+        with claimed.result() as result:
+            assert (result.error_signal == 2 * i).all()
+
+
 def test_a_batch_while_held_results_fill_the_ring_is_a_buffer_error(pool: Any) -> None:
     held = [claim(pool, value=i).send().result() for i in range(3)]
     large = np.ones((1200, 1, 4), np.float32)

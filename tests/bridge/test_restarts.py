@@ -351,3 +351,30 @@ def test_a_call_in_another_thread_ends_when_the_pool_is_closed(deadly):
         pool.close()
         thread.join()
     assert [str(error) for error in errors] == ["the pool was closed"]
+
+
+def test_what_sprint_leaves_while_a_claim_waits_for_room_is_sent_again_before_it(deadly, bench, monkeypatch):
+    """Else the trainer, which claims the next segment before it takes a result, would wait for itself."""
+    with deadly.pool(max_restarts=1, ring_size=1 << 16) as pool:
+        (pid,) = bench.sprint_pids()
+        os.kill(pid, signal.SIGSTOP)
+        earlier = []
+        for value, name in enumerate(NAMES[:3]):  # more do not fit
+            earlier.append(pool.claim(name, 1600, 3))
+            earlier[-1].posteriors[...] = -value
+            earlier[-1].send()
+        wait = pool._dispatcher.wait
+
+        def kill_and_wait(*arguments, **more):
+            monkeypatch.undo()
+            os.kill(pid, signal.SIGKILL)
+            wait(*arguments, **more)
+
+        monkeypatch.setattr(pool._dispatcher, "wait", kill_and_wait)
+        later = pool.claim(NAMES[3], 1600, 3)
+        for value, claim in enumerate(earlier):
+            with claim.result() as result:
+                assert result.loss == -4800.0 * value
+        later.posteriors[...] = -9
+        assert later.send().result().loss == -4800.0 * 9
+        assert pool.stats().restarts == 1

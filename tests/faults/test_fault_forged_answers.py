@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 import shmbridge
+from shmbridge.parent.automata import AutomatonJob
+from shmbridge.parent.batch import Batch
+from shmbridge.parent.statistics import Counters
 
 # In Sprint's process: writes records, positions and control messages as its trainer will see them.
 FORGER = """
@@ -242,3 +245,63 @@ def test_a_new_sprint_is_tried_where_the_user_wants_it(module_bench):
         mark.write_text("f.answer(kind=99)")
         check(pool)
         assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (3, 0, 1)
+
+
+@pytest.mark.parametrize("max_restarts", [0, 1])
+def test_a_position_that_a_claim_finds_is_no_hang_of_what_was_sent_earlier(module_bench, max_restarts):
+    """The claim does not look for answers; those who wait for one have to hear of it all the same."""
+    mark, forged = module_bench.path / "forge-head", module_bench.path / f"forged-{max_restarts}"
+    body = f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}"
+    with module_bench.hand_pool(body, max_restarts=max_restarts) as pool:
+        mark.write_text(f"f.head.value += 1 << 20; open({str(forged)!r}, 'w').close()")
+        earlier = pool.claim(NAMES[0], 3, 4)
+        earlier.posteriors[:] = 1
+        earlier.send()
+        module_bench.wait_until(forged.exists, "the position is forged")
+        if max_restarts == 0:
+            for call in (lambda: pool.claim(NAMES[1], 3, 4), earlier.result):
+                with pytest.raises(shmbridge.ProtocolError, match="head"):
+                    call()
+        else:
+            later = pool.claim(NAMES[1], 3, 4)
+            assert earlier.result().loss == 1.5
+            later.posteriors[:] = 1
+            assert later.send().result().loss == 1.5
+        check(pool)
+
+
+def test_automata_with_more_states_than_can_be_numbered_are_an_error_of_the_protocol(module_bench):
+    body = """
+        def exporting(command, **arguments):
+            if command == "version":
+                return "v"
+            return 2**31, 1, np.zeros(3, np.uint32), np.zeros(1, np.float32)
+
+        init().run_control_loop(callback=exporting)
+        """
+    with module_bench.hand_pool(body) as pool:
+        assert pool.get_automata_for_batch(["c/s0"])[2].tolist() == [[0], [2**31 - 1]]
+        with pytest.raises(shmbridge.ProtocolError, match="4294967296 states in all"):
+            pool.get_automata_for_batch(["c/s0", "c/s1"])
+
+
+class Changing:
+    """A record of an automaton into which Sprint writes another state whenever it was read."""
+
+    states = 1
+    status = 0
+
+    def __init__(self):
+        self._matrix = np.zeros((4, 1), np.uint32)
+
+    @property
+    def matrix(self):
+        matrix = self._matrix.copy()
+        self._matrix[0] += 1
+        return matrix
+
+
+def test_an_automaton_is_what_was_checked_whatever_sprint_writes_meanwhile():
+    job = AutomatonJob(Batch(Counters(), []), "c/s0")
+    job.deliver(Changing())
+    assert job.edges[0].tolist() == [0]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 
+import numpy as np
 import pytest
 
 import shmbridge
+from shmbridge.parent import instance
 
 SLOW = """
 import time
@@ -103,3 +105,57 @@ def test_what_is_to_be_sent_again_to_children_that_all_wait_for_the_user_is_an_e
             orphan.result()
         first.send()
         assert [each.result().loss for each in (orphan, first, *behind)] == [1.5] * 4
+
+
+# Waits before its hello for as long as the file HOLD is there.
+HELD = """
+import time
+while os.path.exists(HOLD):
+    time.sleep(0.01)
+init().run_control_loop(callback=callback)
+"""
+
+
+@pytest.mark.parametrize("call", ["claim", "automata", "batch"])
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_child_that_could_not_be_started_anew_is_an_error_that_says_so_or_does_not_matter(
+    bench, monkeypatch, call, lost
+):
+    """It ends, with no shared memory left for another, while a call waits for the other child to start."""
+    hold = bench.path / "hold"
+    body = f"HOLD = {str(hold)!r}\n{HELD}"
+    with bench.hand_pool(body, max_restarts=1, num_instances=2) as pool:
+        losing, starting = pool._dispatcher.instances[lost], pool._dispatcher.instances[1 - lost]
+
+        def end(child):
+            os.kill(child._process.pid, signal.SIGKILL)
+            assert child._process.wait(60)
+
+        hold.touch()
+        end(starting)
+        pool.claim("c/s1", 3, 4).abort()  # which starts it anew
+        end(starting)
+        wait = pool._dispatcher.wait
+
+        def lose_the_other(*arguments, **more):
+            monkeypatch.undo()
+            monkeypatch.setattr(instance, "create_object", no_memory)
+            end(losing)
+            hold.unlink()
+            wait(*arguments, **more)
+
+        monkeypatch.setattr(pool._dispatcher, "wait", lose_the_other)
+        if call == "claim":
+            assert claim(pool, "c/s1", 3).send().result().loss == 1.5
+        elif call == "automata":
+            with pytest.raises(shmbridge.RemoteError, match="export_allophone_state_fsa_by_segment_name"):
+                pool.get_automata_for_batch(["c/s1"])  # which this Sprint does not know
+        else:
+            with pytest.raises(shmbridge.ResourceError, match="no shared memory is left"):
+                pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
+        assert pool.stats().instances[lost].state == "ended"
+        assert pool.stats().instances[1 - lost].state == "ready"
+
+
+def no_memory(_size):
+    raise shmbridge.ResourceError("no shared memory is left")

@@ -1,0 +1,272 @@
+"""Claims in place, in any order, while Sprints are killed: each result comes, and is that of its segment.
+
+A model of what the user holds says when a call may be refused: only for something that the user can send,
+abort or release, and not for what was claimed later than the segment that waits.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+import shmbridge
+
+RING_SIZE = 1 << 16  # takes three of the longest segments
+FRAMES = (3, 4, 5, 300, 700, *[1300] * 9)
+NAMES = [f"kórpus/rec/{index}" for index in range(len(FRAMES))]
+REFUSALS = (shmbridge.UsageError, BufferError)
+Choose = Callable[[int], int]  # an index below the number
+
+
+class Segment:
+    """What the model knows of one claim."""
+
+    def __init__(self, claim: Any, index: int, order: int, restarts: int) -> None:
+        self.claim = claim
+        self.index = index
+        self.order = order  # among all claims
+        self.restarts = restarts  # of the pool, when it was claimed
+        self.late = False  # its Sprint ended before it was sent: it has to queue anew
+        self.sent = False
+        self.result: Any = None
+
+
+class Model:
+    """A user of the pool who does what is drawn, and knows what has to come of it."""
+
+    def __init__(self, pool: Any, posteriors: list[Any], expected: list[tuple[float, Any]]) -> None:
+        self.pool = pool
+        self.posteriors = posteriors
+        self.expected = expected
+        self.segments: dict[str, Segment] = {}
+        self.n_claims = 0
+        self.n_kills = 0
+        self.n_left = 0  # of batches that were refused: who dies at one of those does not get it again
+        self.stopped: list[Any] = []
+
+    # --- what the user does; `choose` says with which
+
+    def fill(self, choose: Choose) -> None:
+        """Claim and send several, as a trainer does."""
+        for _ in range(1 + choose(6)):
+            segment = self._claim(choose)
+            if segment is not None:
+                self._send(segment)
+
+    def claim_ahead(self, choose: Choose) -> None:
+        """Have the next segment's place before the results of the last are taken, as a trainer does."""
+        ahead = self._claim(choose)
+        self.result(choose)
+        self.release(choose)
+        if ahead is not None and choose(2):
+            self._send(ahead)
+
+    def send(self, choose: Choose) -> None:
+        if self._open():
+            self._send(self._open()[choose(len(self._open()))])
+
+    def abort(self, choose: Choose) -> None:
+        if self._open():
+            segment = self._open()[choose(len(self._open()))]
+            segment.claim.abort()
+            del self.segments[NAMES[segment.index]]
+
+    def result(self, choose: Choose) -> None:
+        if self._sent():
+            self._take(self._sent()[choose(len(self._sent()))])
+
+    def result_in_no_time(self, choose: Choose) -> None:
+        if self._sent():
+            self._take(self._sent()[choose(len(self._sent()))], timeout=0)
+
+    def release(self, choose: Choose) -> None:
+        for _ in range(min(1 + choose(4), len(self._results()))):
+            self._release(self._results()[choose(len(self._results()))])
+
+    def batch(self, choose: Choose) -> None:
+        indices = sorted({choose(len(NAMES)) for _ in range(3)})
+        lengths = [FRAMES[index] for index in indices]
+        posteriors = np.zeros((max(lengths), len(indices), 4), np.float32)
+        for b, index in enumerate(indices):
+            posteriors[: lengths[b], b] = self.posteriors[index]
+        names = [NAMES[index] for index in indices]
+        try:
+            loss, error_signal = self._waiting(
+                lambda: self.pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+            )
+        except REFUSALS as error:
+            self._check_refusal(error)
+            self.n_left += len(indices)
+            return
+        for b, index in enumerate(indices):
+            assert loss[b] == self.expected[index][0]
+            np.testing.assert_array_equal(error_signal[: lengths[b], b], self.expected[index][1])
+
+    # --- what Sprint does
+
+    def kill(self, choose: Choose) -> None:
+        """It is noticed in the midst of what comes next, or is known by then."""
+        for process in self._processes(choose):
+            self._end(process)
+            if choose(2):
+                assert process.wait(60)
+
+    def stop(self, choose: Choose) -> None:
+        """It answers nothing any more, and is killed while somebody waits."""
+        for process in self._processes(choose):
+            os.kill(process.pid, signal.SIGSTOP)
+            self.stopped.append(process)
+
+    # --- the model
+
+    def _processes(self, choose: Choose) -> list[Any]:
+        """One, or all; of those that live and were ready: others are not started anew by themselves."""
+        ready = [each._process for each in self.pool._dispatcher.instances if each.ready]
+        living = [process for process in ready if process._popen.returncode is None]
+        chosen = choose(3)
+        return living[chosen : chosen + 1] if chosen < 2 else living
+
+    def _end(self, process: Any) -> None:
+        self.n_kills += 1
+        process.kill()
+
+    def _end_stopped(self) -> None:
+        while self.stopped:
+            self._end(self.stopped.pop())
+
+    def _waiting(self, call: Callable[[], Any]) -> Any:
+        killer = threading.Timer(0.005, self._end_stopped)
+        killer.start()
+        try:
+            return call()
+        finally:
+            killer.cancel()  # it has not waited
+            killer.join()
+
+    def _open(self) -> list[Segment]:
+        return [each for each in self.segments.values() if not each.sent]
+
+    def _sent(self) -> list[Segment]:
+        return [each for each in self.segments.values() if each.sent and each.result is None]
+
+    def _results(self) -> list[Segment]:
+        return [each for each in self.segments.values() if each.result is not None]
+
+    def _claim(self, choose: Choose) -> Any:
+        free = [index for index, name in enumerate(NAMES) if name not in self.segments]
+        if not free:
+            return None
+        index = free[choose(len(free))]
+        try:
+            claim = self._waiting(lambda: self.pool.claim(NAMES[index], FRAMES[index], 4))
+        except REFUSALS as error:
+            self._check_refusal(error)
+            return None
+        claim.posteriors[:] = self.posteriors[index]
+        self.n_claims += 1
+        segment = Segment(claim, index, self.n_claims, self.pool.stats().restarts)
+        self.segments[NAMES[index]] = segment
+        return segment
+
+    def _send(self, segment: Segment) -> None:
+        segment.late = self.pool.stats().restarts != segment.restarts
+        segment.claim.send()
+        segment.sent = True
+
+    def _take(self, segment: Segment, timeout: Any = None) -> None:
+        try:
+            result = self._waiting(lambda: segment.claim.result(timeout))
+        except REFUSALS as error:
+            self._check_refusal(error)
+            return
+        except shmbridge.BridgeTimeoutError:
+            assert timeout is not None
+            return
+        segment.result = result
+        loss, error_signal = self.expected[segment.index]
+        assert (result.name, result.loss) == (NAMES[segment.index], loss)
+        np.testing.assert_array_equal(result.error_signal, error_signal)
+
+    def _release(self, segment: Segment) -> None:
+        np.testing.assert_array_equal(segment.result.error_signal, self.expected[segment.index][1])
+        segment.result.release()
+        del self.segments[NAMES[segment.index]]
+
+    def _check_refusal(self, error: Exception) -> None:
+        """Whether the user can do something about it, and nothing waits for what was claimed later."""
+        behind = re.match(r"segment '(.*)' waits behind '(.*)', which was claimed earlier", str(error))
+        if behind is not None:
+            waiting, older = (self.segments[name] for name in behind.groups())
+            assert waiting.sent
+            assert not older.sent
+            assert older.order < waiting.order or waiting.late, error
+        elif isinstance(error, BufferError):
+            assert self._open() or self._results(), error
+        else:
+            assert "was claimed and is not sent yet" in str(error)
+            assert self._open(), error
+
+    def finish(self) -> None:
+        """All that was claimed is sent, answered and released; no child has ended but by our hand."""
+        for segment in self._results():
+            self._release(segment)
+        for segment in self._open():
+            self._send(segment)
+        for segment in self._sent():
+            self._take(segment)
+            self._release(segment)
+        self._end_stopped()
+        stats = self.pool.stats()
+        assert stats.failed <= self.n_left
+        assert stats.restarts <= self.n_kills
+
+
+STEPS = {
+    "fill": 4,
+    "claim_ahead": 4,
+    "send": 3,
+    "abort": 1,
+    "result": 2,
+    "result_in_no_time": 1,
+    "release": 3,
+    "batch": 1,
+    "kill": 1,
+    "stop": 3,
+}
+
+
+def test_each_result_is_that_of_its_segment_whatever_the_order_and_whoever_is_killed(bench: Any) -> None:
+    bench.segments = {name: ("a" if n < 9 else "ab a", n) for name, n in zip(NAMES, FRAMES)}
+    bench.write_corpus()
+    posteriors = [bench.posteriors([frames], seed)[:, 0] for seed, frames in enumerate(FRAMES)]
+    with bench.pool("loop", num_instances=2, ring_size=RING_SIZE, max_restarts=10**6) as pool:
+        expected = []
+        for name, matrix in zip(NAMES, posteriors):
+            loss, error_signal = pool.get_batch_loss_and_error_signal(matrix[:, None], [len(matrix)], [name])
+            expected.append((loss[0], error_signal[:, 0]))
+        assert len({loss for loss, _ in expected}) == len(NAMES)
+
+        model = Model(pool, posteriors, expected)
+
+        @settings(
+            max_examples=20,
+            deadline=None,
+            database=None,
+            phases=[Phase.explicit, Phase.generate],  # to shrink would take long; deaths are chance
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(st.randoms(use_true_random=True))
+        def run(random: Any) -> None:
+            for step in random.choices(list(STEPS), list(STEPS.values()), k=40):
+                getattr(model, step)(random.randrange)
+            model.finish()
+
+        run()

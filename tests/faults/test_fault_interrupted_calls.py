@@ -1,0 +1,70 @@
+"""Ctrl-C in the midst of a call: what was sent is answered later, or is an error, and no hang."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+import shmbridge
+from shmbridge.parent import in_place, instance
+
+QUICK = "init().run_control_loop(callback=callback)"
+
+
+def interrupt_once(monkeypatch, where, name):
+    """Have the next call of that function end with Ctrl-C."""
+    real = getattr(where, name)
+
+    def interrupted(*_arguments, **_more):
+        monkeypatch.setattr(where, name, real)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, name, interrupted)
+
+
+def sent(pool, name="c/s1"):
+    claim = pool.claim(name, 3, 4)
+    claim.posteriors[:] = 1
+    return claim.send()
+
+
+def end_of_first(pool):
+    process = pool._dispatcher.instances[0]._process
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait(60)
+
+
+@pytest.mark.parametrize("num_instances", [1, 2])
+@pytest.mark.parametrize("call", ["result", "claim", "batch"])
+def test_what_a_dead_sprint_has_not_answered_is_answered_though_its_restart_is_interrupted(
+    bench, monkeypatch, call, num_instances
+):
+    with bench.hand_pool(QUICK, max_restarts=1, num_instances=num_instances) as pool:
+        os.kill(pool.stats().instances[0].pid, signal.SIGSTOP)
+        first, second = sent(pool, "c/s1"), sent(pool, "c/s2")
+        end_of_first(pool)
+        interrupt_once(monkeypatch, instance, "create_object")
+        calls = {
+            "result": first.result,
+            "claim": lambda: pool.claim("c/s3", 3, 4),
+            "batch": lambda: pool.get_automata_for_batch(["c/s3"]),
+        }
+        with pytest.raises(KeyboardInterrupt):
+            calls[call]()
+        assert (second.result().loss, first.result().loss) == (1.5, 1.5)
+        assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (2, 0, 1)
+
+
+def test_an_answer_whose_taking_was_interrupted_is_an_error_of_that_segment_alone(bench, monkeypatch):
+    with bench.hand_pool(QUICK) as pool:
+        first, second = sent(pool, "c/s1"), sent(pool, "c/s2")
+        interrupt_once(monkeypatch, in_place, "SegmentResult")
+        with pytest.raises(KeyboardInterrupt):
+            first.result()
+        for _ in range(2):
+            with pytest.raises(shmbridge.UsageError, match=r"'c/s1' has no answer.*claim the segment again"):
+                first.result()
+        assert second.result().loss == 1.5
+        assert sent(pool).result().loss == 1.5

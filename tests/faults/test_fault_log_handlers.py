@@ -1,0 +1,71 @@
+"""A logging handler of the user's that raises: Sprint's output is lost there, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+
+import pytest
+
+import shmbridge
+
+
+class Raising(logging.Handler):
+    def emit(self, _record):
+        raise OSError("the log's disk is full")
+
+
+@pytest.fixture
+def handler():
+    logger, handler = logging.getLogger("shmbridge.sprint"), Raising()
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
+def test_sprint_goes_on_and_its_end_is_noticed(bench, handler, capfd):
+    body = """
+        print("what Sprint says", flush=True)
+        init().run_control_loop(callback=callback)
+        """
+    with bench.hand_pool(body) as pool:
+        for _ in range(2):
+            claim = pool.claim("c/s1", 3, 4)
+            claim.posteriors[:] = 1
+            assert claim.send().result().loss == 1.5
+        process = pool._dispatcher.instances[0]._process
+        claim = pool.claim("c/s1", 3, 4)
+        claim.posteriors[:] = 1
+        os.kill(process.pid, signal.SIGSTOP)
+        claim.send()
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
+            claim.result()
+        assert "what Sprint says" in caught.value.last_output
+    assert "OSError: the log's disk is full" in capfd.readouterr().err
+
+
+def test_what_the_watchers_thread_itself_logs_does_not_end_it(bench, capfd):
+    called = threading.Event()
+
+    def fail():
+        called.set()
+        raise ValueError("this callback is wrong")
+
+    logger, handler = logging.getLogger("shmbridge"), Raising()
+    with bench.hand_pool("init().run_control_loop(callback=callback)") as pool:
+        logger.addHandler(handler)
+        try:
+            readable, written = os.pipe()
+            os.write(written, b"x")
+            pool._dispatcher._watcher.watch(readable, fail)  # and owns it
+            assert called.wait(60)
+            process = pool._dispatcher.instances[0]._process
+            process.kill()
+            assert process.wait(60)
+        finally:
+            logger.removeHandler(handler)
+            os.close(written)
+    assert "OSError: the log's disk is full" in capfd.readouterr().err
