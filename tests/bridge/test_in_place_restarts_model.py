@@ -6,6 +6,7 @@ abort or release, and not for what was claimed later than the segment that waits
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -122,8 +124,9 @@ class Model:
     def stop(self, choose: Choose) -> None:
         """It answers nothing any more, and is killed while somebody waits."""
         for process in self._processes(choose):
-            os.kill(process.pid, signal.SIGSTOP)
-            self.stopped.append(process)
+            with contextlib.suppress(ProcessLookupError):  # killed before, and just being waited for
+                os.kill(process.pid, signal.SIGSTOP)
+                self.stopped.append(process)
 
     # --- the model
 
@@ -243,6 +246,7 @@ STEPS = {
 }
 
 
+@pytest.mark.chance
 def test_each_result_is_that_of_its_segment_whatever_the_order_and_whoever_is_killed(bench: Any) -> None:
     bench.segments = {name: ("a" if n < 9 else "ab a", n) for name, n in zip(NAMES, FRAMES)}
     bench.write_corpus()
