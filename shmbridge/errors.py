@@ -54,7 +54,7 @@ class ShmbridgeError(Exception):
 _Error = TypeVar("_Error", bound=ShmbridgeError)
 
 
-def anew(error: _Error) -> _Error:
+def without_traceback(error: _Error) -> _Error:
     """The same error without its traceback: to keep it, or to raise what is kept.
 
     A traceback has the frames of the call, and these the arrays that it was given. They would live as long as

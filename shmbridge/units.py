@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["counted", "duration", "size"]
+__all__ = ["format_bytes", "format_duration", "pluralize"]
 
 
-def counted(count: int, one: str, more: str) -> str:
+def pluralize(count: int, one: str, more: str) -> str:
     """A number of things for people: "1 child", "2 children"."""
     return f"{count} {one if count == 1 else more}"
 
 
-def size(count: int) -> str:
+def format_bytes(count: int) -> str:
     """A number of bytes for people: "1.2 MB"."""
     for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= limit:
@@ -18,7 +18,7 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time for people: "1.2 ms"."""
     for limit, factor, unit in ((1e-3, 1e6, "µs"), (1, 1e3, "ms")):
         if seconds < limit:

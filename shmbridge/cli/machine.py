@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 from shmbridge.errors import ShmbridgeError
-from shmbridge.units import size
+from shmbridge.units import format_bytes
 
 from .checks import FAILED, OK, WARNING, Check
 
@@ -85,7 +85,8 @@ def _shared_memory(children: int, ring_size: int) -> Check:
     except OSError as error:
         return Check(name, FAILED, f"{_SHM}: {error.strerror}", f"mount -t tmpfs tmpfs {_SHM}")
     free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
-    found = f"{_SHM}: {size(free)} free of {size(total)}; {children} children need {size(needed)}"
+    space = f"{format_bytes(free)} free of {format_bytes(total)}"
+    found = f"{_SHM}: {space}; {children} children need {format_bytes(needed)}"
     if free >= needed:
         return Check(name, OK, found)
     return Check(
@@ -94,7 +95,7 @@ def _shared_memory(children: int, ring_size: int) -> Check:
         found,
         f"enlarge it (docker run --shm-size={needed + total - free}, or "
         f"mount -o remount,size={needed + total - free} {_SHM}), or lower ring_size "
-        f"(now {size(ring_size)}; two rings a child), or have fewer children",
+        f"(now {format_bytes(ring_size)}; two rings a child), or have fewer children",
     )
 
 
@@ -111,7 +112,10 @@ def _memory_limit() -> Optional[int]:
 
 def _limited_memory(limit: int, children: int, ring_size: int) -> Check:
     name, needed = "memory limit", _needed(children, ring_size)
-    found = f"the control group has {size(limit)}; shared memory counts, of which {size(needed)} are needed"
+    found = (
+        f"the control group has {format_bytes(limit)}; shared memory counts, of which "
+        f"{format_bytes(needed)} are needed"
+    )
     if needed < limit / 2:
         return Check(name, OK, found)
     return Check(

@@ -15,12 +15,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from shmbridge.units import duration, size
+from shmbridge.units import format_bytes, format_duration
 
 from .checks import FAILED, OK, WARNING, Check
 
 if TYPE_CHECKING:
-    from shmbridge.parent import InstanceStatistics, PoolStatistics
+    from shmbridge.parent import ChildStatistics, PoolStatistics
 
     from .exchange import Figures
     from .pools import Pool
@@ -124,9 +124,9 @@ def bench_figures(figures: Sequence[Figures], ways: Mapping[str, str]) -> None:
         new, shape = shape != (each.rows, each.columns), (each.rows, each.columns)
         table.add_row(
             f"{each.rows} x {each.columns}" if new else "",
-            size(4 * each.rows * each.columns) if new else "",
+            format_bytes(4 * each.rows * each.columns) if new else "",
             each.way,
-            *(duration(value) for value in (each.p50, each.p90, each.p99)),
+            *(format_duration(value) for value in (each.p50, each.p90, each.p99)),
             str(each.count),
         )
     console = _console()
@@ -174,14 +174,14 @@ def pools(states: Iterable[list[Pool]], *, live: bool) -> None:
 
 def _pool(pool: Pool, before: Optional[PoolStatistics]) -> RenderableType:
     title = f"process {pool.pid}: {escape(pool.executable)}"
-    return Group(_pool_table(title, pool.statistics, before), _instances(pool.statistics.instances))
+    return Group(_pool_table(title, pool.statistics, before), _children(pool.statistics.children))
 
 
 def _pool_table(title: str, stats: PoolStatistics, before: Optional[PoolStatistics] = None) -> Table:
     table = Table(title=title, show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    table.add_row("Sprint children", f"{len(stats.instances)}")
+    table.add_row("Sprint children", f"{len(stats.children)}")
     table.add_row("segments", f"{stats.segments}")
     if before is not None and stats.seconds > before.seconds:
         rate = (stats.segments - before.segments) / (stats.seconds - before.seconds)
@@ -196,9 +196,9 @@ def _pool_table(title: str, stats: PoolStatistics, before: Optional[PoolStatisti
             rate = (stats.scored - before.scored) / (stats.seconds - before.seconds)
             table.add_row("  each second, since the last look", f"{rate:.1f}")
         table.add_row("  frames", f"{stats.scored_frames}")
-    table.add_row("posteriors sent", size(stats.posteriors_bytes))
-    table.add_row("error signals received", size(stats.error_signal_bytes))
-    table.add_row("time since the start", duration(stats.seconds))
+    table.add_row("posteriors sent", format_bytes(stats.posteriors_bytes))
+    table.add_row("error signals received", format_bytes(stats.error_signal_bytes))
+    table.add_row("time since the start", format_duration(stats.seconds))
     table.add_row("  waiting for Sprint", _share(stats.wait_seconds, stats.seconds))
     table.add_row("  copying", _share(stats.copy_seconds, stats.seconds))
     if stats.score_seconds:
@@ -209,17 +209,17 @@ def _pool_table(title: str, stats: PoolStatistics, before: Optional[PoolStatisti
 
 
 def _share(part: float, whole: float) -> str:
-    return f"{duration(part)} ({part / max(whole, 1e-9):.0%})"
+    return f"{format_duration(part)} ({part / max(whole, 1e-9):.0%})"
 
 
-def _instances(instances: Sequence[InstanceStatistics]) -> Table:
+def _children(children: Sequence[ChildStatistics]) -> Table:
     table = Table()
-    scores = ["scored"] if any(each.scored for each in instances) else []
+    scores = ["scored"] if any(each.scored for each in children) else []
     for column in ("pid", "state", "answered", *scores, "in flight", "restarts"):
         table.add_column(column, justify="left" if column == "state" else "right")
     table.add_column("ring to Sprint")
     table.add_column("ring from Sprint")
-    for each in instances:
+    for each in children:
         table.add_row(
             str(each.pid),
             Text(each.state, {"ready": "green", "starting": "yellow"}.get(each.state, "red")),
@@ -235,5 +235,5 @@ def _instances(instances: Sequence[InstanceStatistics]) -> Table:
 
 def _fill(used: int, capacity: int) -> RenderableType:
     grid = Table.grid(padding=(0, 1))
-    grid.add_row(ProgressBar(total=max(capacity, 1), completed=used, width=12), f"{size(used)}")
+    grid.add_row(ProgressBar(total=max(capacity, 1), completed=used, width=12), f"{format_bytes(used)}")
     return grid

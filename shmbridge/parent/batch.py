@@ -10,7 +10,7 @@ from typing import Any, Optional
 import numpy as np
 
 from .._native import lib
-from ..errors import BatchError, ShmbridgeError, anew
+from ..errors import BatchError, ShmbridgeError, without_traceback
 from ..ring import Array, Record
 from .copying import copy_checked, copy_out, is_float, two_threads_are_good
 from .instance import Instance
@@ -56,7 +56,7 @@ class Batch:
     def raise_first(self, partial: Optional[tuple[Array, Array]] = None) -> None:
         """Raise the first error, if any; `partial` is what the others have given."""
         if self.errors:
-            error = anew(self.errors[0])
+            error = without_traceback(self.errors[0])
             error.partial = partial
             try:
                 raise error

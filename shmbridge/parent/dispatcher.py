@@ -13,7 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Optional
 
 from ..doorbell import WaitList
-from ..errors import BridgeTimeoutError, ClosedError, ProtocolError, ShmbridgeError, UsageError, anew
+from ..errors import (
+    BridgeTimeoutError,
+    ClosedError,
+    ProtocolError,
+    ShmbridgeError,
+    UsageError,
+    without_traceback,
+)
 from ..ring import RingEnd
 from . import forks, live
 from .batch import Batch, Job
@@ -114,12 +121,12 @@ class Dispatcher:
             UsageError: in a fork.
         """
         self._check_own()
-        instances = tuple(instance.stats() for instance in list(self.instances))
+        children = tuple(instance.stats() for instance in list(self.instances))
         return PoolStatistics(
             seconds=(self._ended or time.monotonic()) - self._created,
             wait_seconds=self._watcher.doorbell.waited - self._waited_for_start,
-            restarts=sum(instance.restarts for instance in instances),
-            instances=instances,
+            restarts=sum(instance.restarts for instance in children),
+            children=children,
             **dataclasses.asdict(self.statistics),
         )
 
@@ -245,7 +252,7 @@ class Dispatcher:
             return self.instances[0]
         alive = [instance for instance in self.instances if instance.death is None]
         if not alive:
-            raise anew(self._first_death())
+            raise without_traceback(self._first_death())
         return min(alive, key=lambda i: (i.load, i.channel.sender.used))
 
     def collect(self) -> bool:
@@ -314,7 +321,7 @@ class Dispatcher:
                 for instance in self.instances:
                     # One that has said hello, and ended just behind it, has been ready: see the next call.
                     if instance.death is not None and not instance.ready:
-                        raise anew(instance.death)
+                        raise without_traceback(instance.death)
                 if all(instance.ready for instance in self.instances):
                     return
                 self.wait()
@@ -414,10 +421,10 @@ class Dispatcher:
                 if pending.attempts <= self.max_restarts:
                     self._to_send.appendleft(pending)
                 else:
-                    pending.fail(anew(error))
+                    pending.fail(without_traceback(error))
                 self.after_death(instance)
             except ShmbridgeError as error:
-                pending.fail(anew(error))
+                pending.fail(without_traceback(error))
             except BaseException:  # such as BufferError: when the user has made room, it is asked for again
                 if not pending.done and not instance.holds(pending):
                     self._to_send.appendleft(pending)

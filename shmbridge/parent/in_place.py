@@ -7,7 +7,7 @@ from typing import Optional
 import numpy as np
 
 from .._native import lib
-from ..errors import PeerGoneError, ShmbridgeError, UsageError, anew
+from ..errors import PeerGoneError, ShmbridgeError, UsageError, without_traceback
 from ..ring import Array, Claim, Record
 from .batch import nan_error
 from .copying import copy_checked, find_nan
@@ -149,7 +149,7 @@ class SegmentClaim(Pending):
                 self._kept = self._claim.matrix  # in case that this, or the next, Sprint ends
             elif lost:
                 if self._instance.death is not None:
-                    raise anew(self._instance.death)
+                    raise without_traceback(self._instance.death)
                 raise PeerGoneError(
                     f"the Sprint for which segment {self.name!r} was claimed has ended and was started "
                     "anew; claim the segment again"
@@ -203,7 +203,7 @@ class SegmentClaim(Pending):
             if not self.done:
                 self._dispatcher.wait_for(self, timeout)
             if self._error is not None:
-                raise anew(self._error)
+                raise without_traceback(self._error)
             if self._result is None:
                 raise UsageError(f"the result of segment {self.name!r} was already taken")
             self._taken = True

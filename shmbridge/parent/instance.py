@@ -15,7 +15,7 @@ from .. import protocol
 from .._native import lib
 from ..channel import Channel
 from ..doorbell import Doorbell
-from ..errors import ProtocolError, ShmbridgeError, UsageError, anew
+from ..errors import ProtocolError, ShmbridgeError, UsageError, without_traceback
 from ..memory import ERROR_SIGNALS_LINES, POSTERIORS_LINES, Geometry, Memory
 from ..ring import Claim, Record
 from . import forks
@@ -25,7 +25,7 @@ from .process import SprintProcess
 from .questions import Questions
 from .received import look_closer
 from .reserve import create_object
-from .statistics import InstanceStatistics
+from .statistics import ChildStatistics
 from .watcher import Watcher
 
 _log = logging.getLogger("shmbridge")
@@ -125,12 +125,12 @@ class Instance:
         """The frames that were sent and are not answered: what the child still has to do."""
         return sum(pending.rows for _, pending in self.pending)
 
-    def stats(self) -> InstanceStatistics:
+    def stats(self) -> ChildStatistics:
         """How the child is now. May be called from any thread."""
         ring_size = Geometry.for_ring_size(self._options.ring_size).posteriors_size
         channel = getattr(self, "channel", None)  # once: another thread may start the child anew
         running = self.death is None and not self._process.exited
-        return InstanceStatistics(
+        return ChildStatistics(
             pid=self._process.pid,
             state=("ready" if self.ready else "starting") if running else "ended",
             in_flight=self.in_flight,
@@ -341,7 +341,7 @@ class Instance:
         return [pending.name for _, pending in self.pending]
 
     def _end(self, error: ShmbridgeError) -> None:
-        self.death = anew(error)
+        self.death = without_traceback(error)
         self.fruitless = 0 if self.answered > self._answered_before else self.fruitless + 1
         self.orphans += [pending for _, pending in self.pending]
         self.pending.clear()

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .statistics import InstanceStatistics, PoolStatistics
+from .statistics import ChildStatistics, PoolStatistics
 from .watcher import Watcher
 
 __all__ = ["NAME_PREFIX", "decode", "offer", "peer_credentials"]
@@ -27,7 +27,7 @@ _log = logging.getLogger("shmbridge")
 NAME_PREFIX = "shmbridge-stats/"
 """An abstract name is this, the pid, a slash, and something that nobody can know beforehand."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Of the JSON object; a field more is no other format."""
 
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
@@ -114,11 +114,11 @@ def decode(data: bytes) -> tuple[str, PoolStatistics]:
         raise ValueError(str(error)) from None
     if not isinstance(report, dict) or report.get("format") != _FORMAT:
         raise ValueError(f"not of format {_FORMAT}")
-    instances = report.get("instances")
-    if not isinstance(instances, list):
-        raise ValueError("it has no list of instances")
-    fields = _pick(PoolStatistics, {**report, "instances": ()})
-    fields["instances"] = tuple(InstanceStatistics(**_pick(InstanceStatistics, item)) for item in instances)
+    children = report.get("children")
+    if not isinstance(children, list):
+        raise ValueError("it has no list of children")
+    fields = _pick(PoolStatistics, {**report, "children": ()})
+    fields["children"] = tuple(ChildStatistics(**_pick(ChildStatistics, item)) for item in children)
     return str(report.get("executable")), PoolStatistics(**fields)
 
 

@@ -45,7 +45,7 @@ class Options:
             python-control-loop-type=python-control-loop, or recognise (serve_scores).
         num_instances: children of a pool.
         ring_size: bytes of each of the two rings of an instance; the largest segment has to fit.
-        labels: the label dimension of the posteriors, if known beforehand: others are refused at once.
+        num_labels: the label dimension of the posteriors, if known beforehand: others are refused at once.
         max_restarts: how often a segment at which Sprint ended, or hung, is sent to a new child. 0: it is an
             error at once, and the child is started anew at the next call. serve_scores wants 0.
         skip_fatal_segments: what Sprint does not survive, however often it is sent, is answered as discarded
@@ -65,7 +65,7 @@ class Options:
     use_python_segment_order: bool = True
     num_instances: int = 1
     ring_size: int = DEFAULT_RING_SIZE
-    labels: Optional[int] = None
+    num_labels: Optional[int] = None
     max_restarts: int = 0
     skip_fatal_segments: bool = False
     segment_timeout: Optional[float] = None
@@ -105,9 +105,9 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise OptionError(f"the option {name} is {value!r}; it takes an integer of at least {least}")
-        labels = self.labels
+        labels = self.num_labels
         if labels is not None and (not isinstance(labels, int) or isinstance(labels, bool) or labels < 1):
-            raise OptionError(f"the option labels is {self.labels!r}; it takes a positive integer")
+            raise OptionError(f"the option num_labels is {labels!r}; it takes a positive integer")
         for name in ("start_timeout", "exit_timeout", "segment_timeout"):
             value = getattr(self, name)
             if value is None and name == "segment_timeout":

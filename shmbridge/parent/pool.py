@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Optional
 import numpy as np
 
 from .._native import lib
-from ..errors import OptionError, ProtocolError, UsageError, anew
+from ..errors import OptionError, ProtocolError, UsageError, without_traceback
 from ..memory import Memory
 from ..ring import Array
 from .automata import AutomatonJob, combine
@@ -61,7 +61,7 @@ class SprintInstancePool:
 
     def __init__(self, **options: Any) -> None:
         self._options = Options.parse(options)
-        self._labels = self._options.labels
+        self._labels = self._options.num_labels
         self._dispatcher = Dispatcher(self._options)
         # Runs at close, when the pool is collected, or at the interpreter's end, whichever comes first.
         self._close = weakref.finalize(self, self._dispatcher.close)
@@ -237,7 +237,7 @@ class SprintInstancePool:
                 if not self._dispatcher.collect() and self._dispatcher.may_wait(check_not_stuck, instance):
                     self._dispatcher.wait(full=[instance])
                 if instance.death is not None:
-                    raise anew(instance.death)
+                    raise without_traceback(instance.death)
         finally:
             lock.release()
 
@@ -314,7 +314,7 @@ class SprintInstancePool:
         )
 
     def __repr__(self) -> str:
-        state = "closed" if self.closed else f"{self.num_instances} instances"
+        state = "closed" if self.closed else f"{self.num_instances} children"
         return f"<{type(self).__name__} {self._options.sprint_exec_path!r}, {state}>"
 
     def _known_labels(self) -> Optional[int]:

@@ -23,7 +23,7 @@ from ..errors import (
     ProtocolError,
     ResourceError,
     SegmentTimeoutError,
-    anew,
+    without_traceback,
 )
 from . import forks
 from .logged import handlers_contained
@@ -246,7 +246,7 @@ class SprintProcess:
             for message in self._decoder.feed(data):
                 self.messages.put(message)
         except ProtocolError as error:
-            self.broken = anew(error)
+            self.broken = without_traceback(error)
             self.kill()  # now: it may go on writing for as long as the trainer is busy elsewhere
         self.has_news = True
         if not data and not self._exiting:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import protocol
 from .._native import lib
-from ..errors import BatchError, PeerGoneError, ProtocolError, UsageError, anew
+from ..errors import BatchError, PeerGoneError, ProtocolError, UsageError, without_traceback
 from ..ring import Array, Claim
 from .copying import copy_checked, is_float
 from .dispatcher import Dispatcher
@@ -73,7 +73,7 @@ def _has_ended(instance: Instance) -> bool:
         return False
     if isinstance(death, PeerGoneError) and death.exit_code == 0 and instance.questions.unanswered is None:
         return True
-    raise anew(death)
+    raise without_traceback(death)
 
 
 def _answer(dispatcher: Dispatcher, instance: Instance, score: ScoreFunction) -> None:

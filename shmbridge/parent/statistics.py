@@ -6,9 +6,9 @@ import dataclasses
 
 from .._native import lib
 from ..ring import Record
-from ..units import counted, size
+from ..units import format_bytes, pluralize
 
-__all__ = ["Counters", "InstanceStatistics", "PoolStatistics"]
+__all__ = ["ChildStatistics", "Counters", "PoolStatistics"]
 
 _SKIPPED = lib.SHMB_SKIPPED  # looked up once: this stands in what runs for each segment
 
@@ -44,7 +44,7 @@ class Counters:
 
 
 @dataclasses.dataclass(frozen=True)
-class InstanceStatistics:
+class ChildStatistics:
     """One child at one moment.
 
     Attributes:
@@ -92,7 +92,7 @@ class PoolStatistics:
         start_seconds: that calls have waited until children were ready, at first and when a call found one
             dead.
         restarts: children that were started in the place of others.
-        instances: the children.
+        children: each child now.
     """
 
     seconds: float
@@ -109,25 +109,26 @@ class PoolStatistics:
     score_seconds: float
     start_seconds: float
     restarts: int
-    instances: tuple[InstanceStatistics, ...]
+    children: tuple[ChildStatistics, ...]
 
     def __str__(self) -> str:
         """One sentence for people, as it is logged when the pool closes."""
         parts = [
-            f"{counted(self.segments, 'segment', 'segments')} in {self.seconds:.1f} s by "
-            f"{counted(len(self.instances), 'Sprint child', 'Sprint children')}",
-            f"{self.skipped} skipped, {self.failed} failed, {counted(self.restarts, 'restart', 'restarts')}",
-            f"{size(self.posteriors_bytes)} of posteriors sent, "
-            f"{size(self.error_signal_bytes)} of error signals received",
+            f"{pluralize(self.segments, 'segment', 'segments')} in {self.seconds:.1f} s by "
+            f"{pluralize(len(self.children), 'Sprint child', 'Sprint children')}",
+            f"{self.skipped} skipped, {self.failed} failed, "
+            f"{pluralize(self.restarts, 'restart', 'restarts')}",
+            f"{format_bytes(self.posteriors_bytes)} of posteriors sent, "
+            f"{format_bytes(self.error_signal_bytes)} of error signals received",
             f"{self.wait_seconds:.1f} s waiting for Sprint, {self.copy_seconds:.1f} s copying, "
             f"{self.start_seconds:.1f} s until Sprint was ready",
         ]
         if self.automata:
-            parts.insert(1, counted(self.automata, "automaton", "automata"))
+            parts.insert(1, pluralize(self.automata, "automaton", "automata"))
         if self.scored:
             parts.insert(
                 1,
-                f"{counted(self.scored, 'segment', 'segments')} of "
-                f"{counted(self.scored_frames, 'frame', 'frames')} scored in {self.score_seconds:.1f} s",
+                f"{pluralize(self.scored, 'segment', 'segments')} of "
+                f"{pluralize(self.scored_frames, 'frame', 'frames')} scored in {self.score_seconds:.1f} s",
             )
         return "; ".join(parts)

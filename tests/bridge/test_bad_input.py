@@ -131,7 +131,7 @@ def test_another_label_dimension_than_that_of_earlier_batches_is_refused(bench: 
 
 
 def test_another_label_dimension_than_that_of_the_option_is_refused_at_the_first_batch(bench: Any) -> None:
-    with bench.pool("loop", labels=4) as pool:
+    with bench.pool("loop", num_labels=4) as pool:
         with pytest.raises(shmbridge.BatchError, match="3 labels, Sprint's model has 4"):
             pool.get_batch_loss_and_error_signal(scores(5, 2, 3), LENGTHS, TAGS)
         bench.check(pool, bench.NAMES)
@@ -188,8 +188,8 @@ OPTIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "an empty ring": ({"ring_size": 0}, ["ring_size is 0"]),
     "a fractional ring": ({"ring_size": 1e6}, ["ring_size is 1000000.0"]),
     "a ring beyond all bounds": ({"ring_size": 1 << 60}, [str(1 << 60)]),
-    "labels that are True": ({"labels": True}, ["labels is True"]),
-    "labels of zero": ({"labels": 0}, ["labels is 0"]),
+    "labels that are True": ({"num_labels": True}, ["num_labels is True"]),
+    "labels of zero": ({"num_labels": 0}, ["num_labels is 0"]),
     "a negative version": ({"min_python_control_version": -1}, ["min_python_control_version is -1"]),
     "a timeout of zero": ({"start_timeout": 0}, ["start_timeout is 0"]),
     "a timeout that is NaN": ({"exit_timeout": float("nan")}, ["exit_timeout is nan"]),

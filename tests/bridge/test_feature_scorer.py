@@ -129,7 +129,7 @@ exec {python} -m shmbridge.refsprint "$@" \\
         pool.serve_scores(network)
         stats = pool.stats()
     assert stats.scored == len(names)
-    assert sorted(child.scored for child in stats.instances) == [len(names) // 2, -(-len(names) // 2)]
+    assert sorted(child.scored for child in stats.children) == [len(names) // 2, -(-len(names) // 2)]
     for part in range(2):
         with np.load(bench.path / f"scores{part}.npz") as scores:
             assert sorted(scores) == sorted(names[part::2])
@@ -142,7 +142,7 @@ def test_each_call_is_a_pass_over_the_corpus(bench: Any, features: dict[str, Any
         pool.serve_scores(network)
         pool.serve_scores(lambda segment: 2 * network(segment))
         stats = pool.stats()
-        assert stats.scored == stats.instances[0].scored == 2 * len(features)
+        assert stats.scored == stats.children[0].scored == 2 * len(features)
         assert stats.restarts == 1
     with np.load(bench.path / "scores.npz") as scores:
         for name, matrix in features.items():
@@ -427,7 +427,7 @@ def test_a_question_of_a_dead_sprint_takes_no_room_when_the_next_is_started(
         return create_object(size)
 
     def score(segment: Any) -> Any:
-        os.kill(pool.stats().instances[0].pid, signal.SIGKILL)
+        os.kill(pool.stats().children[0].pid, signal.SIGKILL)
         wait_for_death(bench, pool)
 
     monkeypatch.setattr(instance, "create_object", create)
@@ -446,7 +446,7 @@ def test_a_sprint_that_is_killed_ends_the_call_while_others_have_much_to_ask(ben
         nonlocal calls
         calls += 1
         if calls == 1:
-            os.kill(pool.stats().instances[victim].pid, signal.SIGKILL)
+            os.kill(pool.stats().children[victim].pid, signal.SIGKILL)
             child = pool._dispatcher.instances[victim]
             bench.wait_until(child.look_for_death, "the pool knows that Sprint has ended")
         return np.zeros((len(segment), LABELS))
@@ -502,7 +502,7 @@ def test_a_sprint_that_is_stopped_where_its_scores_find_no_room_yet_is_ended(ben
 
     def score(segment: Any) -> Any:
         if len(segment) == frames:  # the end of the ring has to be passed first
-            os.kill(pool.stats().instances[0].pid, signal.SIGSTOP)
+            os.kill(pool.stats().children[0].pid, signal.SIGSTOP)
         return np.zeros((len(segment), LABELS))
 
     with scorer_by_hand(bench, f"score(2); score({frames})", ring_size=1, segment_timeout=0.5) as pool:
@@ -703,7 +703,7 @@ score(2)
     with scorer_by_hand(bench, body) as pool:
         with pytest.raises(shmbridge.ProtocolError, match="head"):
             pool.serve_scores(network)
-        assert pool.stats().instances[0].state == "ended"
+        assert pool.stats().children[0].state == "ended"
 
 
 @pytest.mark.parametrize("change", ["sequence", "kind", "shape", "dtype", "report"])

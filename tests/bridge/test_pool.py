@@ -271,7 +271,7 @@ def test_leaving_the_context_ends_the_children_well(bench: Any, sprint_log: Any)
         bench.check(pool, bench.NAMES)
         pids = bench.sprint_pids()
         assert len(pids) == 2
-        assert "2 instances" in repr(pool)
+        assert "2 children" in repr(pool)
     assert bench.sprint_pids() == []
     assert pool.closed
     assert "closed" in repr(pool)

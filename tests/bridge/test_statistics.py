@@ -14,7 +14,7 @@ import pytest
 
 import shmbridge
 from shmbridge.parent.statistics import Counters
-from shmbridge.units import duration, size
+from shmbridge.units import format_bytes, format_duration
 
 
 def closing_lines(caplog: Any) -> list[str]:
@@ -34,13 +34,13 @@ def test_a_snapshot_does_not_change(bench: Any) -> None:
 def test_the_children_show_what_each_has_done(bench: Any) -> None:
     with bench.pool("iterate", num_instances=2) as pool:
         bench.check(pool, bench.NAMES)
-        children = pool.stats().instances
+        children = pool.stats().children
         assert sorted(child.pid for child in children) == bench.sprint_pids()
         assert sum(child.answered for child in children) == len(bench.NAMES)
         for child in children:
             assert (child.state, child.in_flight, child.restarts) == ("ready", 0, 0)
             assert (child.ring_size, child.error_signals_used) == (1 << 20, 0)
-    assert [child.state for child in pool.stats().instances] == ["ended", "ended"]
+    assert [child.state for child in pool.stats().children] == ["ended", "ended"]
 
 
 def test_what_is_sent_and_not_answered_is_in_flight_and_lies_in_the_ring(bench: Any) -> None:
@@ -56,18 +56,18 @@ def test_what_is_sent_and_not_answered_is_in_flight_and_lies_in_the_ring(bench: 
     with bench.hand_pool(body, sprint_config=[f"--gate={gate}"]) as pool:
         claim = pool.claim("c/s1", 4, 3)
         claim.posteriors[:] = -1
-        assert pool.stats().instances[0].posteriors_used == 0
+        assert pool.stats().children[0].posteriors_used == 0
         claim.send()
-        (child,) = pool.stats().instances
+        (child,) = pool.stats().children
         assert child.in_flight == 1
         assert child.posteriors_used == 64 + 64 + 64  # header, name, 4 x 3 floats
         gate.write_text("go")
         with claim.result():
-            (child,) = pool.stats().instances
+            (child,) = pool.stats().children
             assert child.error_signals_used == 64 + 64
-        (child,) = pool.stats().instances
+        (child,) = pool.stats().children
         assert (child.in_flight, child.error_signals_used) == (0, 0)
-        bench.wait_until(lambda: pool.stats().instances[0].posteriors_used == 0, "Sprint has released it")
+        bench.wait_until(lambda: pool.stats().children[0].posteriors_used == 0, "Sprint has released it")
 
 
 def test_times_add_up_to_what_sprint_takes(bench: Any) -> None:
@@ -94,7 +94,7 @@ def test_stats_do_not_wait_for_a_call_in_another_thread(bench: Any) -> None:
 
         thread = threading.Thread(target=call)
         thread.start()
-        bench.wait_until(lambda: pool.stats().instances[0].in_flight == 1, "the segment is in flight")
+        bench.wait_until(lambda: pool.stats().children[0].in_flight == 1, "the segment is in flight")
         os.kill(bench.sprint_pids()[0], 9)
         pool.close()
         thread.join()
@@ -119,7 +119,7 @@ def test_closing_logs_one_summary(bench: Any, caplog: Any) -> None:
 
 def test_the_summary_has_what_was_scored_where_something_was() -> None:
     counters = dataclasses.asdict(Counters(scored=2, scored_frames=70, score_seconds=1.25))
-    stats = shmbridge.parent.PoolStatistics(seconds=9, wait_seconds=0, restarts=0, instances=(), **counters)
+    stats = shmbridge.parent.PoolStatistics(seconds=9, wait_seconds=0, restarts=0, children=(), **counters)
     assert "2 segments of 70 frames scored in 1.2 s" in str(stats)
     assert "scored" not in str(dataclasses.replace(stats, scored=0))
 
@@ -152,5 +152,5 @@ def test_a_fork_has_no_statistics(bench: Any) -> None:
 
 def test_figures_for_people() -> None:
     sizes = [0, 999, 1000, 1_500_000, 2_000_000_000, 5 * 10**12]
-    assert [size(each) for each in sizes] == ["0 B", "999 B", "1.0 kB", "1.5 MB", "2.0 GB", "5.0 TB"]
-    assert [duration(each) for each in (5e-6, 0.0021, 3.0)] == ["5.0 µs", "2.1 ms", "3.0 s"]
+    assert [format_bytes(each) for each in sizes] == ["0 B", "999 B", "1.0 kB", "1.5 MB", "2.0 GB", "5.0 TB"]
+    assert [format_duration(each) for each in (5e-6, 0.0021, 3.0)] == ["5.0 µs", "2.1 ms", "3.0 s"]

@@ -474,7 +474,7 @@ def test_tensors_that_have_no_values_are_not_sent(module_bench: Any, shared: Any
 def test_a_batch_that_cannot_be_is_refused(
     bench: Any, log_probs: Any, lengths: Any, tags: Any, expected: str
 ) -> None:
-    with bench.pool("loop", labels=4) as pool:
+    with bench.pool("loop", num_labels=4) as pool:
         with pytest.raises(shmbridge.BatchError, match=expected):
             sprint_loss(pool, log_probs, lengths, tags)
         assert pool.stats().posteriors_bytes == 0
@@ -506,6 +506,6 @@ def test_it_prints_its_options_and_has_no_state(shared: Any) -> None:
     criterion = SprintLoss(shared, reduction="sum", from_logits=True)
     assert "reduction='sum'" in repr(criterion)
     assert "from_logits=True" in repr(criterion)
-    assert "instances" in repr(criterion)
+    assert "children" in repr(criterion)
     assert criterion.state_dict() == {}
     assert list(criterion.parameters()) == []

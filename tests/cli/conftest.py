@@ -37,7 +37,7 @@ pools = [
     for _ in range(int(sys.argv[2]))
 ]
 lengths = np.array([len(u.features) for u in task.utterances])
-print(json.dumps([os.getpid(), [i.pid for i in pools[0].stats().instances], int(lengths[0])]), flush=True)
+print(json.dumps([os.getpid(), [i.pid for i in pools[0].stats().children], int(lengths[0])]), flush=True)
 posteriors = np.full((lengths.max(), len(lengths), len(PHONEMES)), -np.log(len(PHONEMES)), np.float32)
 names = [u.name for u in task.utterances]
 for line in sys.stdin:

@@ -30,7 +30,7 @@ def test_the_demo_as_json_has_a_falling_loss(run):
     stats = report["stats"]
     assert (stats["segments"], stats["skipped"], stats["failed"]) == (96, 0, 0)
     assert stats["posteriors_bytes"] == stats["error_signal_bytes"] > 0
-    assert [instance["state"] for instance in stats["instances"]] == ["ended"]
+    assert [instance["state"] for instance in stats["children"]] == ["ended"]
 
 
 def test_the_bench_measures_each_way_and_size(run):

@@ -17,8 +17,8 @@ from shmbridge.cli import pools
 from shmbridge.parent import live
 
 
-def instances(report):
-    return report["pools"][0]["instances"]
+def children(report):
+    return report["pools"][0]["children"]
 
 
 def test_a_running_pool_shows_its_counts_and_children(run, trainer):
@@ -34,19 +34,19 @@ def test_a_running_pool_shows_its_counts_and_children(run, trainer):
     assert 0 < pool["wait_seconds"] < pool["seconds"]
     assert 0 < pool["copy_seconds"] < pool["seconds"]
     assert 0 < pool["start_seconds"] < pool["seconds"]
-    assert [child["pid"] for child in pool["instances"]] == process.children
-    assert [child["state"] for child in pool["instances"]] == ["ready", "ready"]
-    assert sum(child["answered"] for child in pool["instances"]) == 6
-    assert all(child["ring_size"] == 1 << 20 for child in pool["instances"])
+    assert [child["pid"] for child in pool["children"]] == process.children
+    assert [child["state"] for child in pool["children"]] == ["ready", "ready"]
+    assert sum(child["answered"] for child in pool["children"]) == 6
+    assert all(child["ring_size"] == 1 << 20 for child in pool["children"])
 
 
 def test_a_result_that_is_held_shows_in_the_fill_of_its_ring(run, trainer):
     process = trainer()
     process.do("batch")
-    before = instances(run("stats", process.pid, "--json").json)
+    before = children(run("stats", process.pid, "--json").json)
     assert [child["error_signals_used"] for child in before] == [0, 0]
     process.do("hold")
-    after = instances(run("stats", process.pid, "--json").json)
+    after = children(run("stats", process.pid, "--json").json)
     # A header, and a matrix with ten labels.
     full = 64 + -(-process.frames * 10 * 4 // 64) * 64
     assert sorted(child["error_signals_used"] for child in after) == [0, full]
@@ -56,10 +56,10 @@ def test_a_child_that_was_killed_shows_as_ended_and_then_as_started_anew(run, tr
     process = trainer()
     os.kill(process.children[0], signal.SIGKILL)
     deadline = time.monotonic() + 60
-    while instances(run("stats", process.pid, "--json").json)[0]["state"] != "ended":
+    while children(run("stats", process.pid, "--json").json)[0]["state"] != "ended":
         assert time.monotonic() < deadline
     process.do("batch")
-    first, second = instances(run("stats", process.pid, "--json").json)
+    first, second = children(run("stats", process.pid, "--json").json)
     assert first["restarts"] == 1
     assert first["state"] in ("starting", "ready")  # the other one may have answered all
     assert first["pid"] != process.children[0]
@@ -90,7 +90,7 @@ def test_what_was_scored_is_shown_in_figures_and_in_the_table(run, trainer):
     process.do("score")
     (pool,) = run("stats", process.pid, "--json").json["pools"]
     assert (pool["scored"], pool["scored_frames"], pool["segments"]) == (12, 60, 0)
-    assert [child["scored"] for child in pool["instances"]] == [6, 6]
+    assert [child["scored"] for child in pool["children"]] == [6, 6]
     assert 0 < pool["score_seconds"] < pool["seconds"]
     out = run("stats", process.pid).out
     for row in (
@@ -209,10 +209,10 @@ def test_a_socket_that_only_has_a_pools_name_is_not_believed():
         b"x",
         b"[]",
         b"{}",
-        b'{"format": 1}',
-        b'{"format": 1, "instances": [1]}',
-        b'{"format": 2, "instances": []}',
-        b'{"format": 1, "instances": [], "seconds": "long"}',
+        b'{"format": 2}',
+        b'{"format": 2, "children": [1]}',
+        b'{"format": 3, "children": []}',
+        b'{"format": 2, "children": [], "seconds": "long"}',
         b"[" * 100000,
         b"\xff",
     ],

@@ -42,7 +42,7 @@ def test_what_a_dead_sprint_has_not_answered_is_answered_though_its_restart_is_i
     bench, monkeypatch, call, num_instances
 ):
     with bench.hand_pool(QUICK, max_restarts=1, num_instances=num_instances) as pool:
-        os.kill(pool.stats().instances[0].pid, signal.SIGSTOP)
+        os.kill(pool.stats().children[0].pid, signal.SIGSTOP)
         first, second = sent(pool, "c/s1"), sent(pool, "c/s2")
         end_of_first(pool)
         interrupt_once(monkeypatch, instance, "create_object")

@@ -153,8 +153,8 @@ def test_a_child_that_could_not_be_started_anew_is_an_error_that_says_so_or_does
         else:
             with pytest.raises(shmbridge.ResourceError, match="no shared memory is left"):
                 pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
-        assert pool.stats().instances[lost].state == "ended"
-        assert pool.stats().instances[1 - lost].state == "ready"
+        assert pool.stats().children[lost].state == "ended"
+        assert pool.stats().children[1 - lost].state == "ready"
 
 
 def no_memory(_size):

@@ -78,7 +78,7 @@ def test_a_nan_never_reaches_sprint(sprint, way):
 def test_a_sprint_that_aborts_is_told_with_signal_output_and_segment(sprint, way, children):
     """RASR asserts that the posteriors have its model's labels; here the pool is not told how many."""
     name = sprint.names[0]
-    with sprint.pool(way, num_instances=children, labels=None) as pool:
+    with sprint.pool(way, num_instances=children, num_labels=None) as pool:
         for _ in range(2):
             with pytest.raises(shmbridge.PeerGoneError) as caught:
                 sprint.loss_and_error_signal(
@@ -96,7 +96,7 @@ def test_a_sprint_that_aborts_is_told_with_signal_output_and_segment(sprint, way
 
 def test_a_trainer_with_a_python_layer_refuses_other_labels_before_sprint_aborts(sprint):
     name = sprint.names[0]
-    with sprint.pool("trainer", labels=None) as pool:
+    with sprint.pool("trainer", num_labels=None) as pool:
         sprint.check(pool, [name])
         with pytest.raises(shmbridge.BatchError, match=str(sprint.labels + 1)):
             sprint.loss_and_error_signal(pool, [name], sprint.posteriors([name], labels=sprint.labels + 1))

@@ -95,7 +95,7 @@ def aligner(nn_trainer, tmp_path):
     def pool():
         # What the parent adds comes on the command line, which wins over a file.
         sprint = [f"--config={config}", "--*.python-control-enabled=false"]
-        return nn_trainer.pool("loop", sprint_config=sprint, labels=None)
+        return nn_trainer.pool("loop", sprint_config=sprint, num_labels=None)
 
     return pool
 

@@ -220,10 +220,10 @@ def test_options_that_do_not_belong_there_are_refused_and_nothing_is_installed(
 def test_options_of_install_are_for_all_pools_and_sprint_opts_win(returnn: Any) -> None:
     names, lengths = returnn.bench.NAMES[:1], returnn.bench.frames(returnn.bench.NAMES[:1])
     posteriors = returnn.bench.posteriors(lengths)
-    shmbridge.returnn.install(ring_size=1 << 20, env=returnn.bench.env, labels=5)
+    shmbridge.returnn.install(ring_size=1 << 20, env=returnn.bench.env, num_labels=5)
     with pytest.raises(shmbridge.BatchError, match="4 labels, Sprint's model has 5"):
         returnn.pool("loop").get_batch_loss_and_error_signal(posteriors, lengths, names)
-    returnn.check(returnn.pool("loop", labels=4), names)
+    returnn.check(returnn.pool("loop", num_labels=4), names)
 
 
 # --- where Sprint's output goes
