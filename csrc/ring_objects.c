@@ -89,7 +89,7 @@ static PyObject *fail(End *end, int result) {
     PyObject *none = PyObject_CallMethod((PyObject *)end, "_raise", "i", result);
     if (none != NULL) {
         Py_DECREF(none);
-        PyErr_Format(PyExc_SystemError, "result %d of the ring raised nothing", result);
+        PyErr_Format(PyExc_SystemError, "result %d of the ring raised nothing [ring-corrupt]", result);
     }
     return NULL;
 }
@@ -105,7 +105,7 @@ static int take_number(PyObject *object, const char *what, unsigned long long le
     if (*number == (unsigned long long)-1 && PyErr_Occurred())
         return 0;
     if (*number < least || *number > most) {
-        PyErr_Format(PyExc_ValueError, "%s is %llu; it can be from %llu to %llu", what, *number, least, most);
+        PyErr_Format(PyExc_ValueError, "%s is %llu; it can be from %llu to %llu [bad-call]", what, *number, least, most);
         return 0;
     }
     return 1;
@@ -173,7 +173,7 @@ static PyObject *claim_commit(Claim *self, PyObject *const *arguments, Py_ssize_
     unsigned long long status = SHMB_ANSWERED, states = 0;
     double loss = 0;
     if (n_arguments > 3)
-        return PyErr_Format(PyExc_TypeError, "commit takes status, loss, states, and got %zd arguments", n_arguments);
+        return PyErr_Format(PyExc_TypeError, "commit takes status, loss, states, and got %zd arguments [bad-call]", n_arguments);
     if (n_arguments > 0 && !take_number(arguments[0], "status", SHMB_ANSWERED, SHMB_FAILED, &status))
         return NULL;
     if (n_arguments > 1) {
@@ -223,7 +223,7 @@ static PyObject *claim_expect_landing(Claim *self, PyObject *unused) {
     if (!self->open)
         return fail(self->end, SHMB_BAD_SPAN);
     if (self->record.dtype != SHMB_FLOAT32)
-        return PyErr_Format(PyExc_ValueError, "only a float32 matrix can be numpy's next array; this has dtype %u",
+        return PyErr_Format(PyExc_ValueError, "only a float32 matrix can be numpy's next array; this has dtype %u [bad-call]",
                             (unsigned)self->record.dtype);
     if (!install_landing())
         return NULL;
@@ -311,7 +311,7 @@ static PyObject *record_release(Record *self, PyObject *unused) {
     (void)unused;
     if (self->held != NULL && Py_REFCNT(self->held) > 1)
         return PyErr_Format(PyExc_BufferError, "the record cannot be released: an array still views it; delete "
-                                               "that array, or copy it first");
+                                               "that array, or copy it first [ring-full]");
     Py_CLEAR(self->held);
     Py_RETURN_NONE;
 }
@@ -319,7 +319,7 @@ static PyObject *record_release(Record *self, PyObject *unused) {
 /* Arguments: sequence, kind, rows, columns. */
 static PyObject *record_is_answer(Record *self, PyObject *const *arguments, Py_ssize_t n_arguments) {
     if (n_arguments != 4) {
-        PyErr_SetString(PyExc_TypeError, "is_answer takes sequence, kind, rows, columns");
+        PyErr_SetString(PyExc_TypeError, "is_answer takes sequence, kind, rows, columns [bad-call]");
         return NULL;
     }
     static const char *const names[4] = {"sequence", "kind", "rows", "columns"};
@@ -381,7 +381,7 @@ static PyObject *end_own(End *self, PyObject *address) {
     if (ring == NULL && PyErr_Occurred())
         return NULL;
     if (ring == NULL || self->ring != NULL) /* claims of the one that is there name positions in it */
-        return PyErr_Format(PyExc_SystemError, "a ring end is opened once, with a ring");
+        return PyErr_Format(PyExc_SystemError, "a ring end is opened once, with a ring [bad-call]");
     self->ring = ring;
     Py_RETURN_NONE;
 }
@@ -389,9 +389,9 @@ static PyObject *end_own(End *self, PyObject *address) {
 /* Whether the end may do this: a producer that received, or a consumer that claimed, would spoil the ring. */
 static int may(End *self, int role, const char *what) {
     if (self->ring == NULL)
-        PyErr_SetString(PyExc_SystemError, "this ring end was not opened");
+        PyErr_SetString(PyExc_SystemError, "this ring end was not opened [ring-corrupt]");
     else if (shmb_ring_role(self->ring) != role)
-        PyErr_Format(PyExc_TypeError, "%s is for the %s of a ring; this is the other end", what,
+        PyErr_Format(PyExc_TypeError, "%s is for the %s of a ring; this is the other end [bad-call]", what,
                      role == SHMB_PRODUCER ? "producer" : "consumer");
     else
         return 1;
@@ -408,7 +408,7 @@ static PyObject *end_claim_record(End *self, PyObject *const *arguments, Py_ssiz
     if (!may(self, SHMB_PRODUCER, "claim_record"))
         return NULL;
     if (n_arguments != 6 || !PyBytes_Check(arguments[5])) {
-        PyErr_SetString(PyExc_TypeError, "claim_record takes kind, dtype, rows, columns, sequence, name (bytes)");
+        PyErr_SetString(PyExc_TypeError, "claim_record takes kind, dtype, rows, columns, sequence, name (bytes) [bad-call]");
         return NULL;
     }
     static const char *const names[5] = {"kind", "dtype", "rows", "columns", "sequence"};
@@ -519,7 +519,7 @@ static npy_intp float_size(uint32_t dtype) {
 static PyObject *copy(PyObject *module, PyObject *const *arguments, Py_ssize_t n_arguments) {
     (void)module;
     if (n_arguments != 5 || !PyArray_Check(arguments[0]) || !PyArray_Check(arguments[1])) {
-        PyErr_SetString(PyExc_TypeError, "copy takes target (array), source (array), dtype, look, two_threads");
+        PyErr_SetString(PyExc_TypeError, "copy takes target (array), source (array), dtype, look, two_threads [bad-call]");
         return NULL;
     }
     PyArrayObject *target = (PyArrayObject *)arguments[0], *source = (PyArrayObject *)arguments[1];
@@ -535,7 +535,7 @@ static PyObject *copy(PyObject *module, PyObject *const *arguments, Py_ssize_t n
         PyArray_TYPE(target) != NPY_FLOAT32 || !PyArray_ISBEHAVED(target) ||
         PyArray_ITEMSIZE(source) != float_size((uint32_t)dtype) || !PyArray_ISNOTSWAPPED(source) ||
         (PyArray_STRIDE(target, 1) != sizeof(float) && PyArray_DIM(target, 1) > 1)) {
-        PyErr_SetString(PyExc_ValueError, "copy: these two arrays do not fit together");
+        PyErr_SetString(PyExc_ValueError, "copy: these two arrays do not fit together [bad-call]");
         return NULL;
     }
     npy_intp rows = PyArray_DIM(target, 0), columns = PyArray_DIM(target, 1);
@@ -555,7 +555,7 @@ static PyObject *find_nan(PyObject *module, PyObject *object) {
     (void)module;
     if (!PyArray_Check(object) || PyArray_TYPE((PyArrayObject *)object) != NPY_FLOAT32 ||
         !PyArray_ISCARRAY_RO((PyArrayObject *)object)) {
-        PyErr_SetString(PyExc_TypeError, "find_nan takes a C-ordered float32 array");
+        PyErr_SetString(PyExc_TypeError, "find_nan takes a C-ordered float32 array [bad-call]");
         return NULL;
     }
     PyArrayObject *array = (PyArrayObject *)object;

@@ -24,4 +24,4 @@ def __getattr__(name: str) -> Any:
         from . import parent
 
         return getattr(parent, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r} [attribute]")

@@ -24,9 +24,13 @@ def parse(text: str) -> dict[str, str]:
         key, colon, value = item.partition(":")
         key = key.strip()
         if not colon or not key:
-            raise OptionError(f"the config string {text!r} has an item {item!r} that is not key:value")
+            raise OptionError(
+                f"the config string {text!r} has an item {item!r} that is not key:value [no-parent]"
+            )
         if config.setdefault(key, value) != value:
-            raise OptionError(f"the config string {text!r} has {key!r} twice, with different values")
+            raise OptionError(
+                f"the config string {text!r} has {key!r} twice, with different values [no-parent]"
+            )
     return config
 
 
@@ -45,6 +49,7 @@ def compose(config: Mapping[str, object]) -> str:
             raise OptionError(
                 f"{key!r}: {text!r} cannot be written into a config string: "
                 "a key is a str without ':', and neither takes ',', a line break, NUL or a lone surrogate"
+                " [control-config]"
             )
         items.append(f"{key}:{text}")
     return ",".join(items)
@@ -66,12 +71,14 @@ def get_int(config: Mapping[str, str], key: str, needed_by: str) -> int:
     """
     if key not in config:
         raise OptionError(
-            f"the config string has no {key!r}, which {needed_by} needs; it has {sorted(config)}"
+            f"the config string has no {key!r}, which {needed_by} needs; it has {sorted(config)} [no-parent]"
         )
     try:
         return int(config[key])
     except ValueError:
-        raise OptionError(f"{key!r} in the config string is {config[key]!r}, not an integer") from None
+        raise OptionError(
+            f"{key!r} in the config string is {config[key]!r}, not an integer [no-parent]"
+        ) from None
 
 
 def get_bool(config: Mapping[str, str], key: str) -> bool:
@@ -85,4 +92,4 @@ def get_bool(config: Mapping[str, str], key: str) -> bool:
         return True
     if value in _FALSE:
         return False
-    raise OptionError(f"{key!r} in the config string is {config[key]!r}; it takes True or False")
+    raise OptionError(f"{key!r} in the config string is {config[key]!r}; it takes True or False [no-parent]")

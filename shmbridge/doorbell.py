@@ -30,7 +30,7 @@ class Doorbell:
     def __init__(self, memory: Memory, *, create: bool) -> None:
         pointer = lib.shmb_doorbell_open(memory.pointer, DOORBELL_OFFSET, int(create))
         if pointer == ffi.NULL:
-            raise MemoryError("no memory for a doorbell")
+            raise MemoryError("no memory for a doorbell [out-of-memory]")
         self.pointer: Any = ffi.gc(pointer, lib.shmb_doorbell_free)
 
     @property

@@ -38,7 +38,7 @@ class Geometry:
             if not MIN_RING_SIZE <= size <= MAX_RING_SIZE or size % PAGE:
                 raise OptionError(
                     f"a ring of {size} bytes cannot be: it takes a multiple of {PAGE} "
-                    f"from {MIN_RING_SIZE} to {MAX_RING_SIZE} bytes"
+                    f"from {MIN_RING_SIZE} to {MAX_RING_SIZE} bytes [option-value]"
                 )
 
     @classmethod
@@ -80,10 +80,14 @@ class Memory:
     def __init__(self, descriptor: int, size: int) -> None:
         there = os.fstat(descriptor).st_size
         if there < size:
-            raise ResourceError(f"the shared memory has {there} bytes where {size} are needed")
+            raise ResourceError(
+                f"the shared memory has {there} bytes where {size} are needed [shared-memory]"
+            )
         pointer = lib.shmb_memory_map(descriptor, size)
         if pointer == ffi.NULL:
-            raise ResourceError(f"cannot map {size} bytes of shared memory: {os.strerror(ffi.errno)}")
+            raise ResourceError(
+                f"cannot map {size} bytes of shared memory: {os.strerror(ffi.errno)} [shared-memory]"
+            )
         self.pointer: Any = ffi.gc(pointer, lib.shmb_memory_free)
         self.size = size
 

@@ -56,7 +56,9 @@ def encode(kind: str, **fields: object) -> bytes:
     """The bytes of a message."""
     body = json.dumps({"kind": kind, **fields}).encode("ascii")
     if len(body) > MAX_MESSAGE:
-        raise ProtocolError(f"a control message of {len(body)} bytes is too long: {MAX_MESSAGE} are possible")
+        raise ProtocolError(
+            f"a control message of {len(body)} bytes is too long: {MAX_MESSAGE} are possible [bad-message]"
+        )
     return _LENGTH.pack(len(body)) + body
 
 
@@ -91,7 +93,9 @@ class Decoder:
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
             if length > MAX_MESSAGE:
-                raise ProtocolError(f"a control message claims {length} bytes; {MAX_MESSAGE} are possible")
+                raise ProtocolError(
+                    f"a control message claims {length} bytes; {MAX_MESSAGE} are possible [bad-message]"
+                )
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 break
@@ -104,19 +108,19 @@ def _decode(body: bytes) -> Message:
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"a control message is no JSON: {error}") from None
+        raise ProtocolError(f"a control message is no JSON: {error} [bad-message]") from None
     if not isinstance(message, dict):
-        raise ProtocolError(f"a control message is a {type(message).__name__}, not an object")
+        raise ProtocolError(f"a control message is a {type(message).__name__}, not an object [bad-message]")
     kind = message.get("kind")
     fields = _FIELDS.get(kind) if isinstance(kind, str) else None
     if fields is None:
-        raise ProtocolError(f"a control message is of the unknown kind {str(kind)[:80]!r}")
+        raise ProtocolError(f"a control message is of the unknown kind {str(kind)[:80]!r} [bad-message]")
     for name, expected in fields.items():
         value = message.get(name)
         if not isinstance(value, expected) or isinstance(value, bool):
             raise ProtocolError(
                 f"the control message {kind!r} has {name} = {str(value)[:80]!r}, "
-                f"not of type {expected.__name__}"
+                f"not of type {expected.__name__} [bad-message]"
             )
     return message
 
@@ -127,7 +131,7 @@ def check_versions(message: Message) -> None:
         if message[name] != ours:
             raise ProtocolError(
                 f"the peer speaks {name} version {message[name]}, this side {ours}: "
-                "install the same shmbridge in the trainer's Python and in Sprint's"
+                "install the same shmbridge in the trainer's Python and in Sprint's [versions]"
             )
 
 
@@ -162,5 +166,7 @@ def read_report(report: bytes, subject: str) -> tuple[str, str, str]:
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("not texts")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ProtocolError(f"the failure report for {subject} cannot be read: {error}") from None
+        raise ProtocolError(
+            f"the failure report for {subject} cannot be read: {error} [bad-answer]"
+        ) from None
     return texts

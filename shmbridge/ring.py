@@ -49,7 +49,7 @@ class RingEnd(End):
             memory.pointer, lines_offset, records_offset, capacity, self._role, peer_doorbell.pointer
         )
         if pointer == ffi.NULL:
-            raise MemoryError("no memory for a ring end")
+            raise MemoryError("no memory for a ring end [out-of-memory]")
         self._own(int(ffi.cast("uintptr_t", pointer)))
         self.pointer: Any = pointer  # valid for as long as this object
         self.capacity = capacity
@@ -74,18 +74,18 @@ class RingEnd(End):
             problem = lib.shmb_ring_problem(self.pointer, value, limit)
             raise ProtocolError(
                 f"the ring in shared memory is corrupt: {ffi.string(problem).decode()} "
-                f"(found {value[0]}, expected or limit {limit[0]})"
+                f"(found {value[0]}, expected or limit {limit[0]}) [ring-corrupt]"
             )
         if result == lib.SHMB_DISOWNED:
             raise UsageError(
                 "this ring belongs to the process from which this one was forked; "
-                "create a pool of its own in each process"
+                "create a pool of its own in each process [forked]"
             )
         if result == lib.SHMB_NO_MEMORY:
-            raise MemoryError("no memory for the list of records in use")
+            raise MemoryError("no memory for the list of records in use [out-of-memory]")
         if result == lib.SHMB_BAD_SPAN:
-            raise UsageError("this claim was already committed or aborted")
-        raise ProtocolError(f"unexpected result {result} of the ring")
+            raise UsageError("this claim was already committed or aborted [claim-state]")
+        raise ProtocolError(f"unexpected result {result} of the ring [ring-corrupt]")
 
 
 class Producer(RingEnd):
@@ -126,7 +126,7 @@ class Producer(RingEnd):
             raise BufferError(
                 f"no room for {rows} x {columns}: {self.used} of {self.capacity} bytes of the ring "
                 "are claims that were not sent and arrays that are still held; send, abort or "
-                "delete them, or raise the option ring_size"
+                "delete them, or raise the option ring_size [ring-full]"
             )
         if result == lib.SHMB_TOO_LARGE:
             self.check_size(rows, columns, len(name), dtype)
@@ -137,16 +137,19 @@ class Producer(RingEnd):
         if name_length > lib.SHMB_NAME_MAX:
             raise SegmentTooLargeError(
                 f"a segment name of {name_length} bytes is too long: {lib.SHMB_NAME_MAX} are possible"
+                " [segment-too-large]"
             )
         fits = max(rows, columns) < 1 << 32
         size = lib.shmb_record_size(dtype, rows, columns, name_length) if fits else 0
         if size == 0 or size > self.capacity:
             if size == 0:
-                raise SegmentTooLargeError(f"{rows} x {columns} is more than a record can ever have")
+                raise SegmentTooLargeError(
+                    f"{rows} x {columns} is more than a record can ever have [segment-too-large]"
+                )
             raise SegmentTooLargeError(
                 f"{rows} x {columns} needs {size / 1e6:.3f} MB ({size} bytes) in the ring, which has "
                 f"{self.capacity / 1e6:.3f} MB ({self.capacity} bytes): set the option ring_size to at "
-                f"least {size}"
+                f"least {size} [segment-too-large]"
             )
 
 

@@ -142,6 +142,7 @@ class PythonControl:
             raise OptionError(
                 f"this Sprint's PythonControl has version {version_number}, at least {min_version_number} "
                 "is needed (minPythonControlVersion): use a newer Sprint, or lower the option if it will do"
+                " [versions]"
             )
         if cls.instance is None:
             cls.instance = cls(c2p_fd, p2c_fd, config, version_number)
@@ -167,7 +168,9 @@ class PythonControl:
         """
         report(f"init_processing: input_dim {input_dim}, output_dim {output_dim}")
         if self.callback is None:
-            raise UsageError("Sprint iterates the corpus but gave init() no callback to calculate with")
+            raise UsageError(
+                "Sprint iterates the corpus but gave init() no callback to calculate with [no-callback]"
+            )
         if output_dim is not None and output_dim > 0:
             self.set_label_dimension(output_dim)
 
@@ -236,7 +239,10 @@ class PythonControl:
         if shape == expected:
             return segment.posteriors
         segment.fail(
-            BatchError(f"the posteriors are {shape} (time,label), Sprint expects {expected} for this segment")
+            BatchError(
+                f"the posteriors are {shape} (time,label), Sprint expects {expected} for this segment"
+                " [shape-in-sprint]"
+            )
         )
         return np.full(expected, -np.log(expected[1]), np.float32)
 
@@ -248,7 +254,11 @@ class PythonControl:
         """
         segment = self._segment_of(None, "set_current_seg_error_signal")
         if error_signal.ndim != 2 or error_signal.shape[0] != seg_len:
-            segment.fail(BatchError(f"Sprint's error signal is {error_signal.shape} for {seg_len} frames"))
+            segment.fail(
+                BatchError(
+                    f"Sprint's error signal is {error_signal.shape} for {seg_len} frames [shape-in-sprint]"
+                )
+            )
         segment.give(error_signal=error_signal)
 
     def set_current_seg_loss(self, seg_name: Optional[str], loss: float) -> None:
@@ -278,7 +288,11 @@ class PythonControl:
                 self._ask_sprint(request, _export_automaton)
                 continue
             if known is not None and request.name not in known:
-                request.fail(KeyError(f"the corpus that Sprint loaded has no segment {request.name!r}"))
+                request.fail(
+                    KeyError(
+                        f"the corpus that Sprint loaded has no segment {request.name!r} [unknown-segment]"
+                    )
+                )
                 continue
             self.current = request
             detail(f"segment order: {request.name!r}")
@@ -329,7 +343,7 @@ class PythonControl:
             ProtocolError: the connection has been closed.
         """
         if self.link.closed:
-            raise ProtocolError("the connection to the parent was closed")
+            raise ProtocolError("the connection to the parent was closed [parent-gone]")
         self.run_threaded_control_loop()
 
     def run_threaded_control_loop(self) -> None:
@@ -348,7 +362,9 @@ class PythonControl:
         """
         method = getattr(self, f"own_tcb_{command}", None)
         if method is None:
-            raise ValueError(f"unknown command {command!r}; there are version, get_loss_and_error_signal")
+            raise ValueError(
+                f"unknown command {command!r}; there are version, get_loss_and_error_signal [bad-call]"
+            )
         return method(*args, **kwargs)
 
     def own_tcb_version(self) -> str:
@@ -373,9 +389,13 @@ class PythonControl:
             UsageError: called from the thread that serves: it would wait for itself.
         """
         if threading.get_ident() == self._serving_thread:
-            raise UsageError("Sprint's own thread cannot wait for itself: call this from another thread")
+            raise UsageError(
+                "Sprint's own thread cannot wait for itself: call this from another thread [own-thread]"
+            )
         if posteriors.ndim != 2 or posteriors.shape[0] != seg_len:
-            raise BatchError(f"the posteriors are {posteriors.shape} (time,label) for {seg_len} frames")
+            raise BatchError(
+                f"the posteriors are {posteriors.shape} (time,label) for {seg_len} frames [shape-in-sprint]"
+            )
         segment = LocalSegment(seg_name, posteriors)
         self._inbox.put(segment)
         return segment.result()
@@ -395,6 +415,7 @@ class PythonControl:
             raise UsageError(
                 f"{call}: Sprint is at segment {name!r}, the parent asked for {asked}: set "
                 "python-segment-order=true for this corpus, and no buffer that holds several segments"
+                " [corpus-order]"
             )
         return self.current
 
@@ -416,16 +437,16 @@ class PythonControl:
         """Sprint is done with the segment: if it gave no error signal, say so to log and parent."""
         if segment.answered:
             return
-        warn(f"segment {segment.name!r}: Sprint gave no error signal; answered as skipped")
+        warn(f"segment {segment.name!r}: Sprint gave no error signal; answered as skipped [skipped]")
         if not segment.notified:
             warn(
                 f"segment {segment.name!r}: no segment notification: "
-                "is PythonControl enabled in Sprint's trainer?"
+                "is PythonControl enabled in Sprint's trainer? [segment-order]"
             )
         if not segment.asked:
             warn(
                 f"segment {segment.name!r}: not asked for posteriors: "
-                "does Sprint's network have the Python layer?"
+                "does Sprint's network have the Python layer? [segment-order]"
             )
         segment.skip()
 
@@ -442,5 +463,5 @@ def _export_automaton(callback: Callback, request: AutomatonRequest) -> None:
 def _no_callback(command: str, **_arguments: object) -> Any:
     raise UsageError(
         "this Sprint gave no callback; enable python-control, or use a Python layer "
-        f"(it was to be asked for {command})"
+        f"(it was to be asked for {command}) [no-callback]"
     )

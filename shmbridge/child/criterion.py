@@ -36,13 +36,17 @@ def compute(
     """
     posteriors = segment.posteriors
     if posteriors.size == 0:
-        raise BatchError(f"the posteriors are {posteriors.shape} (time,label); Sprint aborts at that")
+        raise BatchError(
+            f"the posteriors are {posteriors.shape} (time,label); Sprint aborts at that [shape-in-sprint]"
+        )
     if orthography is not None:
         target: dict[str, Any] = {"orthography": orthography}
     elif alignment is not None:
         target = {"alignment": alignment}
     else:
-        raise UsageError("Sprint gave neither an orthography nor an alignment for this segment")
+        raise UsageError(
+            "Sprint gave neither an orthography nor an alignment for this segment [sprint-output]"
+        )
     segment.expect_answer()
     loss, error_signal = callback(
         "calculate_criterion",
@@ -58,5 +62,6 @@ def compute(
     if not isinstance(error_signal, np.ndarray):
         raise UsageError(
             f"Sprint's criterion gave a loss but {type(error_signal).__name__} for an error signal"
+            " [sprint-output]"
         )
     segment.give(loss=float(loss), error_signal=error_signal.T)

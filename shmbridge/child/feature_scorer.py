@@ -66,7 +66,7 @@ class FeatureScorer:
         if time != self._frames or feature.shape != self._features.shape[1:]:
             raise UsageError(
                 f"Sprint adds a feature of shape {feature.shape} at time {time}; "
-                f"{self._features.shape[1:]} at time {self._frames} has to come next"
+                f"{self._features.shape[1:]} at time {self._frames} has to come next [scorer-order]"
             )
         if time == len(self._features):
             larger = np.empty((2 * time, feature.shape[0]), np.float32)
@@ -110,7 +110,9 @@ class FeatureScorer:
         """
         if self._scores is None or not 0 <= time < len(self._scores):
             computed = 0 if self._scores is None else len(self._scores)
-            raise UsageError(f"Sprint wants the scores at time {time}; {computed} frames were computed")
+            raise UsageError(
+                f"Sprint wants the scores at time {time}; {computed} frames were computed [scorer-order]"
+            )
         row: Array = self._scores[time]
         return row
 
@@ -123,12 +125,15 @@ class FeatureScorer:
 
     def _ask(self, num_frames: int) -> Array:
         if num_frames < 1 or num_frames != self._frames:
-            raise UsageError(f"Sprint wants {num_frames} frames computed; it has added {self._frames}")
+            raise UsageError(
+                f"Sprint wants {num_frames} frames computed; it has added {self._frames} [scorer-order]"
+            )
         self._scores = None
         channel = self._link.channel
         if channel.receiver.used:  # the parent would wait for room, and nobody would make any
             raise UsageError(
                 "Sprint still holds scores, or posteriors, that came earlier: it has to copy them"
+                " [scores-held]"
             )
         self._sequence += 1
         claim = self._link.claim(
@@ -144,13 +149,14 @@ class FeatureScorer:
             # Nobody else looks at the pipe: without this, the parent's end would not be noticed here.
             self._link.start_watching()
             channel.wait()
-        raise PeerGoneError("the parent has ended the connection before the scores came")
+        raise PeerGoneError("the parent has ended the connection before the scores came [parent-gone]")
 
     def _take(self, record: Record) -> Array:
         if record.kind != lib.SHMB_SCORES or record.sequence != self._sequence:
             raise ProtocolError(
                 f"the parent sent request {record.sequence} of kind {record.kind} where scores for request "
                 f"{self._sequence} are awaited: a Sprint with a PythonFeatureScorer is served by serve_scores"
+                " [serving]"
             )
         matrix = record.matrix
         if record.status == lib.SHMB_FAILED and matrix is not None and record.dtype == lib.SHMB_UINT8:
@@ -161,6 +167,6 @@ class FeatureScorer:
         if matrix is None or wrong or record.shape != expected:
             raise ProtocolError(
                 f"the parent's scores are {record.shape} of dtype {record.dtype}, status {record.status}; "
-                f"they have to be {expected} of dtype {lib.SHMB_FLOAT32}"
+                f"they have to be {expected} of dtype {lib.SHMB_FLOAT32} [bad-answer]"
             )
         return matrix

@@ -65,6 +65,7 @@ class Inbox:
                 segment.fail(
                     PeerGoneError(
                         f"the parent has ended the connection before segment {segment.name!r} was done"
+                        " [parent-gone]"
                     )
                 )
 
@@ -72,9 +73,13 @@ class Inbox:
         try:
             name = record.name.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise ProtocolError(f"the parent sent a segment name that is no UTF-8: {error}") from None
+            raise ProtocolError(
+                f"the parent sent a segment name that is no UTF-8: {error} [bad-message]"
+            ) from None
         if record.kind == _POSTERIORS:
             return ParentSegment(self._link, name, record)
         if record.kind == lib.SHMB_AUTOMATON_REQUEST:
             return AutomatonRequest(self._link, name, record.sequence)
-        raise ProtocolError(f"the parent sent a record of kind {record.kind}, which is not for it to send")
+        raise ProtocolError(
+            f"the parent sent a record of kind {record.kind}, which is not for it to send [bad-message]"
+        )

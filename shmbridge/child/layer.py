@@ -38,7 +38,9 @@ class SprintNnPythonLayer:
             UsageError: a second stream is to be connected.
         """
         if stream != 0:
-            raise UsageError(f"the layer takes one input stream; Sprint connects stream {stream}")
+            raise UsageError(
+                f"the layer takes one input stream; Sprint connects stream {stream} [sprint-output]"
+            )
         self.input_size = size
 
     def setOutputDimension(self, size: int) -> None:  # noqa: N802
@@ -79,7 +81,9 @@ class SprintNnPythonLayer:
         """
         if len(input) != 1 or input[0].ndim != 2:
             shapes = [matrix.shape for matrix in input]
-            raise UsageError(f"forward takes one (input_size,time) matrix; Sprint gave {shapes}")
+            raise UsageError(
+                f"forward takes one (input_size,time) matrix; Sprint gave {shapes} [sprint-output]"
+            )
         frames = input[0].shape[1]
         detail(f"layer: forward, {frames} frames")
         posteriors = self._control.get_current_seg_posteriors(seg_len=frames, labels=self.output_size)

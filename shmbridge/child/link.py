@@ -77,6 +77,7 @@ class ParentLink:
             if error:
                 raise ResourceError(
                     f"cannot start a thread in Sprint: {os.strerror(error)} (see `ulimit -a`)"
+                    " [descriptors-processes]"
                 )
 
         hello = self._read_hello()
@@ -159,18 +160,20 @@ class ParentLink:
         while True:
             data = os.read(self._p2c_fd, _READ_SIZE)
             if not data:
-                raise PeerGoneError("the parent closed the control pipe before it said hello")
+                raise PeerGoneError("the parent closed the control pipe before it said hello [parent-gone]")
             messages = self._decoder.feed(data)
             if not messages:
                 continue
             hello = messages.pop(0)
             if hello["kind"] != "hello":
-                raise ProtocolError(f"the parent's first message is {hello['kind']!r}, not hello")
+                raise ProtocolError(
+                    f"the parent's first message is {hello['kind']!r}, not hello [bad-message]"
+                )
             self.ended = self._has_exit(messages)  # a pool that was closed while Sprint started
             protocol.check_versions(hello)
             for size in ("posteriors_size", "error_signals_size"):
                 if not isinstance(hello.get(size), int):
-                    raise ProtocolError(f"the parent's hello has no {size}")
+                    raise ProtocolError(f"the parent's hello has no {size} [bad-message]")
             return hello
 
     def _watch(self) -> None:
@@ -179,7 +182,7 @@ class ParentLink:
         try:
             parent_is_gone = self._watch_until_end()
         except (OSError, ProtocolError) as error:
-            _try_to_warn(f"lost the control pipe: {error}; ending")
+            _try_to_warn(f"lost the control pipe: {error}; ending [parent-gone]")
         finally:
             self.ended = True
             self.channel.doorbell.poke()
@@ -205,13 +208,13 @@ class ParentLink:
             if self._p2c_fd in ready:
                 data = os.read(self._p2c_fd, _READ_SIZE)
                 if not data:
-                    _try_to_warn("the parent closed the control pipe; ending")
+                    _try_to_warn("the parent closed the control pipe; ending [parent-gone]")
                     return True
                 if self._has_exit(self._decoder.feed(data)):
                     report("the parent asks to exit")
                     return False
             elif self._parent_pidfd in ready:
-                _try_to_warn("the parent process ended; ending")
+                _try_to_warn("the parent process ended; ending [parent-gone]")
                 return True
 
     def _watch_until_gone(self) -> bool:
@@ -227,7 +230,9 @@ class ParentLink:
         for message in messages:
             if message["kind"] == "exit":
                 return True
-            raise ProtocolError(f"the parent sent {message['kind']!r}, which is not for it to send")
+            raise ProtocolError(
+                f"the parent sent {message['kind']!r}, which is not for it to send [bad-message]"
+            )
         return False
 
 
@@ -243,5 +248,5 @@ def _check_open(name: str, descriptor: Optional[int]) -> None:
     except (OSError, OverflowError):
         raise OptionError(
             f"{name!r} in the config string is {descriptor}, which is no open descriptor: "
-            "it was closed, or Sprint was not started by shmbridge"
+            "it was closed, or Sprint was not started by shmbridge [no-parent]"
         ) from None

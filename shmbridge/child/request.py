@@ -97,7 +97,7 @@ class SegmentRequest(Request):
         if error_signal.shape != self.posteriors.shape:
             raise BatchError(
                 f"Sprint's error signal is {error_signal.shape} (time,label), "
-                f"the posteriors are {self.posteriors.shape}"
+                f"the posteriors are {self.posteriors.shape} [shape-in-sprint]"
             )
 
 
@@ -107,7 +107,7 @@ class ParentSegment(SegmentRequest):
     def __init__(self, link: ParentLink, name: str, record: Record) -> None:
         posteriors = record.matrix
         if posteriors is None:
-            raise ValueError("the record was released")
+            raise ValueError("the record was released [claim-state]")
         self.name = name
         self.posteriors = posteriors  # these arrays alone keep the record
         self._link = link

@@ -11,7 +11,7 @@ __all__ = ["count", "seconds", "shape"]
 def count(text: str) -> int:
     """A positive integer."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive integer")
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive integer [cli-arguments]")
     return int(text)
 
 
@@ -22,7 +22,7 @@ def seconds(text: str) -> float:
     except ValueError:
         number = math.nan
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds [cli-arguments]")
     return number
 
 
@@ -30,5 +30,5 @@ def shape(text: str) -> tuple[int, int]:
     """TIMExLABEL."""
     rows, by, columns = text.partition("x")
     if not by:
-        raise argparse.ArgumentTypeError(f"{text!r} is no TIMExLABEL, such as 1000x12001")
+        raise argparse.ArgumentTypeError(f"{text!r} is no TIMExLABEL, such as 1000x12001 [cli-arguments]")
     return count(rows), count(columns)

@@ -91,7 +91,9 @@ def _turn(way: str, round_trip: RoundTrip, duration: float, times: list[float]) 
         came_back = round_trip(number % 1000)
         times.append(time.perf_counter() - begin)
         if came_back != number % 1000:
-            raise ShmbridgeError(f"{way}: {came_back} came back where {number % 1000} was sent")
+            raise ShmbridgeError(
+                f"{way}: {came_back} came back where {number % 1000} was sent [bench-failed]"
+            )
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ def _callback(command: str, **given: Any) -> Any:
         return "nothing "
     if command == "version":
         return "<version>null Sprint of shmbridge</version>"
-    raise ValueError(f"unknown command {command!r}")
+    raise ValueError(f"unknown command {command!r} [bad-call]")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def _read_all(descriptor: int, buffer: memoryview) -> None:
     while buffer:
         count = os.readv(descriptor, [buffer])
         if not count:
-            raise ConnectionResetError("the other end of the pipe is closed")
+            raise ConnectionResetError("the other end of the pipe is closed [bench-failed]")
         buffer = buffer[count:]
 
 

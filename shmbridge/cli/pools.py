@@ -86,17 +86,20 @@ def ask(name: str) -> Pool:
         # Anybody may take a name like this, and tell what they want.
         pid, uid = live.peer_credentials(connection)
         if uid != os.geteuid() or name.split("/")[1] != str(pid):
-            raise PermissionError(f"{name} is the socket of process {pid} of user {uid}")
+            raise PermissionError(f"{name} is the socket of process {pid} of user {uid} [stats-connection]")
         data = bytearray()
         deadline = time.monotonic() + _TIMEOUT
         while part := connection.recv(1 << 16):
             data += part
             if len(data) > _MOST or time.monotonic() > deadline:
-                raise TimeoutError(f"process {pid} does not come to an end with its answer")
+                raise TimeoutError(
+                    f"process {pid} does not come to an end with its answer [stats-connection]"
+                )
     try:
         executable, statistics = live.decode(bytes(data))
     except ValueError as error:
         raise ProtocolError(
             f"the answer of process {pid} cannot be read (another version of shmbridge?): {error}"
+            " [stats-connection]"
         ) from None
     return Pool(name, pid, executable, statistics)

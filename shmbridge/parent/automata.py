@@ -43,7 +43,9 @@ class AutomatonJob(Job):
         matrix = np.array(record.matrix)  # once: Sprint may write into its own for as long as it likes
         problem = _problem(matrix, record.states)
         if problem is not None:
-            self._batch.errors.append(ProtocolError(f"the automaton of {self.name!r}: {problem}"))
+            self._batch.errors.append(
+                ProtocolError(f"the automaton of {self.name!r}: {problem} [bad-answer]")
+            )
             return
         self.num_states = record.states
         self.edges = matrix[:3]
@@ -71,7 +73,9 @@ def combine(jobs: Sequence[AutomatonJob]) -> tuple[Array, Array, Array]:
     """
     total = sum(job.num_states for job in jobs)
     if total >= 1 << 32:
-        raise ProtocolError(f"the automata have {total} states in all; 2**32 - 1 can be numbered")
+        raise ProtocolError(
+            f"the automata have {total} states in all; 2**32 - 1 can be numbered [bad-answer]"
+        )
     ends = np.cumsum([job.num_states for job in jobs], dtype=np.uint32)
     starts = ends - np.array([job.num_states for job in jobs], np.uint32)
     parts = []

@@ -192,7 +192,7 @@ def nan_error(name: str, nan: tuple[int, int], index: Optional[int] = None) -> B
     where = "" if index is None else f" (index {index} of the batch)"
     return BatchError(
         f"the posteriors of segment {name!r}{where} are NaN at time {nan[0]}, label {nan[1]}: "
-        "Sprint would abort at that"
+        "Sprint would abort at that [nan]"
     )
 
 
@@ -210,7 +210,7 @@ def check_tag(tag: Any, index: Optional[int] = None) -> tuple[str, bytes]:
     except UnicodeError as error:
         problem = f", which is not UTF-8: {error}"
     where = "the tag" if index is None else f"tags[{index}]"
-    raise BatchError(f"{where} is {tag!r}{problem}")
+    raise BatchError(f"{where} is {tag!r}{problem} [segment-names]")
 
 
 def check_tags(tags: Iterable[Any]) -> list[str]:
@@ -222,7 +222,7 @@ def check_tags(tags: Iterable[Any]) -> list[str]:
     names = [check_tag(tag, index)[0] for index, tag in enumerate(tags)]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise BatchError(f"the segment {twice!r} is in the batch more than once")
+        raise BatchError(f"the segment {twice!r} is in the batch more than once [segment-names]")
     return names
 
 
@@ -231,9 +231,12 @@ def check_shape(name: str, frames: int, labels: int, expected_labels: Optional[i
     if frames < 1 or labels < 1:
         raise BatchError(
             f"segment {name!r} has {frames} frames x {labels} labels; both have to be 1 at least"
+            " [batch-shapes]"
         )
     if expected_labels is not None and labels != expected_labels:
-        raise BatchError(f"the posteriors have {labels} labels, Sprint's model has {expected_labels}")
+        raise BatchError(
+            f"the posteriors have {labels} labels, Sprint's model has {expected_labels} [num-labels]"
+        )
 
 
 def check_batch(
@@ -249,17 +252,21 @@ def check_batch(
     """
     posteriors = np.asarray(log_posteriors)
     if posteriors.ndim != 3:
-        raise BatchError(f"log_posteriors has the shape {posteriors.shape}; it has to be (time,batch,label)")
+        raise BatchError(
+            f"log_posteriors has the shape {posteriors.shape}; it has to be (time,batch,label) [batch-shapes]"
+        )
     if not is_float(posteriors.dtype):
-        raise BatchError(f"log_posteriors has the dtype {posteriors.dtype}; it has to be a float")
+        raise BatchError(f"log_posteriors has the dtype {posteriors.dtype}; it has to be a float [dtype]")
     lengths, names = check_segments(posteriors.shape, seq_lengths, tags, labels)
     if out is None:
         out = np.empty(posteriors.shape, np.float32)
     elif not isinstance(out, np.ndarray) or out.shape != posteriors.shape or out.dtype != np.float32:
         given = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise BatchError(f"out is {given}; it has to be a float32 array of the shape {posteriors.shape}")
+        raise BatchError(
+            f"out is {given}; it has to be a float32 array of the shape {posteriors.shape} [out-array]"
+        )
     elif not out.flags.writeable:
-        raise BatchError("out is read-only")
+        raise BatchError("out is read-only [out-array]")
     return posteriors, lengths, names, out
 
 
@@ -276,18 +283,19 @@ def check_segments(
     """
     lengths = np.asarray(seq_lengths)
     if lengths.dtype.kind not in "iu" and lengths.size:  # numpy takes [] for floats
-        raise BatchError(f"seq_lengths has the dtype {lengths.dtype}; it has to be an integer")
+        raise BatchError(f"seq_lengths has the dtype {lengths.dtype}; it has to be an integer [dtype]")
     frames, n_batch, n_labels = shape
     names = check_tags(tags)
     if lengths.shape != (n_batch,) or len(names) != n_batch:
         raise BatchError(
             f"log_posteriors has a batch of {n_batch}, seq_lengths the shape {lengths.shape}, "
-            f"and there are {len(names)} tags: all three have to agree"
+            f"and there are {len(names)} tags: all three have to agree [batch-shapes]"
         )
     for index, (name, length) in enumerate(zip(names, lengths.tolist())):
         check_shape(name, length, n_labels, labels)
         if length > frames:
             raise BatchError(
                 f"seq_lengths[{index}] is {length} (segment {name!r}), log_posteriors has {frames} frames"
+                " [batch-shapes]"
             )
     return lengths.tolist(), names

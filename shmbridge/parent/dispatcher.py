@@ -105,13 +105,13 @@ class Dispatcher:
         """Raise UsageError in a fork, ClosedError after close."""
         if self.closed or self.foreign is not None:
             self._check_own()
-            raise ClosedError("the pool was closed")
+            raise ClosedError("the pool was closed [closed]")
 
     def _check_own(self) -> None:
         if self.foreign is not None:
             raise UsageError(
                 f"this pool belongs to process {self.foreign}, of which this one is a fork: "
-                "create a pool of its own in each process"
+                "create a pool of its own in each process [forked]"
             )
 
     def stats(self) -> PoolStatistics:
@@ -215,7 +215,7 @@ class Dispatcher:
                 if pending.done:  # it could not be sent
                     return
                 if deadline is not None and time.monotonic() >= deadline:
-                    raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds")
+                    raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds [timeout]")
                 if self.may_wait(check_can_come, self.instances, pending, self._to_send):
                     self.wait(full, deadline)
         finally:
@@ -287,7 +287,7 @@ class Dispatcher:
         timeout = min(deadlines) - time.monotonic() if deadlines else None
         in_time = self._watcher.doorbell.wait(self._wait_list, timeout)
         if self.closed:
-            raise ClosedError("the pool was closed")
+            raise ClosedError("the pool was closed [closed]")
         if not in_time:
             for instance in self.instances:
                 instance.end_if_late()
@@ -339,7 +339,7 @@ class Dispatcher:
         if self.serving:
             raise UsageError(
                 "serve_scores is at work, and the function that it calls cannot use the same pool: its "
-                "Sprints recognise; give others a pool of their own"
+                "Sprints recognise; give others a pool of their own [serving]"
             )
         started = False
         for instance in self.instances:
@@ -370,7 +370,9 @@ class Dispatcher:
             if again and pending.wanted and pending.attempts <= self.max_restarts:
                 continue
             if again and pending.wanted and self._skip_fatal:
-                _log.warning("segment %r is skipped: Sprint has ended at it each time", pending.name)
+                _log.warning(
+                    "segment %r is skipped: Sprint has ended at it each time [skipped-fatal]", pending.name
+                )
                 pending.skip(death)
             else:
                 pending.fail(death)
@@ -378,11 +380,11 @@ class Dispatcher:
 
     def _restart(self, instance: Instance) -> bool:
         """Start a new child. False: it was not possible."""
-        _log.warning("%s\nA new one is started.", instance.death)
+        _log.warning("%s\nA new one is started. [peer-gone]", instance.death)
         try:
             self._start_anew(instance)
         except ShmbridgeError as error:
-            _log.error("Sprint could not be started anew: %s", error)
+            _log.error("Sprint could not be started anew: %s [peer-gone]", error)
             return False
         return True
 

@@ -56,7 +56,7 @@ class SegmentResult:
         """
         array = self._array if self._record is None else self._record.matrix
         if array is None:
-            raise UsageError(f"the result of segment {self.name!r} was released")
+            raise UsageError(f"the result of segment {self.name!r} was released [claim-state]")
         return array
 
     def release(self) -> None:
@@ -118,7 +118,7 @@ class SegmentClaim(Pending):
             UsageError: the claim was sent or aborted.
         """
         if self._claim is None:
-            raise UsageError(f"segment {self.name!r} was already sent or given up")
+            raise UsageError(f"segment {self.name!r} was already sent or given up [claim-state]")
         return self._claim.matrix
 
     def send(self, *, check_nan: bool = True) -> SegmentClaim:
@@ -143,7 +143,7 @@ class SegmentClaim(Pending):
                 if nan is not None:
                     raise nan_error(self.name, nan)
             if self._claim is None:
-                raise UsageError(f"segment {self.name!r} was already sent or given up")
+                raise UsageError(f"segment {self.name!r} was already sent or given up [claim-state]")
             lost = self._instance.death is not None or self._channel is not self._instance.channel
             if self._dispatcher.max_restarts > 0:
                 self._kept = self._claim.matrix  # in case that this, or the next, Sprint ends
@@ -152,7 +152,7 @@ class SegmentClaim(Pending):
                     raise without_traceback(self._instance.death)
                 raise PeerGoneError(
                     f"the Sprint for which segment {self.name!r} was claimed has ended and was started "
-                    "anew; claim the segment again"
+                    "anew; claim the segment again [claim-lost]"
                 )
             # In this order: Ctrl-C may come as soon as it is sent.
             claim, self._claim = self._claim, None
@@ -173,7 +173,7 @@ class SegmentClaim(Pending):
             BatchError: there is a NaN, which the Sprint that has ended may have written.
         """
         if self._kept is None:
-            raise UsageError(f"segment {self.name!r} was not kept to be sent again")
+            raise UsageError(f"segment {self.name!r} was not kept to be sent again [claim-state]")
         claim = sender.try_claim(lib.SHMB_POSTERIORS, self.rows, self.columns, self.name.encode())
         if claim is None:
             return False
@@ -199,13 +199,13 @@ class SegmentClaim(Pending):
         """
         with self._dispatcher.lock:
             if not self._sent:
-                raise UsageError(f"segment {self.name!r} was not sent; call send() first")
+                raise UsageError(f"segment {self.name!r} was not sent; call send() first [claim-state]")
             if not self.done:
                 self._dispatcher.wait_for(self, timeout)
             if self._error is not None:
                 raise without_traceback(self._error)
             if self._result is None:
-                raise UsageError(f"the result of segment {self.name!r} was already taken")
+                raise UsageError(f"the result of segment {self.name!r} was already taken [claim-state]")
             self._taken = True
             return self._result
 

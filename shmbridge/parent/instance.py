@@ -178,7 +178,7 @@ class Instance:
             with contextlib.suppress(UsageError):  # it is committed: the answer will come
                 claim.abort()
                 self.pending.remove(entry)
-                pending.fail(UsageError(f"sending segment {pending.name!r} was interrupted"))
+                pending.fail(UsageError(f"sending segment {pending.name!r} was interrupted [claim-state]"))
             raise
 
     def collect(self) -> bool:
@@ -308,7 +308,7 @@ class Instance:
             )
         elif message["kind"] == "dimension":
             if message["labels"] < 1:
-                raise ProtocolError(f"Sprint says that it has {message['labels']} labels")
+                raise ProtocolError(f"Sprint says that it has {message['labels']} labels [bad-message]")
             self.labels = message["labels"]
         elif message["kind"] == "awaits_requests":
             self.questions.awaits_requests = True
@@ -318,7 +318,9 @@ class Instance:
     def _deliver(self, record: Record) -> None:
         if not self.pending:
             if record.kind != _FEATURES:
-                raise ProtocolError(f"Sprint answered request {record.sequence} where nothing was asked")
+                raise ProtocolError(
+                    f"Sprint answered request {record.sequence} where nothing was asked [bad-answer]"
+                )
             self.questions.take(record)
             return
         sequence, pending = self.pending[0]

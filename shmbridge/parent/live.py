@@ -113,10 +113,10 @@ def decode(data: bytes) -> tuple[str, PoolStatistics]:
     except RecursionError as error:
         raise ValueError(str(error)) from None
     if not isinstance(report, dict) or report.get("format") != _FORMAT:
-        raise ValueError(f"not of format {_FORMAT}")
+        raise ValueError(f"not of format {_FORMAT} [stats-connection]")
     children = report.get("children")
     if not isinstance(children, list):
-        raise ValueError("it has no list of children")
+        raise ValueError("it has no list of children [stats-connection]")
     fields = _pick(PoolStatistics, {**report, "children": ()})
     fields["children"] = tuple(ChildStatistics(**_pick(ChildStatistics, item)) for item in children)
     return str(report.get("executable")), PoolStatistics(**fields)
@@ -125,11 +125,11 @@ def decode(data: bytes) -> tuple[str, PoolStatistics]:
 def _pick(kind: Any, given: Any) -> dict[str, Any]:
     """The fields of a dataclass out of what came, each of its type."""
     if not isinstance(given, dict):
-        raise ValueError(f"{given!r:.80} is no object")
+        raise ValueError(f"{given!r:.80} is no object [stats-connection]")
     picked = {}
     for field in dataclasses.fields(kind):
         value = given.get(field.name)
         if not isinstance(value, _TYPES.get(str(field.type), (tuple,))) or isinstance(value, bool):
-            raise ValueError(f"{field.name} is {value!r:.80}, not of type {field.type}")
+            raise ValueError(f"{field.name} is {value!r:.80}, not of type {field.type} [stats-connection]")
         picked[field.name] = value
     return picked

@@ -31,7 +31,7 @@ class Mailbox:
         kind = message["kind"]
         if kind == "hello":
             if self._greeted:
-                raise ProtocolError("Sprint sent a second hello")
+                raise ProtocolError("Sprint sent a second hello [bad-message]")
             self._greeted = True
             self._messages[kind] = message
         elif kind in _NEWEST_COUNTS:
@@ -39,7 +39,7 @@ class Mailbox:
         elif kind == "exception":
             self._messages.setdefault(kind, message)
         else:
-            raise ProtocolError(f"Sprint sent {kind!r}, which is not for it to send")
+            raise ProtocolError(f"Sprint sent {kind!r}, which is not for it to send [bad-message]")
 
     def take(self, kind: str) -> Optional[Message]:
         """The message of this kind, which is then gone from here; None: there is none."""

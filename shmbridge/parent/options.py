@@ -85,12 +85,16 @@ class Options:
         for name, value in given.items():
             ours = ALIASES.get(name, name)
             if ours not in known:
-                raise OptionError(f"unknown option {name!r}; there are {', '.join(sorted(known))}")
+                raise OptionError(
+                    f"unknown option {name!r}; there are {', '.join(sorted(known))} [unknown-option]"
+                )
             if ours in options:
-                raise OptionError(f"the option {ours!r} is given twice, once under another name")
+                raise OptionError(
+                    f"the option {ours!r} is given twice, once under another name [unknown-option]"
+                )
             options[ours] = value
         if "sprint_exec_path" not in options:
-            raise OptionError("the option sprint_exec_path (Sprint's executable) is missing")
+            raise OptionError("the option sprint_exec_path (Sprint's executable) is missing [unknown-option]")
         parsed = cls(**options)
         parsed._check()
         return parsed
@@ -104,10 +108,14 @@ class Options:
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise OptionError(f"the option {name} is {value!r}; it takes an integer of at least {least}")
+                raise OptionError(
+                    f"the option {name} is {value!r}; it takes an integer of at least {least} [option-value]"
+                )
         labels = self.num_labels
         if labels is not None and (not isinstance(labels, int) or isinstance(labels, bool) or labels < 1):
-            raise OptionError(f"the option num_labels is {labels!r}; it takes a positive integer")
+            raise OptionError(
+                f"the option num_labels is {labels!r}; it takes a positive integer [option-value]"
+            )
         for name in ("start_timeout", "exit_timeout", "segment_timeout"):
             value = getattr(self, name)
             if value is None and name == "segment_timeout":
@@ -116,21 +124,25 @@ class Options:
             if not is_number or not (0 < value <= threading.TIMEOUT_MAX or value == math.inf):
                 raise OptionError(
                     f"the option {name} is {value!r}; it takes seconds, more than 0 and "
-                    f"at most {threading.TIMEOUT_MAX:.0f}, or inf"
+                    f"at most {threading.TIMEOUT_MAX:.0f}, or inf [option-value]"
                 )
         Geometry.for_ring_size(self.ring_size)
         for name in ("sprint_control_config", "env"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, Mapping):
-                raise OptionError(f"the option {name} is {value!r}; it takes a mapping, such as a dict")
+                raise OptionError(
+                    f"the option {name} is {value!r}; it takes a mapping, such as a dict [option-value]"
+                )
         for key in set(self.sprint_control_config or {}) & _OURS:
-            raise OptionError(f"sprint_control_config has {key!r}, which the bridge sets itself")
+            raise OptionError(
+                f"sprint_control_config has {key!r}, which the bridge sets itself [control-config]"
+            )
         config_strings.compose(self.sprint_control_config or {})
         for key, value in (self.env or {}).items():
             if not (_is_argument(key) and _is_argument(value) and key and "=" not in key):
                 raise OptionError(
                     f"the option env has {key!r}: {value!r}; names and values are str without NUL, "
-                    "and a name takes no '='"
+                    "and a name takes no '=' [option-value]"
                 )
         self.command()
 
@@ -153,25 +165,28 @@ class Options:
         except TypeError:
             raise OptionError(
                 f"the option sprint_exec_path is {path!r}; it takes a path, or a list of path and arguments"
+                " [executable]"
             ) from None
         if not head or not head[0]:
-            raise OptionError("the option sprint_exec_path is empty")
+            raise OptionError("the option sprint_exec_path is empty [executable]")
         found = shutil.which(head[0])
         if found is None:
             if os.path.exists(head[0]):
-                raise OptionError(f"sprint_exec_path: {head[0]!r} is not an executable file")
-            raise OptionError(f"sprint_exec_path: there is no {head[0]!r}")
+                raise OptionError(f"sprint_exec_path: {head[0]!r} is not an executable file [executable]")
+            raise OptionError(f"sprint_exec_path: there is no {head[0]!r} [executable]")
         config = self.sprint_config
         try:
             tail = shlex.split(config) if isinstance(config, str) else [os.fsdecode(word) for word in config]
         except (ValueError, TypeError) as error:
-            raise OptionError(f"sprint_config {config!r} cannot be split into words: {error}") from None
+            raise OptionError(
+                f"sprint_config {config!r} cannot be split into words: {error} [command-line]"
+            ) from None
         for name, given in (("sprint_exec_path", head), ("sprint_config", tail)):
             for word in given:
                 if not _is_argument(word):
                     raise OptionError(
                         f"the option {name} has {word!r}, which no process can be given: "
-                        "it holds a NUL or a lone surrogate"
+                        "it holds a NUL or a lone surrogate [command-line]"
                     )
         return [found, *head[1:], *tail]
 

@@ -269,7 +269,7 @@ class SprintInstancePool:
             if self._options.max_restarts > 0:
                 raise OptionError(
                     f"the option max_restarts is {self._options.max_restarts}; serve_scores wants 0: a "
-                    "Sprint that is started anew would begin its corpus again"
+                    "Sprint that is started anew would begin its corpus again [no-restart]"
                 )
             serve(self._dispatcher, score)
 
@@ -310,7 +310,7 @@ class SprintInstancePool:
     def __reduce__(self) -> NoReturn:
         raise UsageError(
             "a pool cannot be pickled: its Sprints are children of this process; create a pool of its own in "
-            "each process, and leave it out of what is saved, as torch's state_dict does"
+            "each process, and leave it out of what is saved, as torch's state_dict does [not-picklable]"
         )
 
     def __repr__(self) -> str:
@@ -333,5 +333,7 @@ class SprintSubprocessInstance(SprintInstancePool):
 
     def __init__(self, **options: Any) -> None:
         if options.get("num_instances", options.get("numInstances", 1)) != 1:
-            raise OptionError("a SprintSubprocessInstance is one child; use SprintInstancePool for several")
+            raise OptionError(
+                "a SprintSubprocessInstance is one child; use SprintInstancePool for several [unknown-option]"
+            )
         super().__init__(**options)

@@ -165,7 +165,7 @@ class SprintProcess:
         what = "gave no answer" if segments else "neither asked for scores nor ended"
         return SegmentTimeoutError(
             f"Sprint (pid {self.pid}, {self._executable!r}) {what} within {timeout} seconds "
-            "(segment_timeout) and was ended",
+            "(segment_timeout) and was ended [timeout]",
             segments=segments,
             last_output=tuple(self._output),
         )
@@ -175,7 +175,8 @@ class SprintProcess:
         self.kill()
         self._exited.wait()  # its last output has been read then
         return BridgeTimeoutError(
-            f"Sprint was not ready within {timeout} seconds (start_timeout)", last_output=tuple(self._output)
+            f"Sprint was not ready within {timeout} seconds (start_timeout) [start-timeout]",
+            last_output=tuple(self._output),
         )
 
     def death(self, segments: Sequence[str] = ()) -> PeerGoneError:
@@ -194,7 +195,7 @@ class SprintProcess:
         if raised is not None:
             how += f" after its Python raised {raised['exception_type']}: {raised['message']}"
         return PeerGoneError(
-            f"Sprint (pid {self.pid}, {self._executable!r}) {how}",
+            f"Sprint (pid {self.pid}, {self._executable!r}) {how} [peer-gone]",
             exit_code=exit_code,
             signal_name=signal_name,
             segments=segments,
@@ -306,6 +307,7 @@ class _Descriptors:
         except OSError as error:
             raise ResourceError(
                 f"cannot open a pipe to Sprint: {error.strerror}; see `ulimit -n` and what keeps files open"
+                " [descriptors-processes]"
             ) from error
         self._open |= {read_end, write_end}
         return read_end, write_end
@@ -357,8 +359,12 @@ def _spawn(
         )
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR):
-            raise OptionError(f"sprint_exec_path: cannot execute {command[0]!r}: {error.strerror}") from error
-        raise ResourceError(f"cannot start {command[0]!r}: {error.strerror} (see `ulimit -a`)") from error
+            raise OptionError(
+                f"sprint_exec_path: cannot execute {command[0]!r}: {error.strerror} [executable]"
+            ) from error
+        raise ResourceError(
+            f"cannot start {command[0]!r}: {error.strerror} (see `ulimit -a`) [descriptors-processes]"
+        ) from error
 
 
 def _pidfd(pid: int) -> Optional[int]:
@@ -370,6 +376,7 @@ def _pidfd(pid: int) -> Optional[int]:
             return None
         raise ResourceError(
             f"cannot open a descriptor for process {pid}: {error.strerror} (see `ulimit -n`)"
+            " [descriptors-processes]"
         ) from error
 
 

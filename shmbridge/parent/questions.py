@@ -46,11 +46,11 @@ class Questions:
             ProtocolError: Sprint cannot ask this, or not now.
         """
         if self.unanswered is not None:
-            raise ProtocolError("Sprint sent features while it awaits the scores of others")
+            raise ProtocolError("Sprint sent features while it awaits the scores of others [bad-answer]")
         if self.awaits_requests:
             raise ProtocolError(
                 "Sprint asks for scores in the midst of the trainer's segments, which nobody can answer: "
-                "leave its python-feature-scorer out of this configuration"
+                "leave its python-feature-scorer out of this configuration [serving]"
             )
         check_features(features)
         self.unanswered = features
@@ -73,7 +73,7 @@ class Questions:
             ProtocolError: the child has written what it must not.
         """
         if self.unanswered is None:
-            raise UsageError("Sprint awaits no scores")
+            raise UsageError("Sprint awaits no scores [serving]")
         claim = sender.claim(lib.SHMB_SCORES, rows, columns, sequence=self.unanswered.sequence, dtype=dtype)
         if claim is None and self.awaited_since is None:
             self.awaited_since = time.monotonic()

@@ -22,7 +22,7 @@ def check_features(record: Record) -> None:
     if not good or not 0 < record.states < 1 << 32:
         raise ProtocolError(
             f"Sprint's features are {record.shape} of dtype {record.dtype}, status {record.status}, for "
-            f"{record.states} labels; they have to be (time,dim) of dtype {_FLOAT32}"
+            f"{record.states} labels; they have to be (time,dim) of dtype {_FLOAT32} [bad-answer]"
         )
 
 
@@ -38,15 +38,16 @@ def look_closer(record: Record, sequence: int, pending: Pending) -> Optional[Rem
     if record.sequence != sequence:
         raise ProtocolError(
             f"Sprint answered request {record.sequence} where {sequence} was the next to be answered"
+            " [bad-answer]"
         )
     if record.kind != pending.answer_kind:
-        raise ProtocolError(f"the answer for {pending.name!r} is of kind {record.kind}")
+        raise ProtocolError(f"the answer for {pending.name!r} is of kind {record.kind} [bad-answer]")
     if record.status == _FAILED:
         return _remote_error(pending.name, record)
     if record.status == _ANSWERED and pending.rows:
         raise ProtocolError(
             f"the answer for {pending.name!r} is {record.shape} of dtype {record.dtype}; it has to be "
-            f"{(pending.rows, pending.columns)} of dtype {_FLOAT32}"
+            f"{(pending.rows, pending.columns)} of dtype {_FLOAT32} [bad-answer]"
         )
     return None
 
@@ -55,5 +56,5 @@ def _remote_error(name: str, record: Record) -> RemoteError:
     """The exception that the child reports in the record."""
     matrix = record.matrix
     if matrix is None or matrix.dtype != np.uint8:
-        raise ProtocolError(f"the failure report for {name!r} cannot be read: it is not bytes")
+        raise ProtocolError(f"the failure report for {name!r} cannot be read: it is not bytes [bad-answer]")
     return RemoteError(name, *protocol.read_report(matrix.tobytes(), repr(name)))

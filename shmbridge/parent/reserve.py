@@ -31,7 +31,7 @@ def create_object(size: int) -> int:
         descriptor = _open_unnamed()
     except (OSError, posix_ipc.Error) as error:
         raise ResourceError(
-            f"cannot create a shared-memory object of {size} bytes: {error} (see `ulimit -a`)"
+            f"cannot create a shared-memory object of {size} bytes: {error} (see `ulimit -a`) [shared-memory]"
         ) from error
     try:
         os.posix_fallocate(descriptor, 0, size)
@@ -44,9 +44,11 @@ def create_object(size: int) -> int:
                 f"{size} bytes ({size / 1e6:.1f} MB) of shared memory are needed, "
                 f"{_free()} are free in {_SHM}: "
                 "lower the option ring_size or the number of instances, or enlarge it "
-                "(docker run --shm-size=…, or mount -o remount,size=… /dev/shm)"
+                "(docker run --shm-size=…, or mount -o remount,size=… /dev/shm) [shared-memory]"
             ) from error
-        raise ResourceError(f"cannot reserve {size} bytes of shared memory: {error}") from error
+        raise ResourceError(
+            f"cannot reserve {size} bytes of shared memory: {error} [shared-memory]"
+        ) from error
     return descriptor
 
 

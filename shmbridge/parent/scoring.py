@@ -30,7 +30,9 @@ def serve(dispatcher: Dispatcher, score: ScoreFunction) -> None:
     Args and errors: those of SprintInstancePool.serve_scores.
     """
     if not callable(score):
-        raise UsageError(f"serve_scores takes a function of features, not {type(score).__name__}")
+        raise UsageError(
+            f"serve_scores takes a function of features, not {type(score).__name__} [score-function]"
+        )
     dispatcher.start_dead_anew()
     dispatcher.serving = True
     begun: list[Instance] = []
@@ -56,7 +58,7 @@ def serve(dispatcher: Dispatcher, score: ScoreFunction) -> None:
     if not all(instance.questions.asked for instance in dispatcher.instances):
         _log.warning(
             "a Sprint has ended without asking for scores: is its feature-scorer-type python-feature-scorer, "
-            "and are there segments in its corpus?"
+            "and are there segments in its corpus? [no-score-requests]"
         )
 
 
@@ -99,7 +101,7 @@ def _compute(dispatcher: Dispatcher, instance: Instance, score: ScoreFunction) -
     question = instance.questions.unanswered
     features = None if question is None else question.matrix
     if question is None or features is None:
-        raise UsageError("the features have been released")
+        raise UsageError("the features have been released [scores-held]")
     wanted = (features.shape[0], question.states)
     begin = time.perf_counter()
     try:
@@ -112,7 +114,7 @@ def _compute(dispatcher: Dispatcher, instance: Instance, score: ScoreFunction) -
     if scores.shape != wanted or not is_float(scores.dtype):
         raise BatchError(
             f"the score function returned {scores.shape} of {scores.dtype} for features {features.shape}; "
-            f"Sprint wants scores {wanted} (time,label) of a float dtype"
+            f"Sprint wants scores {wanted} (time,label) of a float dtype [score-function]"
         )
     claim = _claim(dispatcher, instance, *wanted, lib.SHMB_FLOAT32)
     if claim is None:
@@ -123,6 +125,7 @@ def _compute(dispatcher: Dispatcher, instance: Instance, score: ScoreFunction) -
         if nan is not None:
             raise BatchError(
                 f"the scores have a NaN at (time,label) {nan}, which would mislead Sprint's search"
+                " [score-function]"
             )
     except BaseException:  # also Ctrl-C, whose traceback would keep the claim open
         claim.abort()

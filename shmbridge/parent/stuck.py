@@ -36,21 +36,21 @@ def check_not_stuck(instance: Instance, concerned: Optional[Pending] = None) -> 
     if instance.questions.unanswered is not None:
         raise UsageError(
             f"segment {name!r} waits in vain: Sprint scores features, and awaits their scores; call "
-            "serve_scores"
+            "serve_scores [serving]"
         )
     open_claim = instance.channel.sender.oldest_open()
     if open_claim is not None and open_claim[0] < oldest:
         raise UsageError(
             f"segment {name!r} waits behind {_decode(open_claim[1])!r}, which was claimed earlier on the "
             "same child and is not sent yet: Sprint sees them in the order of their claims; send or "
-            "abort that"
+            "abort that [behind-claim]"
         )
     receiver = instance.channel.receiver
     if instance.no_room == (oldest, receiver.released) and receiver.used:
         raise BufferError(
             f"Sprint has no room to answer for {name!r}: {receiver.used} of {receiver.capacity} bytes of "
             "the ring lie behind the oldest result that is still held; release the results and their "
-            "arrays, or raise the option ring_size"
+            "arrays, or raise the option ring_size [ring-full]"
         )
     return True
 
@@ -83,7 +83,7 @@ def check_can_come(instances: Sequence[Instance], pending: Pending, to_send: Col
     if pending not in to_send:
         raise UsageError(
             f"segment {pending.name!r} has no answer: the call that was to take it was interrupted, by "
-            "Ctrl-C for instance; claim the segment again"
+            "Ctrl-C for instance; claim the segment again [claim-state]"
         )
     check_not_all_stuck(instances)
 
@@ -101,14 +101,14 @@ def check_question_can_come(instance: Instance) -> None:
         raise UsageError(
             "this Sprint awaits segments from the trainer, and so never asks for scores: it runs the "
             "control loop, or the segment order of use_python_segment_order=True; set that to False, "
-            "and give Sprint an action that recognises or aligns (docs/ways.md)"
+            "and give Sprint an action that recognises or aligns (docs/ways.md) [no-score-requests]"
         )
     receiver, no_room = instance.channel.receiver, instance.no_room
     if no_room is not None and no_room[1] == receiver.released and receiver.used:
         raise BufferError(
             f"Sprint has no room for the next features: {receiver.used} of {receiver.capacity} bytes of "
             "the ring lie behind the oldest features that are still held; let go of them and their "
-            "views, or raise the option ring_size"
+            "views, or raise the option ring_size [scores-held]"
         )
 
 
@@ -118,7 +118,7 @@ def check_no_open_claim(instance: Instance) -> None:
     if open_claim is not None:
         raise UsageError(
             f"segment {_decode(open_claim[1])!r} was claimed and is not sent yet: what is sent after it "
-            "would wait behind it; send or abort it first"
+            "would wait behind it; send or abort it first [behind-claim]"
         )
 
 
@@ -127,7 +127,7 @@ def check_idle(instance: Instance) -> None:
     if instance.pending:
         raise UsageError(
             f"segment {instance.pending[0][1].name!r} was sent to Sprint and is not answered yet: "
-            "wait for its result before you call serve_scores"
+            "wait for its result before you call serve_scores [serving]"
         )
     check_no_open_claim(instance)
 

@@ -58,7 +58,7 @@ class Watcher:
             except (OSError, RuntimeError) as error:  # the latter of threading
                 raise ResourceError(
                     f"cannot start the thread that watches Sprint: {error}; see `ulimit -n` (open files) and "
-                    "`ulimit -u` (processes and threads)"
+                    "`ulimit -u` (processes and threads) [descriptors-processes]"
                 ) from error
             undo.pop_all()
             self._own = [self.doorbell_fd, self._wake_read, self._wake_write]
@@ -119,7 +119,7 @@ class Watcher:
             go_on = self._callbacks[descriptor]()
         except Exception:
             with handlers_contained():
-                _log.exception("watching descriptor %d failed", descriptor)
+                _log.exception("watching descriptor %d failed [bad-message]", descriptor)
             go_on = False
         if not go_on:
             selector.unregister(descriptor)

@@ -76,7 +76,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except console.FailedAssertionError as failure:
         console.abort(str(failure))
     except (console.CriticalError, FileFormatError, OptionError) as error:
-        console.warn(f"critical error: {error}")
+        console.warn(f"critical error: {error} [refsprint-exit]")
         console.log("exiting...")
         return 1
     console.log("done")
@@ -109,7 +109,7 @@ def _run(arguments: Sequence[str]) -> None:
 
         train(config)
         if config.select("refsprint").boolean("abort-after-training", False):
-            console.abort_finalized("Python was finalized before its last user")
+            console.abort_finalized("Python was finalized before its last user [refsprint-exit]")
 
 
 def _behave_as_embedded() -> None:

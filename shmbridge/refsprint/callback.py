@@ -65,7 +65,7 @@ class Callback:
         """
         _check_text(command, "the command")
         if command not in self._commands:
-            raise ValueError(f"callback(): unknown command {command!r}")
+            raise ValueError(f"callback(): unknown command {command!r} [callback-call]")
         try:
             return self._commands[command](*arguments, **keywords)
         except console.FailedAssertionError as failure:
@@ -90,7 +90,9 @@ class Callback:
             if self._model.has_lexicon:
                 unknown = unknown_words(segment.orthography, self._model.lexicon)
             if unknown:
-                problem = f"segment {segment.full_name!r}: the lexicon lacks the word {unknown[0]!r}"
+                problem = (
+                    f"segment {segment.full_name!r}: the lexicon lacks the word {unknown[0]!r} [orthography]"
+                )
                 raise FileFormatError(segment.path, segment.line, problem)
             orthographies[segment.full_name] = segment.orthography
         return orthographies
@@ -117,18 +119,22 @@ class Callback:
         **given: Any,
     ) -> tuple[Optional[float], Optional[Matrix]]:
         if given:
-            raise TypeError(f"calculate_criterion: unknown argument {next(iter(given))!r}")
+            raise TypeError(f"calculate_criterion: unknown argument {next(iter(given))!r} [callback-call]")
         for text, name in ((orthography, "orthography"), (segment_name, "segment_name")):
             if text is not _NOT_GIVEN:
                 _check_text(text, name)
         orthography = None if orthography is _NOT_GIVEN else orthography
         _check_text(output_error_type, "output_error_type")
         if output_error_type not in ERROR_TYPES:
-            raise ValueError(f"calculate_criterion: unknown output_error_type {output_error_type!r}")
+            raise ValueError(
+                f"calculate_criterion: unknown output_error_type {output_error_type!r} [callback-call]"
+            )
         matrix = outside_of_handlers(from_python, posteriors, "posteriors")
         if alignment is not None:
             if orthography is not None:
-                raise ValueError("calculate_criterion: give an alignment or an orthography, not both")
+                raise ValueError(
+                    "calculate_criterion: give an alignment or an orthography, not both [callback-call]"
+                )
             vector_from_python(alignment, "alignment")
         outcome = outside_of_handlers(self._criterion.calculate, matrix, orthography, output_error_type)
         if outcome is None:
@@ -147,20 +153,22 @@ class Callback:
     def _get_orthography(self, segment_name: Any) -> str:
         _check_text(segment_name, "segment_name")
         if segment_name not in self._orthographies:
-            raise KeyError(f"unknown segment name {segment_name!r}")
+            raise KeyError(f"unknown segment name {segment_name!r} [unknown-segment]")
         return self._orthographies[segment_name]
 
     def _alignment_cache(
         self, cache_filename: Any, segment_name: Any = None, silence_allophone_state_idx: Any = None
     ) -> NoReturn:
-        raise ValueError(f"refsprint does not offer Sprint's cache archives: {cache_filename!r}")
+        raise ValueError(
+            f"refsprint does not offer Sprint's cache archives: {cache_filename!r} [callback-call]"
+        )
 
     def _ctc_alignment(self, *_arguments: Any, **_keywords: Any) -> NoReturn:
-        raise ValueError("refsprint does not offer get_ctc_alignment")
+        raise ValueError("refsprint does not offer get_ctc_alignment [callback-call]")
 
 
 def _check_text(value: Any, name: str) -> None:
     if not isinstance(value, str):
-        raise TypeError(f"callback(): {name} must be str, not {type(value).__name__}")
+        raise TypeError(f"callback(): {name} must be str, not {type(value).__name__} [callback-call]")
     if "\0" in value:
-        raise ValueError(f"callback(): {name} holds a null character")
+        raise ValueError(f"callback(): {name} holds a null character [callback-call]")

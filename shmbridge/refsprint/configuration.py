@@ -109,7 +109,7 @@ class Configuration:
         """As string(). OptionError where the user gave none."""
         text = self.string(name)
         if not text:
-            raise OptionError(f"{self.path}.{name} is not set")
+            raise OptionError(f"{self.path}.{name} is not set [config-value]")
         return text
 
     def boolean(self, name: str, default: bool) -> bool:
@@ -118,7 +118,7 @@ class Configuration:
         if not text:
             return default
         if text not in _TRUE and text not in _FALSE:
-            raise OptionError(f"{self.path}.{name}: expected true or false, got {text!r}")
+            raise OptionError(f"{self.path}.{name}: expected true or false, got {text!r} [config-value]")
         return text in _TRUE
 
     def integer(self, name: str, default: int) -> int:
@@ -127,7 +127,9 @@ class Configuration:
         if not text:
             return default
         if not (text.isascii() and text.isdigit()) or len(text) > 15:
-            raise OptionError(f"{self.path}.{name}: expected a non-negative integer, got {text!r}")
+            raise OptionError(
+                f"{self.path}.{name}: expected a non-negative integer, got {text!r} [config-value]"
+            )
         return int(text)
 
     def seconds(self, name: str) -> float:
@@ -138,14 +140,18 @@ class Configuration:
         except ValueError:
             value = -1.0
         if not 0 <= value <= 3600:
-            raise OptionError(f"{self.path}.{name}: expected seconds from 0 to 3600, got {text!r}")
+            raise OptionError(
+                f"{self.path}.{name}: expected seconds from 0 to 3600, got {text!r} [config-value]"
+            )
         return value
 
     def choice(self, name: str, choices: Sequence[str], default: str) -> str:
         """As string(), one of `choices`. OptionError for another word."""
         text = self.string(name, default)
         if text not in choices:
-            raise OptionError(f"{self.path}.{name}: expected one of {', '.join(choices)}, got {text!r}")
+            raise OptionError(
+                f"{self.path}.{name}: expected one of {', '.join(choices)}, got {text!r} [config-value]"
+            )
         return text
 
     def resolve(self, text: str) -> str:
@@ -179,26 +185,32 @@ class _Resolution:
         """The value of a resource that was found on the way through those `above`."""
         if resource in above:
             raise FileFormatError(
-                resource.path, resource.line, f"the value of {resource.name!r} refers to itself"
+                resource.path,
+                resource.line,
+                f"the value of {resource.name!r} refers to itself [config-syntax]",
             )
         if len(above) >= _MAX_DEPTH:
             raise FileFormatError(
-                resource.path, resource.line, f"references lie more than {_MAX_DEPTH} deep within each other"
+                resource.path,
+                resource.line,
+                f"references lie more than {_MAX_DEPTH} deep within each other [config-syntax]",
             )
         return self.text(resource.value, (*above, resource), resource.path, resource.line)
 
     def text(self, text: str, above: tuple[_Resource, ...], path: str, line: Optional[int]) -> str:
         if "$[" in text:
-            raise FileFormatError(path, line, f"arithmetic is not offered by refsprint: {text!r}")
+            raise FileFormatError(
+                path, line, f"arithmetic is not offered by refsprint: {text!r} [config-syntax]"
+            )
         head, *references = text.split("$(")
         parts = [head]
         length = len(head)
         for reference in references:
             name, bracket, rest = reference.partition(")")
             if not bracket:
-                raise FileFormatError(path, line, f"unclosed reference in {text!r}")
+                raise FileFormatError(path, line, f"unclosed reference in {text!r} [config-syntax]")
             if not _is_well_formed(name) or "*" in name:
-                raise FileFormatError(path, line, f"malformed reference {name!r}")
+                raise FileFormatError(path, line, f"malformed reference {name!r} [config-syntax]")
             self._references += 1
             parts += [self._referred(name, above, path, line), rest]
             length += len(parts[-2]) + len(rest)
@@ -206,7 +218,8 @@ class _Resolution:
                 raise FileFormatError(
                     path,
                     line,
-                    f"a value takes more than {_MAX_REFERENCES} references or {_MAX_LENGTH} characters",
+                    f"a value takes more than {_MAX_REFERENCES} references or {_MAX_LENGTH} characters"
+                    " [config-syntax]",
                 )
         return "".join(parts)
 
@@ -218,7 +231,7 @@ class _Resolution:
                 return self.of(resource, above)
         if name in os.environ:
             return os.environ[name]
-        raise FileFormatError(path, line, f"the reference $({name}) names nothing")
+        raise FileFormatError(path, line, f"the reference $({name}) names nothing [config-syntax]")
 
 
 class _Reader:
@@ -244,7 +257,7 @@ class _Reader:
                 self._set(waiting, argument, _COMMAND_LINE, None)
                 waiting = None
             else:
-                raise FileFormatError(_COMMAND_LINE, None, f"not an option: {argument!r}")
+                raise FileFormatError(_COMMAND_LINE, None, f"not an option: {argument!r} [config-syntax]")
         if waiting is not None:
             self._set(waiting, "true", _COMMAND_LINE, None)
 
@@ -257,7 +270,9 @@ class _Reader:
                     continue
                 if words[0] == "include" and len(words) > 1 and not words[1].startswith("="):
                     if len(words) > 2 and words[2][0] not in _COMMENT:
-                        raise FileFormatError(path, number, f"unknown argument {words[2]!r} of include")
+                        raise FileFormatError(
+                            path, number, f"unknown argument {words[2]!r} of include [config-syntax]"
+                        )
                     self._include(words[1], path, number, selection)
                 elif line.startswith("["):
                     selection = self._selection(line, path, number)
@@ -269,14 +284,16 @@ class _Reader:
         if not os.path.isfile(name):
             name = os.path.join(os.path.dirname(path), name)
         if not os.path.isfile(name):
-            raise FileFormatError(path, number, f"the included file {name!r} does not exist")
+            raise FileFormatError(
+                path, number, f"the included file {name!r} does not exist [file-unreadable]"
+            )
         self.read_file(name, selection)
 
     def _selection(self, line: str, path: str, number: int) -> str:
         name, bracket, _ = line[1:].partition("]")
         name = Configuration(self.resources).resolve(name)
         if not bracket or (name and not _is_well_formed(name)):
-            raise FileFormatError(path, number, f"malformed selection {line.strip()!r}")
+            raise FileFormatError(path, number, f"malformed selection {line.strip()!r} [config-syntax]")
         return name
 
     def _assignment(self, line: str, path: str, number: int, selection: str) -> None:
@@ -296,11 +313,11 @@ class _Reader:
                 stop = min((i for i, c in enumerate(value) if c in '"' + _COMMENT), default=len(value))
                 value = value[:stop].rstrip()
             if not value and quote != '"':
-                raise FileFormatError(path, number, f"{name!r} has no value")
+                raise FileFormatError(path, number, f"{name!r} has no value [config-syntax]")
         elif rest and rest[0] not in _COMMENT:
-            raise FileFormatError(path, number, f"expected '=' after {name!r}")
+            raise FileFormatError(path, number, f"expected '=' after {name!r} [config-syntax]")
         if not _is_well_formed(name):
-            raise FileFormatError(path, number, f"malformed name {name!r}")
+            raise FileFormatError(path, number, f"malformed name {name!r} [config-syntax]")
         if selection.endswith("*") and name.startswith("*"):
             name = selection + name[1:]
         elif selection:
@@ -309,7 +326,7 @@ class _Reader:
 
     def _set(self, name: str, value: str, path: str, line: Optional[int]) -> None:
         if not _is_well_formed(name):
-            raise FileFormatError(path, line, f"malformed name {name!r}")
+            raise FileFormatError(path, line, f"malformed name {name!r} [config-syntax]")
         if name.split(".")[0] == _ALIAS:
             name = TITLE + name[len(_ALIAS) :]
         # RASR drops what surrounds the outermost quotes, and a single quote with what is before it.
@@ -328,6 +345,8 @@ def _lines_of(path: str) -> list[str]:
         with open(path, encoding="utf-8", newline=None) as file:
             return file.read().split("\n")
     except OSError as error:
-        raise FileFormatError(path, None, f"cannot be read: {error.strerror}") from error
+        raise FileFormatError(path, None, f"cannot be read: {error.strerror} [file-unreadable]") from error
     except ValueError as error:
-        raise FileFormatError(path, None, f"is not a text file in UTF-8: {error}") from error
+        raise FileFormatError(
+            path, None, f"is not a text file in UTF-8: {error} [file-unreadable]"
+        ) from error

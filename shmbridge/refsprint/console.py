@@ -40,7 +40,7 @@ def exit_now(code: int, message: str = "") -> NoReturn:
     Like RASR, which finalizes Python on its way out, run the functions registered with atexit.
     """
     if message:
-        warn(f"critical error: {message}")
+        warn(f"critical error: {message} [refsprint-exit]")
     atexit._run_exitfuncs()
     _flush()
     os._exit(code)
@@ -48,7 +48,7 @@ def exit_now(code: int, message: str = "") -> NoReturn:
 
 def abort(message: str) -> NoReturn:
     """End the process with SIGABRT, as a failed assertion in RASR does."""
-    warn(f"assertion failed: {message}")
+    warn(f"assertion failed: {message} [refsprint-exit]")
     _flush()
     os.abort()
 

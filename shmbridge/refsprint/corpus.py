@@ -92,7 +92,7 @@ def read_corpus(path: str, options: Optional[CorpusOptions] = None) -> Corpus:
     reader = _CorpusReader(path, options or CorpusOptions(), None, Includes())
     reader.read()
     if reader.root is None:
-        raise FileFormatError(path, None, "defines no corpus")
+        raise FileFormatError(path, None, "defines no corpus [corpus]")
     return Corpus(reader.root.name, tuple(reader.segments))
 
 
@@ -209,19 +209,21 @@ class _CorpusReader:
     def _required(self, attributes: dict[str, str], attribute: str, element: str, line: int) -> str:
         value = attributes.get(attribute)
         if value is None:
-            raise self._error(line, f"<{element}> has no attribute {attribute!r}")
+            raise self._error(line, f"<{element}> has no attribute {attribute!r} [xml]")
         return value
 
     def _start_corpus(self, name: str, attributes: dict[str, str], line: int) -> None:
         if name != "corpus":
-            raise self._error(line, f"expected <corpus>, got <{name}>")
+            raise self._error(line, f"expected <corpus>, got <{name}> [corpus]")
         corpus_name = self._required(attributes, "name", "corpus", line)
         outer = self._included_into
         if outer is None:
             self._open("corpus", corpus_name, line)
             self.root = self._section
         elif corpus_name != outer.name:
-            raise self._error(line, f"the included corpus is {corpus_name!r}, expected {outer.name!r}")
+            raise self._error(
+                line, f"the included corpus is {corpus_name!r}, expected {outer.name!r} [corpus]"
+            )
         else:
             self._section = outer
 
@@ -233,19 +235,19 @@ class _CorpusReader:
             full_name = full_name[len(prefix) :]
         if parent is not None:
             if name in parent.names:
-                raise self._error(line, f"{kind} {name!r} is already defined here")
+                raise self._error(line, f"{kind} {name!r} is already defined here [corpus]")
             parent.names.add(name)
         self._section = _Section(kind, name, full_name, parent)
 
     def _start_in_corpus(self, name: str, attributes: dict[str, str], line: int) -> None:
         if name not in _IN_CORPUS:
-            raise self._error(line, f"unexpected <{name}>")
+            raise self._error(line, f"unexpected <{name}> [xml]")
         if name == "subcorpus":
             self._open(name, self._required(attributes, "name", name, line), line)
         elif name == "recording":
             self._open(name, self._required(attributes, "name", name, line), line)
             if "audio" not in attributes and "video" not in attributes:
-                raise self._error(line, "<recording> needs an attribute 'audio' or 'video'")
+                raise self._error(line, "<recording> needs an attribute 'audio' or 'video' [corpus]")
         elif name == "include":
             self._include(self._required(attributes, "file", name, line))
         elif name in ("speaker", "speaker-description"):
@@ -263,30 +265,30 @@ class _CorpusReader:
         section = self._section
         segment = self._segment
         if section is None:
-            raise self._error(line, f"unexpected <{element}>")
+            raise self._error(line, f"unexpected <{element}> [xml]")
         if element == "speaker":
             name = self._required(attributes, "name", element, line)
             speaker = section.speaker(name)
             if speaker is None:
-                raise self._error(line, f"speaker {name!r} is not defined")
+                raise self._error(line, f"speaker {name!r} is not defined [corpus]")
         else:
             self._ignored = 1
             speaker = attributes.get("name", ANONYMOUS)
         if segment is not None:
             if segment.speaker is not None:
-                raise self._error(line, "the segment already has a speaker")
+                raise self._error(line, "the segment already has a speaker [corpus]")
             segment.speaker = speaker
         elif element == "speaker" or speaker == ANONYMOUS:
             section.default_speaker = speaker
         elif speaker in section.speakers:
-            raise self._error(line, f"speaker {speaker!r} is already defined here")
+            raise self._error(line, f"speaker {speaker!r} is already defined here [corpus]")
         else:
             section.speakers[speaker] = speaker
 
     def _start_segment(self, attributes: dict[str, str], line: int) -> None:
         recording = self._section
         if recording is None:
-            raise self._error(line, "unexpected <segment>")
+            raise self._error(line, "unexpected <segment> [xml]")
         recording.segment_count += 1
         name = attributes.get("name")
         if name is None:
@@ -294,19 +296,19 @@ class _CorpusReader:
             while name in recording.names:
                 name += "+"
         elif name in recording.names:
-            raise self._error(line, f"segment {name!r} is already defined here")
+            raise self._error(line, f"segment {name!r} is already defined here [corpus]")
         recording.names.add(name)
         start = self._time(attributes.get("start", "0"), "start", line)
         end = self._time(attributes.get("end", "inf"), "end", line)
         if not 0 <= start <= end:
-            raise self._error(line, f"a segment cannot last from {start} to {end} s")
+            raise self._error(line, f"a segment cannot last from {start} to {end} s [corpus]")
         self._segment = _OpenSegment(name, start, end, line)
 
     def _time(self, text: str, attribute: str, line: int) -> float:
         try:
             return float(text)
         except ValueError:
-            raise self._error(line, f"{attribute} is not a time in seconds: {text!r}") from None
+            raise self._error(line, f"{attribute} is not a time in seconds: {text!r} [corpus]") from None
 
     def _end_orthography(self) -> None:
         text = "".join(self._text or ())

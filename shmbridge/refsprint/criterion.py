@@ -110,7 +110,7 @@ class Model:
         for word in lattice.skipped:
             if word not in self._warned:
                 self._warned.add(word)
-                warn(f"skipping the unknown word {word!r}")
+                warn(f"skipping the unknown word {word!r} [orthography]")
         return build_automaton(lattice, self.lexicon.blank())
 
     def _forward_backward(self, orthography: str) -> ForwardBackward:
@@ -130,19 +130,20 @@ class _CtcCriterion:
     def calculate(self, posteriors: Matrix, orthography: Optional[str], error_type: str) -> Optional[Outcome]:
         """As Criterion.calculate."""
         if not orthography:
-            raise CriticalError("CTC needs the orthography of the segment")
+            raise CriticalError("CTC needs the orthography of the segment [orthography]")
         labels, time_frames = posteriors.shape
         if labels != self._model.label_count:
             raise FailedAssertionError(
                 f"{labels} labels in the posteriors, {self._model.label_count} in the model"
+                " [refsprint-posteriors]"
             )
         if time_frames == 0:
-            raise FailedAssertionError("the posteriors have no frames")
+            raise FailedAssertionError("the posteriors have no frames [refsprint-posteriors]")
         frames = posteriors.T
         maxima = frames.max(axis=1)
         # RASR looks at the first value only, and lets a NaN elsewhere through into the error signal.
         if np.isnan(maxima).any() or (not self._log_space and frames.min() < 0):
-            raise FailedAssertionError("the logarithms of the posteriors have a NaN")
+            raise FailedAssertionError("the logarithms of the posteriors have a NaN [refsprint-posteriors]")
 
         paths = self._model.forward_backward(orthography)
         used = frames[:, paths.labels].astype(np.float64)

@@ -43,7 +43,7 @@ class FeatureScorer:
         self._dimension = config.integer("feature-dimension", 0)
         self.labels = config.integer("python-feature-scorer-output-dimension", 0) or Model(config).label_count
         if self._dimension == 0:
-            raise FailedAssertionError("inputDimension_ > 0: feature-dimension is not set")
+            raise FailedAssertionError("inputDimension_ > 0: feature-dimension is not set [refsprint-scorer]")
         self._received = 0
         self._flushed = 0
         self._computed = False
@@ -65,9 +65,13 @@ class FeatureScorer:
         if 0 < self._received <= self._flushed:
             self.reset()
         if self._received >= self._buffer_size or self._computed:
-            raise FailedAssertionError(f"frame {self._received} is added to a full buffer, or too late")
+            raise FailedAssertionError(
+                f"frame {self._received} is added to a full buffer, or too late [refsprint-scorer]"
+            )
         if len(feature) != self._dimension:
-            raise CriticalError(f"feature-dimension is {self._dimension}, the features have {len(feature)}")
+            raise CriticalError(
+                f"feature-dimension is {self._dimension}, the features have {len(feature)} [refsprint-scorer]"
+            )
         self._control.call("add_feature", feature=np.array(feature, np.float32), time=self._received)
         self._received += 1
 
@@ -90,7 +94,9 @@ class FeatureScorer:
             answer = self._control.call("get_scores", time=position)
             vector = vector_from_python(answer, "get_scores").astype(np.float32)
             if len(vector) != self.labels:
-                raise CriticalError(f"get_scores returned {len(vector)} scores, {self.labels} are wanted")
+                raise CriticalError(
+                    f"get_scores returned {len(vector)} scores, {self.labels} are wanted [refsprint-scorer]"
+                )
             self._cached = (position, vector)
         return self._cached[1]
 
@@ -103,7 +109,9 @@ class FeatureScorer:
         try:
             size = operator.index(answer) % (1 << 32)  # C++ takes -1 for the largest there is
         except TypeError:
-            raise CriticalError(f"get_feature_buffer_size returned {answer!r}, no integer") from None
+            raise CriticalError(
+                f"get_feature_buffer_size returned {answer!r}, no integer [refsprint-scorer]"
+            ) from None
         if size == 0:
-            raise CriticalError("get_feature_buffer_size returned 0")
+            raise CriticalError("get_feature_buffer_size returned 0 [refsprint-scorer]")
         return size

@@ -38,7 +38,7 @@ class Features:
         path = config.string("file")
         self._path = path if path.endswith(".npz") else ""
         if path and not self._path:
-            warn(f"refsprint runs no flow networks: {path!r} is left aside")
+            warn(f"refsprint runs no flow networks: {path!r} is left aside [features]")
 
     @property
     def has_file(self) -> bool:
@@ -50,9 +50,9 @@ class Features:
         try:
             archive = np.load(self._path, allow_pickle=False)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise FileFormatError(self._path, None, f"is not an .npz file: {error}") from error
+            raise FileFormatError(self._path, None, f"is not an .npz file: {error} [features]") from error
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise FileFormatError(self._path, None, "is not an .npz file")
+            raise FileFormatError(self._path, None, "is not an .npz file [features]")
         return archive
 
     def matrix(self, segment: Segment, dimension: int) -> Matrix:
@@ -71,12 +71,14 @@ class Features:
         try:
             matrix = self._archive[segment.full_name]
         except KeyError:
-            problem = f"has no features of segment {segment.full_name!r}"
+            problem = f"has no features of segment {segment.full_name!r} [features]"
             raise FileFormatError(self._path, None, problem) from None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise FileFormatError(self._path, None, f"{segment.full_name!r}: {error}") from error
         if matrix.ndim != 2 or matrix.dtype.kind != "f":
-            problem = f"the features of {segment.full_name!r} are not a float matrix (dimension, time)"
+            problem = (
+                f"the features of {segment.full_name!r} are not a float matrix (dimension, time) [features]"
+            )
             raise FileFormatError(self._path, None, problem)
         return np.asfortranarray(matrix, dtype=np.float32)
 
@@ -84,6 +86,6 @@ class Features:
         """The number of frames by the times in the corpus. Errors as matrix()."""
         frames = (segment.end - segment.start) / FRAME_SHIFT
         if not math.isfinite(frames) or frames > _MAX_FRAMES:
-            problem = f"segment {segment.full_name!r} needs an end for its number of frames"
+            problem = f"segment {segment.full_name!r} needs an end for its number of frames [features]"
             raise FileFormatError(segment.path, segment.line, problem)
         return round(frames)

@@ -29,11 +29,15 @@ class Includes:
         real = os.path.realpath(path)
         self._read += 1
         if real in self._open:
-            raise FileFormatError(path, None, "the file includes itself")
+            raise FileFormatError(path, None, "the file includes itself [file-unreadable]")
         if len(self._open) > _MAX_DEPTH:
-            raise FileFormatError(path, None, f"files are included more than {_MAX_DEPTH} deep")
+            raise FileFormatError(
+                path, None, f"files are included more than {_MAX_DEPTH} deep [file-unreadable]"
+            )
         if self._read > _MAX_FILES:
-            raise FileFormatError(path, None, f"more than {_MAX_FILES} files are included in all")
+            raise FileFormatError(
+                path, None, f"more than {_MAX_FILES} files are included in all [file-unreadable]"
+            )
         self._open.append(real)
         try:
             yield

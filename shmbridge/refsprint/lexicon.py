@@ -86,7 +86,7 @@ class Lexicon:
         lemma = self.special("blank")
         pronunciation = lemma.pronunciations[0].phonemes if lemma and lemma.pronunciations else ()
         if len(pronunciation) != 1:
-            problem = 'CTC needs a lemma with special="blank" that is pronounced as one phoneme'
+            problem = 'CTC needs a lemma with special="blank" that is pronounced as one phoneme [lexicon]'
             raise FileFormatError(self.path, None, problem)
         return pronunciation[0]
 
@@ -144,11 +144,11 @@ class _LexiconReader:
         if _LEAVES.intersection(self._elements[:-1]):
             return
         if name not in _CHILDREN.get(parent, ()):
-            raise self._error(line, f"unexpected <{name}>")
+            raise self._error(line, f"unexpected <{name}> [xml]")
         self._text = []
         if name == "phoneme-inventory":
             if self._has_inventory or self.lemmas:
-                raise self._error(line, "the phoneme inventory must come first, and once")
+                raise self._error(line, "the phoneme inventory must come first, and once [lexicon]")
             self._has_inventory = True
         elif name == "phoneme":
             self._symbols = []
@@ -168,7 +168,7 @@ class _LexiconReader:
         if name == "symbol":
             self._symbol(" ".join(words), line)
         elif name == "phoneme" and not self._symbols:
-            raise self._error(line, "a phoneme without a symbol")
+            raise self._error(line, "a phoneme without a symbol [lexicon]")
         elif name == "orth":
             self._orthographies.append(words)
         elif name == "phon":
@@ -185,7 +185,7 @@ class _LexiconReader:
 
     def _read_weight(self, attributes: dict[str, str], line: int) -> float:
         if "weight" in attributes and "score" in attributes:
-            raise self._error(line, "a pronunciation has either a weight or a score")
+            raise self._error(line, "a pronunciation has either a weight or a score [lexicon]")
         text = attributes.get("score", attributes.get("weight", "1"))
         try:
             value = float(text)
@@ -193,14 +193,14 @@ class _LexiconReader:
         except (ValueError, OverflowError):
             weight = math.nan
         if not 0 <= weight < math.inf:
-            raise self._error(line, f"the weight or score of a pronunciation cannot be {text!r}")
+            raise self._error(line, f"the weight or score of a pronunciation cannot be {text!r} [lexicon]")
         return weight
 
     def _symbol(self, symbol: str, line: int) -> None:
         if not symbol or " " in symbol:
-            raise self._error(line, f"malformed phoneme symbol {symbol!r}")
+            raise self._error(line, f"malformed phoneme symbol {symbol!r} [lexicon]")
         if symbol in self._labels:
-            raise self._error(line, f"phoneme {symbol!r} is already defined")
+            raise self._error(line, f"phoneme {symbol!r} is already defined [lexicon]")
         if not self._symbols:
             self.phonemes.append(symbol)
         self._symbols.append(symbol)
@@ -209,22 +209,24 @@ class _LexiconReader:
     def _pronunciation(self, symbols: tuple[str, ...], line: int) -> None:
         for symbol in symbols:
             if symbol not in self._labels:
-                raise self._error(line, f"unknown phoneme {symbol!r}")
+                raise self._error(line, f"unknown phoneme {symbol!r} [lexicon]")
         phonemes = tuple(self._labels[symbol] for symbol in symbols)
         if phonemes in self._weights:
-            raise self._error(line, "the lemma already has this pronunciation")
+            raise self._error(line, "the lemma already has this pronunciation [lexicon]")
         self._weights[phonemes] = self._weight
 
     def _lemma(self, line: int) -> None:
         if not self._orthographies:
-            raise self._error(line, "a lemma without an orthography")
+            raise self._error(line, "a lemma without an orthography [lexicon]")
         if self._special is not None:
             if self._special in self._specials:
-                raise self._error(line, f"a lemma with special={self._special!r} is already defined")
+                raise self._error(
+                    line, f"a lemma with special={self._special!r} is already defined [lexicon]"
+                )
             self._specials.add(self._special)
         total = math.fsum(self._weights.values()) if self._normalize else 1.0
         if self._weights and not 0 < total < math.inf:
-            raise self._error(line, f"the weights of the pronunciations cannot sum to {total}")
+            raise self._error(line, f"the weights of the pronunciations cannot sum to {total} [lexicon]")
         pronunciations = tuple(
             Pronunciation(phonemes, -math.log(weight / total))
             for phonemes, weight in self._weights.items()

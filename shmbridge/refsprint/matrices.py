@@ -86,10 +86,14 @@ class Scratch:
 
 def _check(value: Any, dimensions: int, what: str) -> None:
     if not isinstance(value, np.ndarray):
-        raise CriticalError(f"{what}: expected an array of numpy, got {type(value).__name__}")
+        raise CriticalError(
+            f"{what}: expected an array of numpy, got {type(value).__name__} [refsprint-posteriors]"
+        )
     if value.ndim != dimensions:
-        raise CriticalError(f"{what}: expected {dimensions} dimensions, got {value.ndim}")
+        raise CriticalError(
+            f"{what}: expected {dimensions} dimensions, got {value.ndim} [refsprint-posteriors]"
+        )
     if not value.flags.aligned or not value.dtype.isnative:
-        raise CriticalError(f"{what}: expected an aligned array in native byte order")
+        raise CriticalError(f"{what}: expected an aligned array in native byte order [refsprint-posteriors]")
     if value.dtype.type not in (np.float32, np.float64):
-        raise CriticalError(f"{what}: expected float32 or float64, got {value.dtype}")
+        raise CriticalError(f"{what}: expected float32 or float64, got {value.dtype} [refsprint-posteriors]")

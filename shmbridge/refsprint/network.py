@@ -142,7 +142,7 @@ class PythonLayer(Layer):
         answer = call(self._object, "isTrainable")
         # Exactly a bool, as RASR wants it: numpy.bool_ is none.
         if answer is not True and answer is not False:
-            raise CriticalError("PYTHON ERROR: isTrainable() did not return a bool")
+            raise CriticalError("PYTHON ERROR: isTrainable() did not return a bool [python-error]")
         return answer
 
     def set_input_dimension(self, size: int) -> None:
@@ -168,9 +168,13 @@ class PythonLayer(Layer):
         try:
             count = answer.__index__()
         except AttributeError:
-            raise CriticalError("PYTHON ERROR: getNumberOfFreeParameters() did not return an int") from None
+            raise CriticalError(
+                "PYTHON ERROR: getNumberOfFreeParameters() did not return an int [python-error]"
+            ) from None
         if count < 0:
-            raise CriticalError("PYTHON ERROR: getNumberOfFreeParameters() returned a negative number")
+            raise CriticalError(
+                "PYTHON ERROR: getNumberOfFreeParameters() returned a negative number [python-error]"
+            )
         return int(count)
 
     def forward(self, matrix: Matrix) -> Matrix:
@@ -182,7 +186,7 @@ class PythonLayer(Layer):
         """As Layer.backpropagate_activations: here Python computes both parts at once."""
         answer = call(self._object, "backpropagate", errorSignalIn=to_python(error))
         if not isinstance(answer, tuple):
-            raise CriticalError("PYTHON ERROR: backpropagate() did not return a tuple")
+            raise CriticalError("PYTHON ERROR: backpropagate() did not return a tuple [python-error]")
         self._gradients = answer
         return error
 
@@ -193,7 +197,7 @@ class PythonLayer(Layer):
         """
         if len(self._gradients) != 1:
             problem = f"backpropagate() returned {len(self._gradients)} items, expected 1"
-            raise CriticalError(f"PYTHON ERROR: {problem}")
+            raise CriticalError(f"PYTHON ERROR: {problem} [python-error]")
         return from_python(self._gradients[0], "PYTHON ERROR: the result of backpropagate()")
 
     def finalize(self) -> None:
@@ -281,17 +285,17 @@ def _chain(config: Configuration) -> list[str]:
     names: list[str] = []
     while links:
         if "," in links:
-            raise OptionError(f"refsprint offers chains of layers only, got links {links!r}")
+            raise OptionError(f"refsprint offers chains of layers only, got links {links!r} [network]")
         source, arrow, target = links.partition("->")
         name = (target if arrow else source).partition(":")[0].strip()
         if not name or "." in name or "*" in name or (arrow and source.partition(":")[0].strip() != "0"):
-            raise OptionError(f"malformed links {links!r}: expected 0->layer, or layer")
+            raise OptionError(f"malformed links {links!r}: expected 0->layer, or layer [network]")
         if name in names:
-            raise OptionError(f"the links lead back to layer {name!r}")
+            raise OptionError(f"the links lead back to layer {name!r} [network]")
         names.append(name)
         links = config.select(name).string("links")
     if not names:
-        raise OptionError("no network: set --*.neural-network.links=0->LAYER")
+        raise OptionError("no network: set --*.neural-network.links=0->LAYER [network]")
     return names
 
 
@@ -304,4 +308,4 @@ def _create_layer(config: Configuration) -> Layer:
 
 def _require_shape(matrix: Matrix, shape: tuple[int, int], what: str) -> None:
     if matrix.shape != shape:
-        raise FailedAssertionError(f"{what} has the shape {matrix.shape}, not {shape}")
+        raise FailedAssertionError(f"{what} has the shape {matrix.shape}, not {shape} [refsprint-posteriors]")

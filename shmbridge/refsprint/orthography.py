@@ -95,7 +95,7 @@ def parse_orthography(orthography: str, lexicon: Lexicon, optional_silence: bool
     kept = _productive(edges, node_count)
     if not kept:
         # RASR: "lemma-pronunciation graph is empty", a critical error.
-        raise CriticalError(f"a word has no pronunciation: {orthography!r}")
+        raise CriticalError(f"a word has no pronunciation: {orthography!r} [orthography]")
     return Lattice(node_count, tuple(kept), tuple(skipped))
 
 
@@ -131,6 +131,7 @@ def _split(orthography: str) -> tuple[str, ...]:
     if words.pop() or "" in words:
         raise FailedAssertionError(
             f"an orthography must have single blanks between its words and one at its end: {orthography!r}"
+            " [orthography]"
         )
     return tuple(words)
 

@@ -24,7 +24,7 @@ def import_module(path: str, name: str, purpose: str) -> ModuleType:
         SystemExit: from the module.
     """
     if not name:
-        raise CriticalError(f"PYTHON ERROR: {purpose}: no module is named (option pymod-name)")
+        raise CriticalError(f"PYTHON ERROR: {purpose}: no module is named (option pymod-name) [python-error]")
     if path:
         sys.path.insert(0, path)
     try:
@@ -33,7 +33,9 @@ def import_module(path: str, name: str, purpose: str) -> ModuleType:
         raise
     except BaseException:
         report_exception()
-        raise CriticalError(f"PYTHON ERROR: {purpose}: cannot import the module {name!r}") from None
+        raise CriticalError(
+            f"PYTHON ERROR: {purpose}: cannot import the module {name!r} [python-error]"
+        ) from None
 
 
 def call(owner: Any, method: str, /, **arguments: Any) -> Any:
@@ -49,7 +51,7 @@ def call(owner: Any, method: str, /, **arguments: Any) -> Any:
         raise
     except BaseException:
         report_exception()
-        raise CriticalError(f"PYTHON ERROR: {method}() failed") from None
+        raise CriticalError(f"PYTHON ERROR: {method}() failed [python-error]") from None
 
 
 def report_exception() -> None:

@@ -45,7 +45,7 @@ class PythonControl:
             config=config.string("pymod-config"),
         )
         if self._object is None:
-            raise CriticalError(f"PYTHON ERROR: init() of {sprint_unit} returned None")
+            raise CriticalError(f"PYTHON ERROR: init() of {sprint_unit} returned None [python-error]")
 
     def run_control_loop(self) -> None:
         """Let Python do what it wants, until it returns."""
@@ -58,10 +58,10 @@ class PythonControl:
         if extract and not features.has_file:
             raise OptionError(
                 "refsprint extracts no features from audio: set --*.extract-features=false, "
-                "or name an .npz file with --*.feature-extraction.file"
+                "or name an .npz file with --*.feature-extraction.file [features]"
             )
         if self._config.boolean("extract-alignments", False):
-            raise OptionError("refsprint extracts no alignments: leave out extract-alignments")
+            raise OptionError("refsprint extracts no alignments: leave out extract-alignments [features]")
         first = True
         for segment in visit(self._config.select("corpus")):
             matrix = to_python(features.matrix(segment, 0)) if extract else None

@@ -59,4 +59,6 @@ def _write(path: str, scores: dict[str, Vector]) -> None:
     try:
         np.savez(path, **scores)  # type: ignore[arg-type] # which numpy's stub takes for allow_pickle
     except OSError as error:
-        raise OptionError(f"refsprint.scores-file: cannot write {path!r}: {error.strerror}") from error
+        raise OptionError(
+            f"refsprint.scores-file: cannot write {path!r}: {error.strerror} [refsprint-scorer]"
+        ) from error

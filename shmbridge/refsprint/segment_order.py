@@ -65,7 +65,7 @@ def visit(config: Configuration, corpus: Optional[Corpus] = None) -> Iterator[Se
     kept_file = config.select("segments").string("file")
     kept = _read_names(kept_file)
     if kept == []:
-        raise FileFormatError(kept_file, None, "lists no segments")
+        raise FileFormatError(kept_file, None, "lists no segments [segment-list]")
     order_file = config.string("segment-order")
     if corpus is None:
         corpus = load_corpus(config)
@@ -90,7 +90,7 @@ def _by_name(corpus: Corpus, short_names: bool) -> dict[str, Segment]:
     for segment in corpus.segments:
         name = segment.name if short_names else segment.full_name
         if name in by_name:
-            raise FileFormatError(segment.path, segment.line, f"segment {name!r} is already defined")
+            raise FileFormatError(segment.path, segment.line, f"segment {name!r} is already defined [corpus]")
         by_name[name] = segment
     return by_name
 
@@ -99,7 +99,7 @@ def _look_up(name: str, by_name: dict[str, Segment]) -> Segment:
     # RASR's CustomCorpusGuide::showSegmentByName reports "segment '…' not found" as an error of the
     # application and would then go on; but an error, unless on-error says otherwise, ends the process.
     if name not in by_name:
-        raise CriticalError(f"segment {name!r} not found")
+        raise CriticalError(f"segment {name!r} not found [segment-list]")
     return by_name[name]
 
 
@@ -121,7 +121,7 @@ def _ask(
         iterator = iter(answer)
     except Exception:
         report_exception()
-        problem = "PYTHON ERROR: getSegmentList() did not return an iterable object"
+        problem = "PYTHON ERROR: getSegmentList() did not return an iterable object [python-error]"
         raise CriticalError(problem) from None
     while True:
         try:
@@ -132,10 +132,14 @@ def _ask(
             raise
         except BaseException:
             report_exception()
-            raise CriticalError("PYTHON ERROR: getSegmentList() failed to give the next segment") from None
+            raise CriticalError(
+                "PYTHON ERROR: getSegmentList() failed to give the next segment [python-error]"
+            ) from None
         # Exactly str: RASR does not take a subclass.
         if type(name) is not str:
-            raise CriticalError(f"PYTHON ERROR: a segment name is not a string but a {type(name).__name__}")
+            raise CriticalError(
+                f"PYTHON ERROR: a segment name is not a string but a {type(name).__name__} [python-error]"
+            )
         yield name
 
 
@@ -146,7 +150,9 @@ def _read_names(path: str) -> Optional[list[str]]:
         with open(path, encoding="utf-8") as file:
             lines = [line.strip(WHITESPACE) for line in file if not line.startswith("#")]
     except OSError as error:
-        raise FileFormatError(path, None, f"cannot be read: {error.strerror}") from error
+        raise FileFormatError(path, None, f"cannot be read: {error.strerror} [file-unreadable]") from error
     except ValueError as error:
-        raise FileFormatError(path, None, f"is not a text file in UTF-8: {error}") from error
+        raise FileFormatError(
+            path, None, f"is not a text file in UTF-8: {error} [file-unreadable]"
+        ) from error
     return [line for line in lines if line]

@@ -47,9 +47,9 @@ def train(config: Configuration) -> None:
     """
     config.choice("trainer", ("feed-forward-trainer",), "")
     if config.choice("buffer-type", ("minibatch", "utterance", "batch"), "minibatch") != "utterance":
-        raise OptionError("segment-wise training needs --*.buffer-type=utterance")
+        raise OptionError("segment-wise training needs --*.buffer-type=utterance [network]")
     if config.boolean("shuffle", True):
-        raise OptionError("segment-wise training needs --*.shuffle=false")
+        raise OptionError("segment-wise training needs --*.shuffle=false [network]")
     buffer_size = config.integer("buffer-size", _BUFFER_SIZE)
     features = Features(config.select("feature-extraction"))
     model = Model(config)
@@ -59,14 +59,14 @@ def train(config: Configuration) -> None:
         if matrix.shape[1] == 0:
             continue
         if matrix.shape[1] > buffer_size:
-            warn(f"segment {segment.full_name!r} is longer than buffer-size: skipped")
+            warn(f"segment {segment.full_name!r} is longer than buffer-size: skipped [network]")
             continue
         if trainer is None:
             trainer = _Trainer(config, model, matrix.shape[0])
         trainer.process(segment, matrix)
     if trainer is None:
         # RASR has no trainer now and crashes.
-        warn("there was no segment to train on")
+        warn("there was no segment to train on [network]")
     else:
         trainer.finalize()
 
@@ -144,5 +144,7 @@ class _Trainer:
             return
         unknown = unknown_words(segment.orthography, self._model.lexicon)
         if unknown:
-            problem = f"segment {segment.full_name!r}: the lexicon lacks the word {unknown[0]!r}"
+            problem = (
+                f"segment {segment.full_name!r}: the lexicon lacks the word {unknown[0]!r} [orthography]"
+            )
             raise FileFormatError(segment.path, segment.line, problem)

@@ -52,7 +52,7 @@ def read_xml(path: str, handler: Handler) -> None:
         _name: str, _system: Optional[str], _public: Optional[str], has_internal_subset: bool
     ) -> None:
         if has_internal_subset:
-            refuse("declarations within the document type are refused")
+            refuse("declarations within the document type are refused [xml]")
 
     depth = 0
 
@@ -60,7 +60,7 @@ def read_xml(path: str, handler: Handler) -> None:
         nonlocal depth
         depth += 1
         if depth > _MAX_DEPTH:
-            refuse(f"elements lie more than {_MAX_DEPTH} deep within each other")
+            refuse(f"elements lie more than {_MAX_DEPTH} deep within each other [xml]")
         handler.start(name, attributes, parser.CurrentLineNumber)
 
     def end_element(name: str) -> None:
@@ -72,8 +72,8 @@ def read_xml(path: str, handler: Handler) -> None:
     parser.EndElementHandler = end_element
     parser.CharacterDataHandler = lambda text: handler.characters(text, parser.CurrentLineNumber)
     parser.StartDoctypeDeclHandler = start_doctype
-    parser.EntityDeclHandler = lambda *_: refuse("declarations of entities are refused")
-    parser.SkippedEntityHandler = lambda name, _: refuse(f"unknown entity {name!r}")
+    parser.EntityDeclHandler = lambda *_: refuse("declarations of entities are refused [xml]")
+    parser.SkippedEntityHandler = lambda name, _: refuse(f"unknown entity {name!r} [xml]")
 
     try:
         with open(path, "rb") as raw:
@@ -86,14 +86,16 @@ def read_xml(path: str, handler: Handler) -> None:
                 size += len(chunk)
                 # What was not passed yet is one token, which expat scans anew with each chunk.
                 if size - parser.CurrentByteIndex > _MAX_TOKEN:
-                    refuse(f"a tag or comment is longer than {_MAX_TOKEN} bytes")
+                    refuse(f"a tag or comment is longer than {_MAX_TOKEN} bytes [xml]")
             parser.Parse(b"", True)
     except expat.ExpatError as error:
         raise FileFormatError(path, error.lineno, expat.errors.messages[error.code]) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise FileFormatError(path, None, f"is not a complete gzip file: {error}") from error
+        raise FileFormatError(
+            path, None, f"is not a complete gzip file: {error} [file-unreadable]"
+        ) from error
     except OSError as error:
-        raise FileFormatError(path, None, f"cannot be read: {error.strerror}") from error
+        raise FileFormatError(path, None, f"cannot be read: {error.strerror} [file-unreadable]") from error
     except (LookupError, ValueError) as error:
         # expat asks Python's codecs for encodings that it does not know.
-        raise FileFormatError(path, parser.CurrentLineNumber, f"encoding: {error}") from error
+        raise FileFormatError(path, parser.CurrentLineNumber, f"encoding: {error} [xml]") from error

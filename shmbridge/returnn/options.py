@@ -47,7 +47,7 @@ def _words(value: Any) -> list[str]:
     except (AssertionError, ValueError) as error:
         raise OptionError(
             f"sprintConfigStr is {value!r}, which RETURNN cannot take for a string, a list of strings, or a "
-            f"callable that returns one: {error}"
+            f"callable that returns one: {error} [returnn-config]"
         ) from error
     return words
 
@@ -56,7 +56,9 @@ def _setting(given: str, name: str) -> Any:
     """The setting of the RETURNN config that is loaded."""
     config = importlib.import_module("returnn.config").get_global_config(raise_exception=False)
     if config is None:
-        raise OptionError(f"sprintConfigStr is {given!r}, but RETURNN has no config loaded")
+        raise OptionError(f"sprintConfigStr is {given!r}, but RETURNN has no config loaded [returnn-config]")
     if name not in config.typed_dict:
-        raise OptionError(f"sprintConfigStr is {given!r}, but the RETURNN config has no {name!r}")
+        raise OptionError(
+            f"sprintConfigStr is {given!r}, but the RETURNN config has no {name!r} [returnn-config]"
+        )
     return config.typed_dict[name]

@@ -61,6 +61,7 @@ def install(**options: Any) -> None:
         raise OptionError(
             f"install() does not take {', '.join(sorted(options.keys() - _OURS))}; "
             f"it takes {', '.join(sorted(_OURS))}. All others belong into the config's sprint_opts"
+            " [returnn-install]"
         )
     Options.parse({"sprint_exec_path": sys.executable, **options})  # raises what is wrong with them
     pool_class = _pool_class()
@@ -102,33 +103,40 @@ def _pool_class() -> type:
     except ModuleNotFoundError as error:
         if error.name != "returnn":
             raise
-        raise UsageError("RETURNN is not installed here: pip install 'shmbridge[returnn]'") from error
+        raise UsageError(
+            "RETURNN is not installed here: pip install 'shmbridge[returnn]' [returnn-install]"
+        ) from error
     try:
         module = importlib.import_module("returnn.sprint.error_signals")
     except ModuleNotFoundError as error:
         raise _unlike(returnn, str(error)) from error
     pool_class = getattr(module, _CLASS, None)
     if not isinstance(pool_class, type):
-        raise _unlike(returnn, f"{module.__name__} has no class {_CLASS}")
+        raise _unlike(returnn, f"{module.__name__} has no class {_CLASS} [returnn-install]")
     for name, expected in _METHODS.items():
         if not callable(getattr(pool_class, name, None)):
-            raise _unlike(returnn, f"{_CLASS} has no {name}()")
+            raise _unlike(returnn, f"{_CLASS} has no {name}() [returnn-install]")
         found = tuple(inspect.signature(getattr(pool_class, name)).parameters)
         if found != expected:
-            raise _unlike(returnn, f"{_CLASS}.{name} takes ({', '.join(found)}), not ({', '.join(expected)})")
+            raise _unlike(
+                returnn,
+                f"{_CLASS}.{name} takes ({', '.join(found)}), not ({', '.join(expected)}) [returnn-install]",
+            )
     try:
         instance = pool_class({})  # RETURNN's starts nothing before its first call
     except Exception as error:
-        raise _unlike(returnn, f"{_CLASS}({{}}) raises {type(error).__name__}: {error}") from error
+        raise _unlike(
+            returnn, f"{_CLASS}({{}}) raises {type(error).__name__}: {error} [returnn-install]"
+        ) from error
     for name in _ATTRIBUTES:
         if not hasattr(instance, name):
-            raise _unlike(returnn, f"an instance of {_CLASS} has no {name}")
+            raise _unlike(returnn, f"an instance of {_CLASS} has no {name} [returnn-install]")
     for needed_from, name in (
         ("returnn.util.basic", "eval_shell_str"),
         ("returnn.config", "get_global_config"),
     ):
         if not hasattr(importlib.import_module(needed_from), name):
-            raise _unlike(returnn, f"{needed_from} has no {name}")
+            raise _unlike(returnn, f"{needed_from} has no {name} [returnn-install]")
     return pool_class
 
 
@@ -136,5 +144,5 @@ def _unlike(returnn: Any, problem: str) -> UsageError:
     version: Optional[str] = getattr(returnn, "__version__", None)
     return UsageError(
         f"RETURNN {version or 'of unknown version'} is not as shmbridge.returnn knows it: {problem}. "
-        "Nothing was changed. shmbridge.SprintInstancePool does not need RETURNN"
+        "Nothing was changed. shmbridge.SprintInstancePool does not need RETURNN [returnn-install]"
     )

@@ -42,7 +42,7 @@ def get_batch_loss_and_error_signal(
         ShmbridgeError: as in shmbridge.SprintInstancePool.
     """
     if tags is None:
-        raise BatchError("tags is None; Sprint needs the full segment name of each sequence")
+        raise BatchError("tags is None; Sprint needs the full segment name of each sequence [segment-names]")
     names = names_of(tags)
     pool = _pool_of(self)
     parts = rounds(names)
@@ -53,6 +53,7 @@ def get_batch_loss_and_error_signal(
         raise BatchError(
             f"log_posteriors has the shape {posteriors.shape}, seq_lengths {lengths.shape}, and there are "
             f"{len(names)} tags; it has to be (time,batch,label) and (batch,) for a batch of tags"
+            " [batch-shapes]"
         )
     loss = np.empty(len(names), np.float32)
     error_signal = np.empty(posteriors.shape, np.float32)
@@ -94,6 +95,7 @@ def get_free_instance(self: Any) -> Any:
     raise UsageError(
         f"get_free_instance() of {self!r} hands out RETURNN's own children, of which shmbridge has none. "
         "Call the pool for whole batches, or use shmbridge.SprintInstancePool and its claim()"
+        " [returnn-instance]"
     )
 
 

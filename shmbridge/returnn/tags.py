@@ -26,7 +26,7 @@ def names_of(tags: Iterable[Any]) -> list[str]:
         if tags.ndim != 2 or tags.dtype.itemsize != 1:
             raise BatchError(
                 f"tags is an array {tags.shape} of {tags.dtype}; it has to be (batch,) names, "
-                "or (batch,length) bytes"
+                "or (batch,length) bytes [segment-names]"
             )
         tags = [row.tobytes().rstrip(b"\0") for row in tags]
     return [check_tag(tag, index)[0] for index, tag in enumerate(tags)]

@@ -9,7 +9,9 @@ from __future__ import annotations
 try:
     import torch as _torch  # noqa: F401 - only whether it is there
 except ImportError as error:
-    raise ImportError(f"shmbridge.torch needs PyTorch ({error}): pip install 'shmbridge[torch]'") from error
+    raise ImportError(
+        f"shmbridge.torch needs PyTorch ({error}): pip install 'shmbridge[torch]' [no-torch]"
+    ) from error
 
 from .in_place import error_signal_of, posteriors_of
 from .loss import SprintLoss, sprint_loss

@@ -56,7 +56,7 @@ def get_batch_loss(
         if type(tensor) is not torch.Tensor:  # it would be written to instead of the ring
             raise BatchError(
                 f"a mode of torch makes a {type(tensor).__name__} of the ring; call the loss outside of it: "
-                "Sprint computes with values"
+                "Sprint computes with values [no-values]"
             )
         if stream is not None:
             if from_logits:

@@ -55,7 +55,7 @@ def pin(memory: Memory, device: torch.device) -> None:
                     "say pin_memory=False"
                 )
             raise ResourceError(
-                f"CUDA did not register {memory.size} bytes of shared memory (error {code}); {advice}"
+                f"CUDA did not register {memory.size} bytes of shared memory (error {code}); {advice} [cuda]"
             )
         _pinned.add(memory)
 

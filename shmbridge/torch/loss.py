@@ -170,7 +170,7 @@ class _Criterion(torch.autograd.Function):
                 names = ", ".join(repr(check_tag(tag)[0]) for tag, skip in zip(tags, skipped) if skip)
                 raise BatchError(
                     f"Sprint discarded the segments {names}: its log says why; a usual reason are too few "
-                    'frames for the words. discarded="zero" goes on without them'
+                    'frames for the words. discarded="zero" goes on without them [skipped]'
                 )
             if discarded == "zero":
                 losses[skipped] = 0
@@ -187,7 +187,7 @@ class _Criterion(torch.autograd.Function):
         if torch.is_grad_enabled():  # the error signal would pass for a constant
             raise UsageError(
                 "create_graph=True asks for a second derivative, and Sprint's loss has none; leave this loss "
-                "out of what is differentiated so"
+                "out of what is differentiated so [second-derivative]"
             )
         error_signal, kept = ctx.saved_tensors
         # An infinite loss can make the incoming gradient anything; times 0 that would be NaN.
@@ -200,17 +200,25 @@ class _Criterion(torch.autograd.Function):
 def _check_options(reduction: str, discarded: str) -> None:
     for name, value, choices in (("reduction", reduction, REDUCTIONS), ("discarded", discarded, DISCARDED)):
         if value not in choices:
-            raise OptionError(f"{name} is {value!r}; it has to be one of {', '.join(map(repr, choices))}")
+            raise OptionError(
+                f"{name} is {value!r}; it has to be one of {', '.join(map(repr, choices))} [loss-input]"
+            )
 
 
 def _check_tensor(log_probs: Any, batch_first: bool) -> None:
     if not isinstance(log_probs, torch.Tensor):
-        raise BatchError(f"log_probs is of type {type(log_probs).__name__}; it has to be a torch.Tensor")
+        raise BatchError(
+            f"log_probs is of type {type(log_probs).__name__}; it has to be a torch.Tensor [loss-input]"
+        )
     if log_probs.is_nested or log_probs.layout != torch.strided:
         layout = "nested" if log_probs.is_nested else log_probs.layout
-        raise BatchError(f"log_probs has the layout {layout}; it has to be dense: pad it, or call to_dense()")
+        raise BatchError(
+            f"log_probs has the layout {layout}; it has to be dense: pad it, or call to_dense() [loss-input]"
+        )
     if log_probs.ndim != 3:
         axes = "(batch,time,label)" if batch_first else "(time,batch,label)"
-        raise BatchError(f"log_probs has the shape {tuple(log_probs.shape)}; it has to be {axes}")
+        raise BatchError(
+            f"log_probs has the shape {tuple(log_probs.shape)}; it has to be {axes} [loss-input]"
+        )
     if not log_probs.is_floating_point():
-        raise BatchError(f"log_probs has the dtype {log_probs.dtype}; it has to be a float")
+        raise BatchError(f"log_probs has the dtype {log_probs.dtype}; it has to be a float [loss-input]")

@@ -315,7 +315,7 @@ def test_a_child_that_is_not_ready_in_time_is_a_timeout_and_is_ended(bench: Any)
     path = bench.executable("#!/bin/sh\necho reading models\nexec sleep 1000")
     with pytest.raises(
         shmbridge.BridgeTimeoutError,
-        match=r"within 2 seconds \(start_timeout\); its last output:\n    reading models$",
+        match=r"within 2 seconds \(start_timeout\) \[start-timeout\]; its last output:\n    reading models$",
     ) as caught:
         shmbridge.SprintInstancePool(sprint_exec_path=path, ring_size=1 << 20, start_timeout=2, env=bench.env)
     assert caught.value.last_output == ("reading models",)
