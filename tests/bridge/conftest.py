@@ -1,7 +1,7 @@
 """A corpus and a lexicon, Sprints that read them or are played by hand, and a watch for what is left behind.
 
-Tests get everything through the fixtures `bench` and `module_bench`: a module named conftest is not safe to
-import.
+Tests get everything through the fixtures `sprint_env` and `module_sprint_env`: a module named conftest is not
+safe to import.
 """
 
 from __future__ import annotations
@@ -105,14 +105,14 @@ def attempt(call):
 """
 
 
-class Bench:
+class SprintEnv:
     """A directory with what Sprint reads, and ways to start one on it."""
 
     LABELS = len(PHONEMES)
     BLANK = BLANK
     NAMES: ClassVar[list[str]] = list(SEGMENTS)
     SHORT = SHORT
-    HAND_NAMES: ClassVar[list[str]] = ["c/s1", "c/s2", "c/s3"]
+    SCRIPTED_NAMES: ClassVar[list[str]] = ["c/s1", "c/s2", "c/s3"]
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -211,7 +211,7 @@ class Bench:
     def pool(self, way: str, *sprint: str, **more: Any) -> Any:
         return shmbridge.SprintInstancePool(**self.options(way, *sprint, **more))
 
-    def hand(self, body: str, **more: Any) -> dict[str, Any]:
+    def scripted(self, body: str, **more: Any) -> dict[str, Any]:
         """Options of a pool whose Sprint is this script, which has PRELUDE before it."""
         script = self.path / f"sprint_{uuid.uuid4().hex}.py"
         seen = self.path / "seen.json"
@@ -225,8 +225,8 @@ class Bench:
             **more,
         }
 
-    def hand_pool(self, body: str, **more: Any) -> Any:
-        return shmbridge.SprintInstancePool(**self.hand(body, **more))
+    def scripted_pool(self, body: str, **more: Any) -> Any:
+        return shmbridge.SprintInstancePool(**self.scripted(body, **more))
 
     def seen(self) -> dict[str, Any]:
         """What the Sprint that was played by hand has seen, after it has ended well."""
@@ -410,39 +410,39 @@ class _Watch:
 
 
 @contextlib.contextmanager
-def _nothing_left_behind(bench: Bench) -> Iterator[None]:
+def _nothing_left_behind(sprint_env: SprintEnv) -> Iterator[None]:
     watch = _Watch()
     yield
     gc.collect()
     # What others do on this machine may show for a moment in /dev/shm; what is left behind stays.
     deadline = time.monotonic() + 10
-    while (left := watch.left_behind() + marked_processes(bench.mark)) and time.monotonic() < deadline:
+    while (left := watch.left_behind() + marked_processes(sprint_env.mark)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left, left
-    assert os.listdir(bench.path / "tmp") == []
+    assert os.listdir(sprint_env.path / "tmp") == []
 
 
-def _bench(path: Path) -> Bench:
-    bench = Bench(path)
+def _make_env(path: Path) -> SprintEnv:
+    sprint_env = SprintEnv(path)
     (path / "tmp").mkdir()
-    bench.env["TMPDIR"] = str(path / "tmp")
-    return bench
+    sprint_env.env["TMPDIR"] = str(path / "tmp")
+    return sprint_env
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def sprint_env(tmp_path: Path) -> Iterator[SprintEnv]:
     """For pools that live as long as a test; checks that nothing is left of them."""
-    bench = _bench(tmp_path)
-    with _nothing_left_behind(bench):
-        yield bench
+    sprint_env = _make_env(tmp_path)
+    with _nothing_left_behind(sprint_env):
+        yield sprint_env
 
 
 @pytest.fixture(scope="module")
-def module_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def module_sprint_env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SprintEnv]:
     """For a pool that several tests of a module share."""
-    bench = _bench(tmp_path_factory.mktemp("bench"))
-    with _nothing_left_behind(bench):
-        yield bench
+    sprint_env = _make_env(tmp_path_factory.mktemp("sprint_env"))
+    with _nothing_left_behind(sprint_env):
+        yield sprint_env
 
 
 @pytest.fixture(autouse=True)

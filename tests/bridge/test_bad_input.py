@@ -88,10 +88,10 @@ BATCHES: dict[str, tuple[Any, ...]] = {
 
 
 @pytest.fixture(scope="module")
-def shared(module_bench: Any) -> Any:
+def shared(module_sprint_env: Any) -> Any:
     """Two children in the control loop that know their number of labels."""
-    with module_bench.pool("loop", num_instances=2) as pool:
-        module_bench.check(pool, module_bench.NAMES)
+    with module_sprint_env.pool("loop", num_instances=2) as pool:
+        module_sprint_env.check(pool, module_sprint_env.NAMES)
         yield pool
 
 
@@ -100,53 +100,55 @@ def shared(module_bench: Any) -> Any:
 
 @pytest.mark.parametrize("what", BATCHES)
 def test_a_batch_that_cannot_be_is_refused_with_what_was_given(
-    module_bench: Any, shared: Any, what: str
+    module_sprint_env: Any, shared: Any, what: str
 ) -> None:
     posteriors, lengths, tags, out, expected = BATCHES[what]
-    pids = module_bench.sprint_pids()
+    pids = module_sprint_env.sprint_pids()
     with pytest.raises(shmbridge.BatchError) as caught:
         shared.get_batch_loss_and_error_signal(posteriors, lengths, tags, out=out)
     assert isinstance(caught.value, ValueError)
     for text in expected:
         assert text in str(caught.value)
-    module_bench.check(shared, module_bench.NAMES)
-    assert module_bench.sprint_pids() == pids
+    module_sprint_env.check(shared, module_sprint_env.NAMES)
+    assert module_sprint_env.sprint_pids() == pids
 
 
-def test_nan_beyond_the_length_is_nobodys_business(module_bench: Any, shared: Any) -> None:
+def test_nan_beyond_the_length_is_nobodys_business(module_sprint_env: Any, shared: Any) -> None:
     given = with_junk_behind()
     loss, error_signal = shared.get_batch_loss_and_error_signal(given, LENGTHS, TAGS)
-    module_bench.compare(loss, error_signal, given, LENGTHS.tolist(), TAGS)
+    module_sprint_env.compare(loss, error_signal, given, LENGTHS.tolist(), TAGS)
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_another_label_dimension_than_that_of_earlier_batches_is_refused(bench: Any, way: str) -> None:
-    with bench.pool(way) as pool:
-        bench.check(pool, bench.NAMES)
+def test_another_label_dimension_than_that_of_earlier_batches_is_refused(sprint_env: Any, way: str) -> None:
+    with sprint_env.pool(way) as pool:
+        sprint_env.check(pool, sprint_env.NAMES)
         with pytest.raises(shmbridge.BatchError, match="5 labels, Sprint's model has 4"):
             pool.get_batch_loss_and_error_signal(scores(5, 2, 5), LENGTHS, TAGS)
         with pytest.raises(shmbridge.BatchError, match="5 labels, Sprint's model has 4"):
             pool.claim(A, 3, 5)
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
 
 
-def test_another_label_dimension_than_that_of_the_option_is_refused_at_the_first_batch(bench: Any) -> None:
-    with bench.pool("loop", num_labels=4) as pool:
+def test_another_label_dimension_than_that_of_the_option_is_refused_at_the_first_batch(
+    sprint_env: Any,
+) -> None:
+    with sprint_env.pool("loop", num_labels=4) as pool:
         with pytest.raises(shmbridge.BatchError, match="3 labels, Sprint's model has 4"):
             pool.get_batch_loss_and_error_signal(scores(5, 2, 3), LENGTHS, TAGS)
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
 
 
 def test_a_label_dimension_that_sprint_alone_knows_ends_it_with_its_last_words_and_the_pool_goes_on(
-    bench: Any,
+    sprint_env: Any,
 ) -> None:
-    with bench.pool("loop") as pool:
+    with sprint_env.pool("loop") as pool:
         with pytest.raises(shmbridge.PeerGoneError) as caught:
             pool.get_batch_loss_and_error_signal(scores(5, 1, 3), LENGTHS[:1], TAGS[:1])
         assert caught.value.signal_name == "SIGABRT"
         assert caught.value.segments == (A,)
         assert "3 labels" in str(caught.value)
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
 
 
 @pytest.mark.parametrize(
@@ -160,20 +162,20 @@ def test_a_label_dimension_that_sprint_alone_knows_ends_it_with_its_last_words_a
     ],
 )
 def test_automata_of_tags_that_cannot_be_are_refused(
-    module_bench: Any, shared: Any, tags: Any, expected: str
+    module_sprint_env: Any, shared: Any, tags: Any, expected: str
 ) -> None:
     with pytest.raises(shmbridge.BatchError, match=expected):
         shared.get_automata_for_batch(tags)
-    module_bench.check(shared, module_bench.NAMES)
+    module_sprint_env.check(shared, module_sprint_env.NAMES)
 
 
-def test_one_bad_segment_of_a_batch_does_not_keep_the_others_from_being_counted(bench: Any) -> None:
+def test_one_bad_segment_of_a_batch_does_not_keep_the_others_from_being_counted(sprint_env: Any) -> None:
     names = [A, "kórpus/rec/nowhere", B]
-    with bench.pool("loop", num_instances=2) as pool:
+    with sprint_env.pool("loop", num_instances=2) as pool:
         with pytest.raises(shmbridge.RemoteError, match="nowhere"):
             pool.get_batch_loss_and_error_signal(scores(batch=3), np.array([3, 4, 5]), names)
         assert (pool.stats().segments, pool.stats().failed) == (2, 1)
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
 
 
 # --- options that cannot be
@@ -218,9 +220,9 @@ OPTIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("what", OPTIONS)
-def test_an_option_that_cannot_be_is_refused_with_its_value(bench: Any, what: str) -> None:
+def test_an_option_that_cannot_be_is_refused_with_its_value(sprint_env: Any, what: str) -> None:
     given, expected = OPTIONS[what]
-    options = bench.options("loop")
+    options = sprint_env.options("loop")
     for name in given:
         options.pop({"numInstances": "num_instances"}.get(name, name), None)
     with pytest.raises(shmbridge.OptionError) as caught:
@@ -230,9 +232,9 @@ def test_an_option_that_cannot_be_is_refused_with_its_value(bench: Any, what: st
     assert isinstance(caught.value, ValueError)
 
 
-def test_an_exit_timeout_may_be_endless(bench: Any) -> None:
-    with bench.pool("loop", exit_timeout=float("inf")) as pool:
-        bench.check(pool, bench.NAMES)
+def test_an_exit_timeout_may_be_endless(sprint_env: Any) -> None:
+    with sprint_env.pool("loop", exit_timeout=float("inf")) as pool:
+        sprint_env.check(pool, sprint_env.NAMES)
 
 
 def test_without_an_executable_the_option_is_named() -> None:
@@ -240,14 +242,14 @@ def test_without_an_executable_the_option_is_named() -> None:
         shmbridge.SprintInstancePool()
 
 
-def test_an_instance_is_one_child(bench: Any) -> None:
+def test_an_instance_is_one_child(sprint_env: Any) -> None:
     for name in ("num_instances", "numInstances"):
         with pytest.raises(shmbridge.OptionError, match="SprintInstancePool"):
-            shmbridge.SprintSubprocessInstance(**{**bench.options("loop"), name: 2})
+            shmbridge.SprintSubprocessInstance(**{**sprint_env.options("loop"), name: 2})
 
 
-def test_the_config_string_cannot_be_given_what_the_bridge_sets_itself(bench: Any) -> None:
-    options = bench.options("loop", sprint_control_config={"c2p_fd": 1})
+def test_the_config_string_cannot_be_given_what_the_bridge_sets_itself(sprint_env: Any) -> None:
+    options = sprint_env.options("loop", sprint_control_config={"c2p_fd": 1})
     with pytest.raises(shmbridge.OptionError, match="'c2p_fd', which the bridge sets itself"):
         shmbridge.SprintInstancePool(**options)
 
@@ -259,16 +261,16 @@ ELF = b"\x7fELF" + b"\0" * 100
 
 @pytest.mark.parametrize("what", ["missing", "not on the path", "not executable", "a directory", "empty"])
 def test_an_executable_that_cannot_be_executed_is_an_option_error_with_its_path(
-    bench: Any, what: str
+    sprint_env: Any, what: str
 ) -> None:
-    path = str(bench.path / "nn-trainer")
+    path = str(sprint_env.path / "nn-trainer")
     expected = path
     if what == "not on the path":
         path = expected = "nn-trainer.of.nobody"
     elif what == "not executable":
-        (bench.path / "nn-trainer").write_text("#!/bin/sh\n")
+        (sprint_env.path / "nn-trainer").write_text("#!/bin/sh\n")
     elif what == "a directory":
-        (bench.path / "nn-trainer").mkdir()
+        (sprint_env.path / "nn-trainer").mkdir()
     elif what == "empty":
         path, expected = "", "empty"
     with pytest.raises(shmbridge.OptionError) as caught:
@@ -278,8 +280,8 @@ def test_an_executable_that_cannot_be_executed_is_an_option_error_with_its_path(
 
 
 @pytest.mark.parametrize("content", [b"no script\n", b"#!/no/such/interpreter\n", ELF, b""])
-def test_a_file_that_is_no_program_is_an_option_error_with_its_path(bench: Any, content: bytes) -> None:
-    path = bench.executable("")
+def test_a_file_that_is_no_program_is_an_option_error_with_its_path(sprint_env: Any, content: bytes) -> None:
+    path = sprint_env.executable("")
     with open(path, "wb") as file:
         file.write(content)
     with pytest.raises(shmbridge.OptionError) as caught:
@@ -291,9 +293,9 @@ def test_a_file_that_is_no_program_is_an_option_error_with_its_path(bench: Any, 
 
 
 def test_a_child_that_exits_during_start_up_is_an_error_with_its_exit_code_and_last_output(
-    bench: Any,
+    sprint_env: Any,
 ) -> None:
-    path = bench.executable("#!/bin/sh\necho to stdout\necho to stderr >&2\nexit 7\n")
+    path = sprint_env.executable("#!/bin/sh\necho to stdout\necho to stderr >&2\nexit 7\n")
     with pytest.raises(shmbridge.PeerGoneError) as caught:
         shmbridge.SprintInstancePool(sprint_exec_path=path, num_instances=2, ring_size=1 << 20)
     error = caught.value
@@ -311,31 +313,33 @@ def test_a_child_that_exits_well_without_a_word_is_an_error_too() -> None:
     assert caught.value.last_output == ()
 
 
-def test_a_child_that_is_not_ready_in_time_is_a_timeout_and_is_ended(bench: Any) -> None:
-    path = bench.executable("#!/bin/sh\necho reading models\nexec sleep 1000")
+def test_a_child_that_is_not_ready_in_time_is_a_timeout_and_is_ended(sprint_env: Any) -> None:
+    path = sprint_env.executable("#!/bin/sh\necho reading models\nexec sleep 1000")
     with pytest.raises(
         shmbridge.BridgeTimeoutError,
         match=r"within 2 seconds \(start_timeout\) \[start-timeout\]; its last output:\n    reading models$",
     ) as caught:
-        shmbridge.SprintInstancePool(sprint_exec_path=path, ring_size=1 << 20, start_timeout=2, env=bench.env)
+        shmbridge.SprintInstancePool(
+            sprint_exec_path=path, ring_size=1 << 20, start_timeout=2, env=sprint_env.env
+        )
     assert caught.value.last_output == ("reading models",)
 
 
-def test_an_exception_at_import_reaches_the_parent_with_its_traceback(bench: Any) -> None:
+def test_an_exception_at_import_reaches_the_parent_with_its_traceback(sprint_env: Any) -> None:
     with pytest.raises(shmbridge.PeerGoneError) as caught:
-        bench.hand_pool("raise ZeroDivisionError('on purpose')")
+        sprint_env.scripted_pool("raise ZeroDivisionError('on purpose')")
     assert caught.value.exit_code == 1
     assert caught.value.last_output[-1] == "ZeroDivisionError: on purpose"
 
 
-def test_only_the_last_lines_of_much_output_are_kept(bench: Any) -> None:
+def test_only_the_last_lines_of_much_output_are_kept(sprint_env: Any) -> None:
     with pytest.raises(shmbridge.PeerGoneError) as caught:
-        bench.hand_pool("for i in range(10000):\n    print('line', i)\nsys.exit(3)")
+        sprint_env.scripted_pool("for i in range(10000):\n    print('line', i)\nsys.exit(3)")
     assert caught.value.last_output[-1] == "line 9999"
     assert 10 <= len(caught.value.last_output) <= 100
 
 
-def test_much_output_without_a_line_end_is_cut_and_holds_nothing_up(bench: Any, sprint_log: Any) -> None:
+def test_much_output_without_a_line_end_is_cut_and_holds_nothing_up(sprint_env: Any, sprint_log: Any) -> None:
     body = """
     control = init()
     for name in segment_list():
@@ -344,7 +348,7 @@ def test_much_output_without_a_line_end_is_cut_and_holds_nothing_up(bench: Any, 
         process(control, name)
     print(" the end")
     """
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         for _ in range(2):
             loss, _ = pool.get_batch_loss_and_error_signal(scores(batch=1), np.array([3]), ["c/s1"])
             assert loss[0] == 1.5
@@ -353,16 +357,16 @@ def test_much_output_without_a_line_end_is_cut_and_holds_nothing_up(bench: Any, 
     assert said[-1].endswith(" the end")
 
 
-def test_output_that_is_not_utf_8_is_shown_as_well_as_can_be(bench: Any) -> None:
+def test_output_that_is_not_utf_8_is_shown_as_well_as_can_be(sprint_env: Any) -> None:
     body = "sys.stdout.buffer.write(b'gr\\xfcn \\xe2\\x82\\xac\\r\\n')\nsys.stdout.flush()\nsys.exit(3)"
     with pytest.raises(shmbridge.PeerGoneError) as caught:
-        bench.hand_pool(body)
+        sprint_env.scripted_pool(body)
     assert caught.value.last_output == ("gr�n €",)
 
 
 @pytest.mark.parametrize("signal_name", ["SIGSEGV", "SIGABRT", "SIGKILL", "SIGTERM"])
 def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_all_that_is_known(
-    bench: Any, signal_name: str
+    sprint_env: Any, signal_name: str
 ) -> None:
     body = f"""
     import resource, signal
@@ -379,11 +383,13 @@ def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_all_that_is_kn
     for name in segment_list():
         process(control, name)
     """
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         for _ in range(2):
-            (pid,) = bench.sprint_pids()
+            (pid,) = sprint_env.sprint_pids()
             with pytest.raises(shmbridge.PeerGoneError) as caught:
-                pool.get_batch_loss_and_error_signal(scores(batch=3), np.array([5, 4, 3]), bench.HAND_NAMES)
+                pool.get_batch_loss_and_error_signal(
+                    scores(batch=3), np.array([5, 4, 3]), sprint_env.SCRIPTED_NAMES
+                )
             error = caught.value
             assert error.signal_name == signal_name
             assert error.exit_code is None
@@ -402,7 +408,7 @@ def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_all_that_is_kn
         assert pool.stats().segments == 2 * 3
 
 
-def test_the_other_child_goes_on_when_one_is_killed(bench: Any) -> None:
+def test_the_other_child_goes_on_when_one_is_killed(sprint_env: Any) -> None:
     body = """
     import signal
 
@@ -414,26 +420,26 @@ def test_the_other_child_goes_on_when_one_is_killed(bench: Any) -> None:
     init().run_control_loop(callback=crash)
     """
     names = ["c/bad", *(f"c/good{i}" for i in range(6))]
-    with bench.hand_pool(body, num_instances=2, use_python_segment_order=False) as pool:
-        before = bench.sprint_pids()
+    with sprint_env.scripted_pool(body, num_instances=2, use_python_segment_order=False) as pool:
+        before = sprint_env.sprint_pids()
         with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
             pool.get_batch_loss_and_error_signal(scores(batch=7), np.array([5, 4, 4, 4, 4, 4, 4]), names)
         assert caught.value.segments[0] == "c/bad"
         loss, _ = pool.get_batch_loss_and_error_signal(scores(batch=6), np.full(6, 4), names[1:])
         assert (loss == 1.5).all()
-        after = bench.sprint_pids()
+        after = sprint_env.sprint_pids()
         assert len(after) == 2
         assert len(set(before) & set(after)) == 1
 
 
-def test_a_child_that_exits_in_the_middle_is_an_error_with_its_exit_code(bench: Any) -> None:
+def test_a_child_that_exits_in_the_middle_is_an_error_with_its_exit_code(sprint_env: Any) -> None:
     body = """
     init()
     for name in segment_list():
         print("no more of this")
         sys.exit(5)
     """
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         for _ in range(2):
             with pytest.raises(shmbridge.PeerGoneError) as caught:
                 pool.get_batch_loss_and_error_signal(scores(batch=1), np.array([3]), ["c/s1"])
@@ -446,13 +452,13 @@ def test_a_child_that_exits_in_the_middle_is_an_error_with_its_exit_code(bench: 
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer"])
-def test_a_corpus_that_cannot_be_parsed_is_an_error_with_file_and_line(bench: Any, way: str) -> None:
-    path = bench.path / "corpus.xml"
+def test_a_corpus_that_cannot_be_parsed_is_an_error_with_file_and_line(sprint_env: Any, way: str) -> None:
+    path = sprint_env.path / "corpus.xml"
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[5] = "<segment name='x' start='soon'><orth> a </orth></segment>"
     path.write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(shmbridge.PeerGoneError) as caught, bench.pool(way) as pool:
-        bench.check(pool, bench.NAMES)
+    with pytest.raises(shmbridge.PeerGoneError) as caught, sprint_env.pool(way) as pool:
+        sprint_env.check(pool, sprint_env.NAMES)
     assert f"{path}:6: start is not a time in seconds: 'soon'" in "\n".join(caught.value.last_output)
     assert caught.value.exit_code == 1
 
@@ -469,33 +475,33 @@ def test_a_corpus_that_cannot_be_parsed_is_an_error_with_file_and_line(bench: An
     ],
 )
 def test_a_corpus_or_lexicon_that_cannot_be_read_is_an_error_with_the_file(
-    bench: Any, file: str, content: Any, expected: str
+    sprint_env: Any, file: str, content: Any, expected: str
 ) -> None:
-    path = bench.path / file
+    path = sprint_env.path / file
     path.unlink()
     if content is not None:
         path.write_text(content)
-    with pytest.raises(shmbridge.PeerGoneError) as caught, bench.pool("loop") as pool:
-        bench.check(pool, bench.NAMES)
+    with pytest.raises(shmbridge.PeerGoneError) as caught, sprint_env.pool("loop") as pool:
+        sprint_env.check(pool, sprint_env.NAMES)
     said = "\n".join(caught.value.last_output)
     assert str(path) in said
     assert expected in said
 
 
-def test_a_word_that_the_lexicon_lacks_is_an_error_with_file_and_line(bench: Any) -> None:
-    bench.segments["kórpus/rec/strange"] = ("unheard", 5)
-    path = bench.write_corpus()
+def test_a_word_that_the_lexicon_lacks_is_an_error_with_file_and_line(sprint_env: Any) -> None:
+    sprint_env.segments["kórpus/rec/strange"] = ("unheard", 5)
+    path = sprint_env.write_corpus()
     line = 1 + next(i for i, text in enumerate(path.read_text("utf-8").splitlines()) if "unheard" in text)
-    with bench.pool("loop") as pool, pytest.raises(shmbridge.PeerGoneError) as caught:
-        bench.check(pool, bench.NAMES)
+    with sprint_env.pool("loop") as pool, pytest.raises(shmbridge.PeerGoneError) as caught:
+        sprint_env.check(pool, sprint_env.NAMES)
     said = "\n".join(caught.value.last_output)
     assert f"{path}:{line}: " in said
     assert "unheard" in said
 
 
-def test_an_option_of_sprint_that_cannot_be_is_an_error_with_its_value(bench: Any) -> None:
+def test_an_option_of_sprint_that_cannot_be_is_an_error_with_its_value(sprint_env: Any) -> None:
     with pytest.raises(shmbridge.PeerGoneError) as caught:
-        bench.pool("loop", "action=dance")
+        sprint_env.pool("loop", "action=dance")
     assert "dance" in "\n".join(caught.value.last_output)
     assert caught.value.exit_code == 1
 
@@ -503,13 +509,13 @@ def test_an_option_of_sprint_that_cannot_be_is_an_error_with_its_value(bench: An
 # --- a machine that is too small
 
 
-def test_shared_memory_that_cannot_be_reserved_is_an_error_that_says_what_to_do(bench: Any) -> None:
+def test_shared_memory_that_cannot_be_reserved_is_an_error_that_says_what_to_do(sprint_env: Any) -> None:
     status = os.statvfs("/dev/shm")
     there = status.f_blocks * status.f_frsize
     if there > 1 << 38:
         pytest.skip("/dev/shm is not bounded here")
     with pytest.raises(shmbridge.ResourceError) as caught:
-        bench.pool("loop", ring_size=there)
+        sprint_env.pool("loop", ring_size=there)
     for text in ("ring_size", "/dev/shm", "--shm-size", "bytes"):
         assert text in str(caught.value)
     assert isinstance(caught.value, OSError)

@@ -124,12 +124,12 @@ NAMES = [f"c/s{index}" for index in range(5)]
 
 
 class Mortal:
-    def __init__(self, bench, stage, death):
-        self.bench = bench
+    def __init__(self, sprint_env, stage, death):
+        self.sprint_env = sprint_env
         self.stage = stage
         self.death = death
-        self.mark = bench.path / "mark"
-        self.log = bench.path / "log"
+        self.mark = sprint_env.path / "mark"
+        self.log = sprint_env.path / "log"
         self.log.touch()
         self.posteriors = -np.random.default_rng(0).random((6, len(NAMES), 4)).astype(np.float32)
         self.lengths = np.full(len(NAMES), 6, np.int32)
@@ -137,7 +137,7 @@ class Mortal:
     def pool(self, **more):
         stage = textwrap.dedent(STAGES[self.stage])
         body = SPRINT.format(mark=str(self.mark), log=str(self.log), die=WAYS_TO_DIE[self.death], stage=stage)
-        return self.bench.hand_pool(body, **more)
+        return self.sprint_env.scripted_pool(body, **more)
 
     def plan(self, times):
         self.mark.write_text(f"{'start' if 'hello' in self.stage else 'c/s2'} {times}")
@@ -170,8 +170,10 @@ IN_FLIGHT = [stage for stage in STAGES if "hello" not in stage and stage != "wai
 
 
 @pytest.mark.parametrize("stage", IN_FLIGHT)
-def test_without_restarts_it_is_an_error_that_says_all_and_the_next_batch_is_answered(bench, stage, death):
-    mortal = Mortal(bench, stage, death)
+def test_without_restarts_it_is_an_error_that_says_all_and_the_next_batch_is_answered(
+    sprint_env, stage, death
+):
+    mortal = Mortal(sprint_env, stage, death)
     mortal.plan(1)
     with mortal.pool() as pool:
         with pytest.raises(shmbridge.PeerGoneError) as caught:
@@ -189,8 +191,8 @@ def test_without_restarts_it_is_an_error_that_says_all_and_the_next_batch_is_ans
 
 @pytest.mark.parametrize("num_instances", [1, 2])
 @pytest.mark.parametrize("stage", IN_FLIGHT)
-def test_with_restarts_all_is_answered_exactly_once(bench, stage, num_instances):
-    mortal = Mortal(bench, stage, "SIGKILL")
+def test_with_restarts_all_is_answered_exactly_once(sprint_env, stage, num_instances):
+    mortal = Mortal(sprint_env, stage, "SIGKILL")
     with mortal.pool(max_restarts=2, num_instances=num_instances) as pool:
         mortal.plan(1 if stage == "between commit and doorbell" else 2)
         mortal.check(mortal.run(pool))
@@ -203,21 +205,21 @@ def test_with_restarts_all_is_answered_exactly_once(bench, stage, num_instances)
     assert times == {**dict.fromkeys(NAMES, 1), "c/s2": lost}
 
 
-def test_a_sprint_that_dies_while_it_waits_costs_nothing(bench, death):
-    mortal = Mortal(bench, "waiting", death)
+def test_a_sprint_that_dies_while_it_waits_costs_nothing(sprint_env, death):
+    mortal = Mortal(sprint_env, "waiting", death)
     with mortal.pool(
         max_restarts=1
     ) as pool:  # 1, because it may be noticed only when the next batch is under way
-        (pid,) = bench.sprint_pids()
+        (pid,) = sprint_env.sprint_pids()
         mortal.plan(1)
         mortal.check(mortal.run(pool))
-        bench.wait_gone([pid])
+        sprint_env.wait_gone([pid])
         mortal.check(mortal.run(pool))
         assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (10, 0, 1)
 
 
-def test_death_before_the_hello_is_an_error_of_the_start(bench, death):
-    mortal = Mortal(bench, "before its hello", death)
+def test_death_before_the_hello_is_an_error_of_the_start(sprint_env, death):
+    mortal = Mortal(sprint_env, "before its hello", death)
     mortal.plan(1)
     with pytest.raises(shmbridge.PeerGoneError) as caught:
         mortal.pool()
@@ -228,8 +230,10 @@ def test_death_before_the_hello_is_an_error_of_the_start(bench, death):
 
 
 @pytest.mark.parametrize("max_restarts", [0, 1])
-def test_death_just_behind_the_hello_is_noticed_by_the_first_batch_at_the_latest(bench, death, max_restarts):
-    mortal = Mortal(bench, "after its hello", death)
+def test_death_just_behind_the_hello_is_noticed_by_the_first_batch_at_the_latest(
+    sprint_env, death, max_restarts
+):
+    mortal = Mortal(sprint_env, "after its hello", death)
     mortal.plan(1)
     try:
         pool = mortal.pool(max_restarts=max_restarts)

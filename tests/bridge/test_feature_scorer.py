@@ -31,33 +31,33 @@ def network(features: Any) -> Any:
 
 
 @pytest.fixture
-def features(bench: Any) -> dict[str, Any]:
+def features(sprint_env: Any) -> dict[str, Any]:
     """(dimension, time) of each segment of the corpus, in features.npz too."""
     random = np.random.default_rng(5)
     matrices = {
-        name: random.normal(size=(DIM, f)).astype(np.float32) for name, (_, f) in bench.segments.items()
+        name: random.normal(size=(DIM, f)).astype(np.float32) for name, (_, f) in sprint_env.segments.items()
     }
-    np.savez(bench.path / "features.npz", **matrices)
+    np.savez(sprint_env.path / "features.npz", **matrices)
     return matrices
 
 
-def recognizer(bench: Any, *sprint: str, **more: Any) -> dict[str, Any]:
+def recognizer(sprint_env: Any, *sprint: str, **more: Any) -> dict[str, Any]:
     """Options of a pool whose Sprint recognises the corpus."""
     config = [
         "action=refsprint-recognition",
-        f"corpus.file={bench.path}/corpus.xml",
-        f"feature-extraction.file={bench.path}/features.npz",
+        f"corpus.file={sprint_env.path}/corpus.xml",
+        f"feature-extraction.file={sprint_env.path}/features.npz",
         f"feature-dimension={DIM}",
         f"python-feature-scorer-output-dimension={LABELS}",
-        f"refsprint.scores-file={bench.path}/scores.npz",
+        f"refsprint.scores-file={sprint_env.path}/scores.npz",
         *sprint,
     ]
-    options = bench.options("loop", **{"use_python_segment_order": False, **more})
+    options = sprint_env.options("loop", **{"use_python_segment_order": False, **more})
     return {**options, "sprint_config": [f"--*.{option}" for option in config]}
 
 
-def pool_of(bench: Any, *sprint: str, **more: Any) -> Any:
-    return shmbridge.SprintInstancePool(**recognizer(bench, *sprint, **more))
+def pool_of(sprint_env: Any, *sprint: str, **more: Any) -> Any:
+    return shmbridge.SprintInstancePool(**recognizer(sprint_env, *sprint, **more))
 
 
 # A Sprint by hand that scores features.
@@ -74,17 +74,17 @@ def score(frames, offset=0):
 """
 
 
-def scorer_by_hand(bench: Any, body: str, **more: Any) -> Any:
-    return bench.hand_pool(SCORER + textwrap.dedent(body), use_python_segment_order=False, **more)
+def scorer_by_hand(sprint_env: Any, body: str, **more: Any) -> Any:
+    return sprint_env.scripted_pool(SCORER + textwrap.dedent(body), use_python_segment_order=False, **more)
 
 
-def wait_for_death(bench: Any, pool: Any) -> None:
+def wait_for_death(sprint_env: Any, pool: Any) -> None:
     (only,) = pool._dispatcher.instances
-    bench.wait_until(only.look_for_death, "the pool knows that Sprint has ended")
+    sprint_env.wait_until(only.look_for_death, "the pool knows that Sprint has ended")
 
 
 def test_a_recogniser_gets_the_scores_of_the_trainers_function(
-    bench: Any, features: dict[str, Any], sprint_log: Any
+    sprint_env: Any, features: dict[str, Any], sprint_log: Any
 ) -> None:
     asked = []
 
@@ -93,7 +93,7 @@ def test_a_recogniser_gets_the_scores_of_the_trainers_function(
         assert segment.dtype == np.float32
         return network(segment)
 
-    with pool_of(bench) as pool:
+    with pool_of(sprint_env) as pool:
         pool.serve_scores(score)
         stats = pool.stats()
     assert (stats.scored, stats.scored_frames) == (len(features), sum(m.shape[1] for m in features.values()))
@@ -101,7 +101,7 @@ def test_a_recogniser_gets_the_scores_of_the_trainers_function(
     assert len(asked) == len(features)
     for segment, matrix in zip(asked, features.values()):
         np.testing.assert_array_equal(segment, matrix.T)
-    with np.load(bench.path / "scores.npz") as scores:
+    with np.load(sprint_env.path / "scores.npz") as scores:
         assert sorted(scores) == sorted(features)
         for name, matrix in features.items():
             np.testing.assert_array_equal(scores[name], network(matrix.T).astype(np.float32))
@@ -111,62 +111,63 @@ def test_a_recogniser_gets_the_scores_of_the_trainers_function(
 
 
 def test_several_recognisers_share_the_function_and_each_gets_its_own_scores(
-    bench: Any, features: dict[str, Any]
+    sprint_env: Any, features: dict[str, Any]
 ) -> None:
     # The pool's children have one command line: the shell that starts them gives each its part of the corpus.
     names = list(features)
     for part in range(2):
-        (bench.path / f"part{part}").write_text("\n".join(names[part::2]) + "\n")
-    python = recognizer(bench)["sprint_exec_path"][0]
-    script = bench.executable(
+        (sprint_env.path / f"part{part}").write_text("\n".join(names[part::2]) + "\n")
+    python = recognizer(sprint_env)["sprint_exec_path"][0]
+    script = sprint_env.executable(
         f"""#!/bin/sh
-if mkdir {bench.path}/first 2>/dev/null; then part=0; else part=1; fi
+if mkdir {sprint_env.path}/first 2>/dev/null; then part=0; else part=1; fi
 exec {python} -m shmbridge.refsprint "$@" \\
-    "--*.segments.file={bench.path}/part$part" "--*.refsprint.scores-file={bench.path}/scores$part.npz"
+    "--*.segments.file={sprint_env.path}/part$part" \\
+    "--*.refsprint.scores-file={sprint_env.path}/scores$part.npz"
 """
     )
-    with pool_of(bench, num_instances=2, sprint_exec_path=script) as pool:
+    with pool_of(sprint_env, num_instances=2, sprint_exec_path=script) as pool:
         pool.serve_scores(network)
         stats = pool.stats()
     assert stats.scored == len(names)
     assert sorted(child.scored for child in stats.children) == [len(names) // 2, -(-len(names) // 2)]
     for part in range(2):
-        with np.load(bench.path / f"scores{part}.npz") as scores:
+        with np.load(sprint_env.path / f"scores{part}.npz") as scores:
             assert sorted(scores) == sorted(names[part::2])
             for name in scores:
                 np.testing.assert_array_equal(scores[name], network(features[name].T).astype(np.float32))
 
 
-def test_each_call_is_a_pass_over_the_corpus(bench: Any, features: dict[str, Any]) -> None:
-    with pool_of(bench) as pool:
+def test_each_call_is_a_pass_over_the_corpus(sprint_env: Any, features: dict[str, Any]) -> None:
+    with pool_of(sprint_env) as pool:
         pool.serve_scores(network)
         pool.serve_scores(lambda segment: 2 * network(segment))
         stats = pool.stats()
         assert stats.scored == stats.children[0].scored == 2 * len(features)
         assert stats.restarts == 1
-    with np.load(bench.path / "scores.npz") as scores:
+    with np.load(sprint_env.path / "scores.npz") as scores:
         for name, matrix in features.items():
             np.testing.assert_array_equal(scores[name], (2 * network(matrix.T)).astype(np.float32))
 
 
-def test_a_segment_longer_than_any_buffer_and_scores_of_every_stride_arrive_whole(bench: Any) -> None:
-    with scorer_by_hand(bench, "SEEN['scores'] = [score(frames) for frames in (1, 3000, 2)]") as pool:
+def test_a_segment_longer_than_any_buffer_and_scores_of_every_stride_arrive_whole(sprint_env: Any) -> None:
+    with scorer_by_hand(sprint_env, "SEEN['scores'] = [score(frames) for frames in (1, 3000, 2)]") as pool:
         pool.serve_scores(lambda segment: np.asfortranarray(np.repeat(segment[:, :1], LABELS, axis=1)))
-    for frames, scores in zip((1, 3000, 2), bench.seen()["scores"]):
+    for frames, scores in zip((1, 3000, 2), sprint_env.seen()["scores"]):
         assert scores == [[float(time)] * LABELS for time in range(frames)]
 
 
-def test_infinite_scores_are_scores(bench: Any) -> None:
-    with scorer_by_hand(bench, "SEEN['scores'] = score(1)") as pool:
+def test_infinite_scores_are_scores(sprint_env: Any) -> None:
+    with scorer_by_hand(sprint_env, "SEEN['scores'] = score(1)") as pool:
         pool.serve_scores(lambda segment: np.full((1, LABELS), np.inf))
-    assert bench.seen()["scores"] == [[float("inf")] * LABELS]
+    assert sprint_env.seen()["scores"] == [[float("inf")] * LABELS]
 
 
-def test_rings_that_hold_little_more_than_one_segment_are_enough(bench: Any) -> None:
+def test_rings_that_hold_little_more_than_one_segment_are_enough(sprint_env: Any) -> None:
     body = "SEEN['scores'] = [score(1 + i * 7 % 100, i) for i in range(300)]"
-    with scorer_by_hand(bench, body, ring_size=4096) as pool:
+    with scorer_by_hand(sprint_env, body, ring_size=4096) as pool:
         pool.serve_scores(lambda segment: np.repeat(segment[:, :1], LABELS, axis=1))
-    for i, scores in enumerate(bench.seen()["scores"]):
+    for i, scores in enumerate(sprint_env.seen()["scores"]):
         assert scores == [[float(i + time)] * LABELS for time in range(1 + i * 7 % 100)]
 
 
@@ -188,33 +189,33 @@ def test_rings_that_hold_little_more_than_one_segment_are_enough(bench: Any) -> 
     ids=["labels", "frames", "dtype", "none", "nan"],
 )
 def test_scores_that_cannot_be_are_an_error_here_and_in_sprint(
-    bench: Any, features: Any, sprint_log: Any, answer: Any, message: str
+    sprint_env: Any, features: Any, sprint_log: Any, answer: Any, message: str
 ) -> None:
-    with pool_of(bench) as pool:
+    with pool_of(sprint_env) as pool:
         with pytest.raises(shmbridge.BatchError, match=message):
             pool.serve_scores(answer)
-        assert bench.sprint_pids() == []
+        assert sprint_env.sprint_pids() == []
     assert any("The trainer's score function raised BatchError" in line for line in sprint_log())
     assert pool.stats().scored == 0
-    assert not (bench.path / "scores.npz").exists()
+    assert not (sprint_env.path / "scores.npz").exists()
 
 
 def test_what_the_function_raises_is_raised_here_and_ends_sprint(
-    bench: Any, features: Any, sprint_log: Any
+    sprint_env: Any, features: Any, sprint_log: Any
 ) -> None:
     def score(segment: Any) -> Any:
         raise KeyError("no such layer")
 
-    with pool_of(bench) as pool:
+    with pool_of(sprint_env) as pool:
         with pytest.raises(KeyError, match="no such layer"):
             pool.serve_scores(score)
-        assert bench.sprint_pids() == []
+        assert sprint_env.sprint_pids() == []
         pool.serve_scores(network)  # which starts it anew
         assert pool.stats().scored == len(features)
     assert any("score function raised KeyError: 'no such layer'" in line for line in sprint_log())
 
 
-def test_ctrl_c_in_the_function_loses_no_segment(bench: Any, features: dict[str, Any]) -> None:
+def test_ctrl_c_in_the_function_loses_no_segment(sprint_env: Any, features: dict[str, Any]) -> None:
     calls = 0
 
     def score(segment: Any) -> Any:
@@ -224,17 +225,17 @@ def test_ctrl_c_in_the_function_loses_no_segment(bench: Any, features: dict[str,
             raise KeyboardInterrupt
         return network(segment)
 
-    with pool_of(bench) as pool:
+    with pool_of(sprint_env) as pool:
         with pytest.raises(KeyboardInterrupt):
             pool.serve_scores(score)
         pool.serve_scores(score)
         assert pool.stats().scored == len(features)
-    with np.load(bench.path / "scores.npz") as scores:
+    with np.load(sprint_env.path / "scores.npz") as scores:
         assert sorted(scores) == sorted(features)
 
 
 def test_ctrl_c_in_the_copy_loses_no_segment(
-    bench: Any, features: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    sprint_env: Any, features: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies = []
 
@@ -245,13 +246,13 @@ def test_ctrl_c_in_the_copy_loses_no_segment(
         return copy_checked(target, source)
 
     monkeypatch.setattr(scoring, "copy_checked", copy)
-    with pool_of(bench) as pool:
+    with pool_of(sprint_env) as pool:
         with pytest.raises(KeyboardInterrupt) as caught:
             pool.serve_scores(network)
         pool.serve_scores(network)
         assert pool.stats().scored == len(features)
     assert caught.tb is not None  # it has the claim that was not sent
-    with np.load(bench.path / "scores.npz") as scores:
+    with np.load(sprint_env.path / "scores.npz") as scores:
         for name, matrix in features.items():
             np.testing.assert_array_equal(scores[name], network(matrix.T).astype(np.float32))
 
@@ -273,7 +274,7 @@ class Interrupted:
 
 @pytest.mark.parametrize("when", ["before", "behind"])
 def test_ctrl_c_at_the_commit_loses_no_segment_and_answers_none_twice(
-    bench: Any, features: dict[str, Any], monkeypatch: pytest.MonkeyPatch, when: str
+    sprint_env: Any, features: dict[str, Any], monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     claim = scoring._claim
     claims = []
@@ -289,22 +290,22 @@ def test_ctrl_c_at_the_commit_loses_no_segment_and_answers_none_twice(
         asked.append(segment.shape)
         return network(segment)
 
-    with pool_of(bench) as pool:
+    with pool_of(sprint_env) as pool:
         with pytest.raises(KeyboardInterrupt):
             pool.serve_scores(score)
         pool.serve_scores(score)
     assert len(asked) == len(features) + (when == "before")
-    with np.load(bench.path / "scores.npz") as scores:
+    with np.load(sprint_env.path / "scores.npz") as scores:
         assert sorted(scores) == sorted(features)
         for name, matrix in features.items():
             np.testing.assert_array_equal(scores[name], network(matrix.T).astype(np.float32))
 
 
 def test_a_sprint_is_late_with_its_question_only_while_it_is_served_and_has_not_asked(
-    bench: Any, monkeypatch: pytest.MonkeyPatch
+    sprint_env: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There are two, and each asks once, when it gets the turn."""
-    turn = bench.path / "turn"
+    turn = sprint_env.path / "turn"
     body = f"""
 import time
 while True:
@@ -330,7 +331,7 @@ score(2)
             turn.touch()
         return network(segment)
 
-    with scorer_by_hand(bench, body, num_instances=2, segment_timeout=1000) as pool:
+    with scorer_by_hand(sprint_env, body, num_instances=2, segment_timeout=1000) as pool:
         wait = pool._dispatcher.wait
 
         def let_one_ask(*arguments: Any) -> None:
@@ -350,21 +351,21 @@ score(2)
 
 
 @pytest.mark.parametrize("call", ["serve", "batch", "claim", "automata"])
-def test_the_function_cannot_use_its_own_pool(bench: Any, features: Any, call: str) -> None:
+def test_the_function_cannot_use_its_own_pool(sprint_env: Any, features: Any, call: str) -> None:
     calls = {
         "serve": lambda: pool.serve_scores(network),
-        "batch": lambda: pool.get_batch_loss_and_error_signal(np.zeros((4, 1, 5)), [4], bench.NAMES[:1]),
-        "claim": lambda: pool.claim(bench.NAMES[0], 4, LABELS),
-        "automata": lambda: pool.get_automata_for_batch(bench.NAMES[:1]),
+        "batch": lambda: pool.get_batch_loss_and_error_signal(np.zeros((4, 1, 5)), [4], sprint_env.NAMES[:1]),
+        "claim": lambda: pool.claim(sprint_env.NAMES[0], 4, LABELS),
+        "automata": lambda: pool.get_automata_for_batch(sprint_env.NAMES[:1]),
     }
-    with pool_of(bench) as pool:
+    with pool_of(sprint_env) as pool:
         with pytest.raises(shmbridge.UsageError, match="serve_scores is at work"):
             pool.serve_scores(lambda segment: calls[call]())
         pool.serve_scores(network)  # after which all is as before
         assert pool.stats().scored == len(features)
 
 
-def test_features_that_are_kept_until_the_ring_is_full_are_an_error_that_says_so(bench: Any) -> None:
+def test_features_that_are_kept_until_the_ring_is_full_are_an_error_that_says_so(sprint_env: Any) -> None:
     kept = []
 
     def score(segment: Any) -> Any:
@@ -372,30 +373,30 @@ def test_features_that_are_kept_until_the_ring_is_full_are_an_error_that_says_so
         return np.zeros((len(segment), LABELS))
 
     body = "SEEN['n'] = len([score(50) for _ in range(400)])"
-    with scorer_by_hand(bench, body, ring_size=8192) as pool:
+    with scorer_by_hand(sprint_env, body, ring_size=8192) as pool:
         with pytest.raises(BufferError, match="features that are still held"):
             pool.serve_scores(score)
         kept.clear()
         pool.serve_scores(lambda segment: np.zeros((len(segment), LABELS)))
         assert pool.stats().scored == 400
-    assert bench.seen()["n"] == 400
+    assert sprint_env.seen()["n"] == 400
 
 
 def test_scores_too_large_for_the_ring_are_an_error_that_says_how_large_it_has_to_be(
-    bench: Any, sprint_log: Any
+    sprint_env: Any, sprint_log: Any
 ) -> None:
     frames = MIN_RING_SIZE // 16  # of features 12 bytes each, of scores 20
     message = rf"{frames} x 5 needs .* ring_size to at least {20 * frames + 64}"
-    with scorer_by_hand(bench, f"score({frames})", ring_size=1) as pool:
+    with scorer_by_hand(sprint_env, f"score({frames})", ring_size=1) as pool:
         with pytest.raises(shmbridge.SegmentTooLargeError, match=message):
             pool.serve_scores(lambda segment: np.zeros((frames, LABELS)))
         assert pool.stats().scored == 0
     assert any("SegmentTooLargeError" in line for line in sprint_log())
 
 
-def test_features_too_large_for_the_ring_end_sprint_with_the_size_that_it_takes(bench: Any) -> None:
+def test_features_too_large_for_the_ring_end_sprint_with_the_size_that_it_takes(sprint_env: Any) -> None:
     frames = MIN_RING_SIZE // 12
-    with scorer_by_hand(bench, f"score({frames})", ring_size=1) as pool:
+    with scorer_by_hand(sprint_env, f"score({frames})", ring_size=1) as pool:
         message = rf"SegmentTooLargeError: {frames} x 3 .* ring_size"
         with pytest.raises(shmbridge.PeerGoneError, match=message):
             pool.serve_scores(network)
@@ -404,20 +405,20 @@ def test_features_too_large_for_the_ring_end_sprint_with_the_size_that_it_takes(
 # --- what Sprint does
 
 
-def test_a_sprint_that_is_killed_while_it_awaits_scores_is_an_error(bench: Any, features: Any) -> None:
+def test_a_sprint_that_is_killed_while_it_awaits_scores_is_an_error(sprint_env: Any, features: Any) -> None:
     def score(segment: Any) -> Any:
-        (pid,) = bench.sprint_pids()
+        (pid,) = sprint_env.sprint_pids()
         os.kill(pid, signal.SIGKILL)
-        bench.wait_gone([pid])
+        sprint_env.wait_gone([pid])
         return network(segment)
 
-    with pool_of(bench) as pool, pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
+    with pool_of(sprint_env) as pool, pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
         pool.serve_scores(score)
     assert caught.value.signal_name == "SIGKILL"
 
 
 def test_a_question_of_a_dead_sprint_takes_no_room_when_the_next_is_started(
-    bench: Any, features: Any, monkeypatch: pytest.MonkeyPatch
+    sprint_env: Any, features: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mapped = []
 
@@ -428,10 +429,10 @@ def test_a_question_of_a_dead_sprint_takes_no_room_when_the_next_is_started(
 
     def score(segment: Any) -> Any:
         os.kill(pool.stats().children[0].pid, signal.SIGKILL)
-        wait_for_death(bench, pool)
+        wait_for_death(sprint_env, pool)
 
     monkeypatch.setattr(instance, "create_object", create)
-    with pool_of(bench) as pool:
+    with pool_of(sprint_env) as pool:
         with pytest.raises(shmbridge.PeerGoneError):
             pool.serve_scores(score)
         pool.serve_scores(network)
@@ -439,7 +440,9 @@ def test_a_question_of_a_dead_sprint_takes_no_room_when_the_next_is_started(
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_sprint_that_is_killed_ends_the_call_while_others_have_much_to_ask(bench: Any, victim: int) -> None:
+def test_a_sprint_that_is_killed_ends_the_call_while_others_have_much_to_ask(
+    sprint_env: Any, victim: int
+) -> None:
     calls = 0
 
     def score(segment: Any) -> Any:
@@ -448,25 +451,25 @@ def test_a_sprint_that_is_killed_ends_the_call_while_others_have_much_to_ask(ben
         if calls == 1:
             os.kill(pool.stats().children[victim].pid, signal.SIGKILL)
             child = pool._dispatcher.instances[victim]
-            bench.wait_until(child.look_for_death, "the pool knows that Sprint has ended")
+            sprint_env.wait_until(child.look_for_death, "the pool knows that Sprint has ended")
         return np.zeros((len(segment), LABELS))
 
-    with scorer_by_hand(bench, "for _ in range(1000): score(2)", num_instances=2) as pool:
+    with scorer_by_hand(sprint_env, "for _ in range(1000): score(2)", num_instances=2) as pool:
         with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL"):
             pool.serve_scores(score)
         assert calls <= 2
 
 
-def test_a_sprint_that_fails_between_two_segments_is_an_error_with_its_last_words(bench: Any) -> None:
+def test_a_sprint_that_fails_between_two_segments_is_an_error_with_its_last_words(sprint_env: Any) -> None:
     body = "score(2)\nprint('out of hypotheses', flush=True)\nos._exit(3)"
-    with scorer_by_hand(bench, body) as pool:
+    with scorer_by_hand(sprint_env, body) as pool:
         with pytest.raises(shmbridge.PeerGoneError, match=r"exited with code 3.*(\n.*)*out of hypotheses"):
             pool.serve_scores(network)
         assert pool.stats().scored == 1
 
 
-def test_a_sprint_that_ends_well_while_it_awaits_scores_has_not_ended_well(bench: Any) -> None:
-    go = bench.path / "go"
+def test_a_sprint_that_ends_well_while_it_awaits_scores_has_not_ended_well(sprint_env: Any) -> None:
+    go = sprint_env.path / "go"
     os.mkfifo(go)
     body = f"""
         def end():
@@ -478,26 +481,26 @@ def test_a_sprint_that_ends_well_while_it_awaits_scores_has_not_ended_well(bench
 
     def score(segment: Any) -> Any:
         go.open("w").close()
-        wait_for_death(bench, pool)
+        wait_for_death(sprint_env, pool)
         return network(segment)
 
-    with scorer_by_hand(bench, body) as pool:
+    with scorer_by_hand(sprint_env, body) as pool:
         with pytest.raises(shmbridge.PeerGoneError, match="exited with code 0"):
             pool.serve_scores(score)
         assert pool.stats().scored == 0
 
 
 @pytest.mark.parametrize("asked", [0, 1])
-def test_a_sprint_that_hangs_before_or_between_its_segments_is_ended(bench: Any, asked: int) -> None:
+def test_a_sprint_that_hangs_before_or_between_its_segments_is_ended(sprint_env: Any, asked: int) -> None:
     body = "score(2)\n" * asked + "threading.Event().wait()"
-    with scorer_by_hand(bench, body, segment_timeout=0.5) as pool:
+    with scorer_by_hand(sprint_env, body, segment_timeout=0.5) as pool:
         message = r"neither asked for scores nor ended within 0.5 seconds \(segment_timeout\)"
         with pytest.raises(shmbridge.SegmentTimeoutError, match=message):
             pool.serve_scores(network)
         assert pool.stats().scored == asked
 
 
-def test_a_sprint_that_is_stopped_where_its_scores_find_no_room_yet_is_ended(bench: Any) -> None:
+def test_a_sprint_that_is_stopped_where_its_scores_find_no_room_yet_is_ended(sprint_env: Any) -> None:
     frames = (MIN_RING_SIZE - 64) // (4 * LABELS)  # as many as fit into a ring that is empty
 
     def score(segment: Any) -> Any:
@@ -505,13 +508,13 @@ def test_a_sprint_that_is_stopped_where_its_scores_find_no_room_yet_is_ended(ben
             os.kill(pool.stats().children[0].pid, signal.SIGSTOP)
         return np.zeros((len(segment), LABELS))
 
-    with scorer_by_hand(bench, f"score(2); score({frames})", ring_size=1, segment_timeout=0.5) as pool:
+    with scorer_by_hand(sprint_env, f"score(2); score({frames})", ring_size=1, segment_timeout=0.5) as pool:
         with pytest.raises(shmbridge.SegmentTimeoutError, match="segment_timeout"):
             pool.serve_scores(score)
         assert pool.stats().scored == 1
 
 
-def test_a_function_slower_than_the_segment_timeout_is_not_sprints_fault(bench: Any) -> None:
+def test_a_function_slower_than_the_segment_timeout_is_not_sprints_fault(sprint_env: Any) -> None:
     body = "SEEN['scores'] = [score(2), score(2)]"
     slow = threading.Event()
 
@@ -519,18 +522,18 @@ def test_a_function_slower_than_the_segment_timeout_is_not_sprints_fault(bench: 
         slow.wait(0.8)
         return network(segment)
 
-    with scorer_by_hand(bench, body, segment_timeout=0.5) as pool:
+    with scorer_by_hand(sprint_env, body, segment_timeout=0.5) as pool:
         pool.serve_scores(score)
         assert pool.stats().scored == 2
 
 
-def test_a_sprint_that_never_asks_is_told_of(bench: Any, caplog: pytest.LogCaptureFixture) -> None:
-    go = bench.path / "go"
+def test_a_sprint_that_never_asks_is_told_of(sprint_env: Any, caplog: pytest.LogCaptureFixture) -> None:
+    go = sprint_env.path / "go"
     os.mkfifo(go)
-    with scorer_by_hand(bench, f"open({str(go)!r}).close()") as pool:
+    with scorer_by_hand(sprint_env, f"open({str(go)!r}).close()") as pool:
 
         def let_end() -> None:
-            bench.wait_until(lambda: pool._dispatcher.serving, "the pool serves")
+            sprint_env.wait_until(lambda: pool._dispatcher.serving, "the pool serves")
             go.open("w").close()
 
         thread = threading.Thread(target=let_end)
@@ -546,25 +549,25 @@ def test_a_sprint_that_never_asks_is_told_of(bench: Any, caplog: pytest.LogCaptu
 
 @pytest.mark.parametrize("way", ["loop", "iterate"])
 def test_serving_a_sprint_that_awaits_segments_is_an_error_and_its_segments_go_on(
-    bench: Any, way: str
+    sprint_env: Any, way: str
 ) -> None:
-    with bench.pool(way) as pool:
+    with sprint_env.pool(way) as pool:
         with pytest.raises(shmbridge.UsageError, match="awaits segments"):
             pool.serve_scores(network)
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
 
 
-def test_a_batch_for_a_sprint_that_awaits_scores_is_an_error(bench: Any, features: Any) -> None:
-    with pool_of(bench) as pool:
+def test_a_batch_for_a_sprint_that_awaits_scores_is_an_error(sprint_env: Any, features: Any) -> None:
+    with pool_of(sprint_env) as pool:
         posteriors = np.zeros((4, 1, LABELS), np.float32)
         with pytest.raises((shmbridge.UsageError, shmbridge.PeerGoneError), match="serve_scores"):
-            pool.get_batch_loss_and_error_signal(posteriors, np.array([4]), [bench.NAMES[0]])
+            pool.get_batch_loss_and_error_signal(posteriors, np.array([4]), [sprint_env.NAMES[0]])
 
 
-def test_serving_is_refused_until_what_was_claimed_and_sent_is_done(bench: Any) -> None:
-    with bench.pool("loop") as pool:
-        name, frames = bench.NAMES[0], bench.segments[bench.NAMES[0]][1]
-        with pool.claim(name, frames, bench.LABELS) as segment:
+def test_serving_is_refused_until_what_was_claimed_and_sent_is_done(sprint_env: Any) -> None:
+    with sprint_env.pool("loop") as pool:
+        name, frames = sprint_env.NAMES[0], sprint_env.segments[sprint_env.NAMES[0]][1]
+        with pool.claim(name, frames, sprint_env.LABELS) as segment:
             with pytest.raises(shmbridge.UsageError, match=f"{name}.* was claimed and is not sent yet"):
                 pool.serve_scores(network)
             segment.posteriors[:] = 0
@@ -574,34 +577,37 @@ def test_serving_is_refused_until_what_was_claimed_and_sent_is_done(bench: Any) 
             pending.result().release()
 
 
-def test_what_cannot_be_served_is_refused(bench: Any, features: Any) -> None:
-    with pool_of(bench, max_restarts=1) as pool, pytest.raises(shmbridge.OptionError, match="max_restarts"):
+def test_what_cannot_be_served_is_refused(sprint_env: Any, features: Any) -> None:
+    with (
+        pool_of(sprint_env, max_restarts=1) as pool,
+        pytest.raises(shmbridge.OptionError, match="max_restarts"),
+    ):
         pool.serve_scores(network)
-    with pool_of(bench) as pool, pytest.raises(shmbridge.UsageError, match="takes a function"):
+    with pool_of(sprint_env) as pool, pytest.raises(shmbridge.UsageError, match="takes a function"):
         pool.serve_scores("network")
     with pytest.raises(shmbridge.ClosedError):
         pool.serve_scores(network)
 
 
-def test_closing_from_another_thread_ends_the_serving_and_sprint(bench: Any, features: Any) -> None:
-    with pool_of(bench) as pool:
+def test_closing_from_another_thread_ends_the_serving_and_sprint(sprint_env: Any, features: Any) -> None:
+    with pool_of(sprint_env) as pool:
         closer = threading.Thread(target=pool.close)
 
         def score(segment: Any) -> Any:
             closer.start()
-            bench.wait_until(lambda: pool.closed, "the pool is being closed")
+            sprint_env.wait_until(lambda: pool.closed, "the pool is being closed")
             return network(segment)
 
         with pytest.raises(shmbridge.ClosedError):
             pool.serve_scores(score)
         closer.join()
-    assert bench.sprint_pids() == []
+    assert sprint_env.sprint_pids() == []
 
 
 # --- what Sprint's side refuses
 
 
-def test_calls_out_of_order_are_errors_that_name_what_was_expected(bench: Any) -> None:
+def test_calls_out_of_order_are_errors_that_name_what_was_expected(sprint_env: Any) -> None:
     body = f"""
 feature = np.zeros({DIM}, np.float32)
 SEEN["size"] = scorer.get_feature_buffer_size()
@@ -619,9 +625,9 @@ SEEN["errors"].append(attempt(lambda: scorer.get_scores(time=0)))
 kept = scorer
 scorer.exit()
 """
-    with scorer_by_hand(bench, body) as pool:
+    with scorer_by_hand(sprint_env, body) as pool:
         pool.serve_scores(network)
-    seen = bench.seen()
+    seen = sprint_env.seen()
     assert seen["size"] == -1
     types, messages = zip(*seen["errors"])
     assert types == ("UsageError",) * 4 + ("returned",) + ("UsageError",) * 2
@@ -633,7 +639,7 @@ scorer.exit()
     assert "0 frames were computed" in messages[6]
 
 
-def test_a_sprint_that_keeps_scores_is_told_to_copy_them_instead_of_waiting_for_room(bench: Any) -> None:
+def test_a_sprint_that_keeps_scores_is_told_to_copy_them_instead_of_waiting_for_room(sprint_env: Any) -> None:
     body = (
         SCORER
         + "scorer.add_feature(feature=np.zeros(3, np.float32), time=0)\n"
@@ -642,9 +648,9 @@ def test_a_sprint_that_keeps_scores_is_told_to_copy_them_instead_of_waiting_for_
             "SEEN['error'] = attempt(lambda: scorer.compute(num_frames=1))\n"
         )
     )
-    with scorer_by_hand(bench, body) as pool:
+    with scorer_by_hand(sprint_env, body) as pool:
         pool.serve_scores(network)
-    assert "it has to copy them" in bench.seen()["error"][1]
+    assert "it has to copy them" in sprint_env.seen()["error"][1]
 
 
 # --- what a Sprint may write into the ring
@@ -664,7 +670,7 @@ def test_a_sprint_that_keeps_scores_is_told_to_copy_them_instead_of_waiting_for_
     ids=["dtype", "empty", "no labels", "many labels", "failed", "twice", "scores"],
 )
 def test_features_that_cannot_be_end_the_sprint_that_wrote_them(
-    bench: Any, changes: dict[str, int], message: str
+    sprint_env: Any, changes: dict[str, int], message: str
 ) -> None:
     given = {
         "kind": lib.SHMB_FEATURES,
@@ -684,15 +690,19 @@ threading.Event().wait()
 
     def score(segment: Any) -> Any:
         (child,) = pool._dispatcher.instances
-        bench.wait_until(lambda: pool._dispatcher.collect() and child.death, "the second record is there")
+        sprint_env.wait_until(
+            lambda: pool._dispatcher.collect() and child.death, "the second record is there"
+        )
         return np.zeros((2, 5))
 
     # It may be found while the pool still waits for Sprint's hello.
-    with pytest.raises(shmbridge.ProtocolError, match=message), scorer_by_hand(bench, body) as pool:
+    with pytest.raises(shmbridge.ProtocolError, match=message), scorer_by_hand(sprint_env, body) as pool:
         pool.serve_scores(score)
 
 
-def test_a_position_that_cannot_be_ends_the_sprint_that_wrote_it_when_it_gets_its_scores(bench: Any) -> None:
+def test_a_position_that_cannot_be_ends_the_sprint_that_wrote_it_when_it_gets_its_scores(
+    sprint_env: Any,
+) -> None:
     body = """
 import ctypes
 from shmbridge.memory import PAGE
@@ -700,14 +710,14 @@ head = ctypes.c_uint64.from_address(scorer._link.channel.memory.address + PAGE +
 head.value += 1 << 20
 score(2)
 """
-    with scorer_by_hand(bench, body) as pool:
+    with scorer_by_hand(sprint_env, body) as pool:
         with pytest.raises(shmbridge.ProtocolError, match="head"):
             pool.serve_scores(network)
         assert pool.stats().children[0].state == "ended"
 
 
 @pytest.mark.parametrize("change", ["sequence", "kind", "shape", "dtype", "report"])
-def test_answers_that_cannot_be_end_the_call_in_sprint(bench: Any, change: str) -> None:
+def test_answers_that_cannot_be_end_the_call_in_sprint(sprint_env: Any, change: str) -> None:
     """What the parent may write is checked too."""
     pieces = {
         "sequence": ("where scores for request 1 are awaited", {"sequence": 9}),
@@ -729,10 +739,10 @@ def test_answers_that_cannot_be_end_the_call_in_sprint(bench: Any, change: str) 
             given["kind"], 2, given["columns"], sequence=given["sequence"], dtype=given["dtype"]
         )
         claim.commit(given["status"])
-        wait_for_death(bench, pool)
+        wait_for_death(sprint_env, pool)
         return np.zeros((2, 5))
 
-    with scorer_by_hand(bench, "score(2)") as pool:
+    with scorer_by_hand(sprint_env, "score(2)") as pool:
         with pytest.raises(shmbridge.PeerGoneError, match=f"ProtocolError: .*{message}"):
             pool.serve_scores(score)
         assert pool.stats().scored == 0

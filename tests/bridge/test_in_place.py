@@ -34,15 +34,15 @@ init().run_control_loop(callback=patient)
 
 
 @pytest.fixture
-def pool(bench: Any) -> Any:
+def pool(sprint_env: Any) -> Any:
     """One child that doubles; its rings take three and a bit of what `claim` claims."""
-    with bench.hand_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 16) as pool:
+    with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 16) as pool:
         yield pool
 
 
-def waiter(bench: Any, **more: Any) -> Any:
-    body = f"DIRECTORY = {str(bench.path)!r}\n{WAITER}"
-    return bench.hand_pool(body, use_python_segment_order=False, **more)
+def waiter(sprint_env: Any, **more: Any) -> Any:
+    body = f"DIRECTORY = {str(sprint_env.path)!r}\n{WAITER}"
+    return sprint_env.scripted_pool(body, use_python_segment_order=False, **more)
 
 
 def claim(pool: Any, name: str = "c/s1", value: float = 1.0, frames: int = 1200) -> Any:
@@ -101,14 +101,14 @@ def test_frames_and_labels_may_be_any_integers(pool: Any, integer: Any) -> None:
         assert claimed.posteriors.shape == (3, 4)
 
 
-def test_it_gives_what_a_batch_gives(bench: Any) -> None:
-    names = bench.NAMES
-    lengths = bench.frames(names)
-    posteriors = bench.posteriors(lengths)
-    with bench.pool("iterate", num_instances=2) as pool:
+def test_it_gives_what_a_batch_gives(sprint_env: Any) -> None:
+    names = sprint_env.NAMES
+    lengths = sprint_env.frames(names)
+    posteriors = sprint_env.posteriors(lengths)
+    with sprint_env.pool("iterate", num_instances=2) as pool:
         claims = []
         for b, (name, length) in enumerate(zip(names, lengths)):
-            claimed = pool.claim(name, length, bench.LABELS)
+            claimed = pool.claim(name, length, sprint_env.LABELS)
             claimed.posteriors[:] = posteriors[:length, b]
             claims.append(claimed.send())
         loss = np.empty(len(names), np.float32)
@@ -117,7 +117,7 @@ def test_it_gives_what_a_batch_gives(bench: Any) -> None:
             with claimed.result() as result:
                 loss[b] = result.loss
                 error_signal[: lengths[b], b] = result.error_signal
-    bench.compare(loss, error_signal, posteriors, lengths, names)
+    sprint_env.compare(loss, error_signal, posteriors, lengths, names)
 
 
 def test_the_error_signal_is_a_view_of_the_shared_memory(pool: Any) -> None:
@@ -133,22 +133,22 @@ def test_the_error_signal_is_a_view_of_the_shared_memory(pool: Any) -> None:
     raise AssertionError("the error signal lies in no mapping")
 
 
-def test_a_segment_that_sprint_discards_has_an_infinite_loss_and_a_zero_error_signal(bench: Any) -> None:
-    with bench.pool("iterate") as pool, pool.claim(bench.SHORT, 2, bench.LABELS) as claimed:
+def test_a_segment_that_sprint_discards_has_an_infinite_loss_and_a_zero_error_signal(sprint_env: Any) -> None:
+    with sprint_env.pool("iterate") as pool, pool.claim(sprint_env.SHORT, 2, sprint_env.LABELS) as claimed:
         claimed.posteriors[:] = -1
         result = claimed.send().result()
         assert result.skipped
         assert result.loss == np.inf
-        assert result.error_signal.shape == (2, bench.LABELS)
+        assert result.error_signal.shape == (2, sprint_env.LABELS)
         assert not result.error_signal.any()
         assert pool.stats().skipped == 1
 
 
-def test_an_unknown_segment_is_a_remote_error_of_that_claim_alone(bench: Any) -> None:
-    with bench.pool("iterate") as pool:
-        bad = pool.claim("kórpus/rec/nowhere", 3, bench.LABELS)
+def test_an_unknown_segment_is_a_remote_error_of_that_claim_alone(sprint_env: Any) -> None:
+    with sprint_env.pool("iterate") as pool:
+        bad = pool.claim("kórpus/rec/nowhere", 3, sprint_env.LABELS)
         bad.posteriors[:] = -1
-        good = pool.claim("kórpus/rec/one", 3, bench.LABELS)
+        good = pool.claim("kórpus/rec/one", 3, sprint_env.LABELS)
         good.posteriors[:] = -1
         bad.send()
         good.send()
@@ -156,7 +156,7 @@ def test_an_unknown_segment_is_a_remote_error_of_that_claim_alone(bench: Any) ->
             with pytest.raises(shmbridge.RemoteError, match="nowhere"):
                 bad.result()
         assert np.isfinite(good.result().loss)
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
 
 
 # --- views
@@ -203,8 +203,8 @@ def test_an_error_signal_stays_valid_when_all_but_a_view_of_it_is_gone(pool: Any
     batch(pool)
 
 
-def test_an_error_signal_stays_valid_after_the_pool_was_closed(bench: Any) -> None:
-    with bench.hand_pool(DOUBLER, use_python_segment_order=False) as pool:
+def test_an_error_signal_stays_valid_after_the_pool_was_closed(sprint_env: Any) -> None:
+    with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False) as pool:
         result = claim(pool, value=3).send().result()
         view = result.error_signal
     del pool
@@ -217,17 +217,17 @@ def test_an_error_signal_stays_valid_after_the_pool_was_closed(bench: Any) -> No
 
 
 def test_an_error_signal_stays_valid_after_the_child_was_killed_and_started_anew(
-    bench: Any, pool: Any
+    sprint_env: Any, pool: Any
 ) -> None:
     view = claim(pool, value=3).send().result().error_signal
-    (pid,) = bench.sprint_pids()
+    (pid,) = sprint_env.sprint_pids()
     os.kill(pid, signal.SIGKILL)
-    bench.wait_gone([pid])
+    sprint_env.wait_gone([pid])
     assert (view == 6).all()
     with contextlib.suppress(shmbridge.PeerGoneError):
         batch(pool)  # an error only where the death was noticed after the segment was sent
     batch(pool)
-    assert bench.sprint_pids() != [pid]
+    assert sprint_env.sprint_pids() != [pid]
     assert (view == 6).all()
 
 
@@ -417,54 +417,54 @@ def test_a_nan_is_not_looked_for_where_the_user_says_so(pool: Any) -> None:
         assert np.isnan(result.error_signal[3, 2])
 
 
-def test_a_timeout_is_an_error_and_the_result_can_be_had_later(bench: Any) -> None:
-    with waiter(bench) as pool:
+def test_a_timeout_is_an_error_and_the_result_can_be_had_later(sprint_env: Any) -> None:
+    with waiter(sprint_env) as pool:
         claimed = claim(pool, "c/slow").send()
         for timeout in (0.01, 0, 0.02):
             with pytest.raises(shmbridge.BridgeTimeoutError, match=f"within {timeout} seconds") as caught:
                 claimed.result(timeout=timeout)
         assert isinstance(caught.value, TimeoutError)
-        (bench.path / "slow").touch()
+        (sprint_env.path / "slow").touch()
         with claimed.result(timeout=50) as result:
             assert (result.error_signal == 2).all()
 
 
-def test_results_are_had_in_any_order_and_one_child_does_not_wait_for_the_other(bench: Any) -> None:
-    with waiter(bench, num_instances=2) as pool:
+def test_results_are_had_in_any_order_and_one_child_does_not_wait_for_the_other(sprint_env: Any) -> None:
+    with waiter(sprint_env, num_instances=2) as pool:
         slow, fast = claim(pool, "c/slow", 1).send(), claim(pool, "c/fast", 2).send()
-        (bench.path / "fast").touch()
+        (sprint_env.path / "fast").touch()
         with fast.result() as result:
             assert (result.error_signal == 4).all()
-        (bench.path / "slow").touch()
+        (sprint_env.path / "slow").touch()
         with slow.result() as result:
             assert (result.error_signal == 2).all()
 
 
 def test_the_death_of_the_child_is_the_error_of_all_that_was_sent_and_the_next_claim_goes_on(
-    bench: Any,
+    sprint_env: Any,
 ) -> None:
-    with waiter(bench) as pool:
+    with waiter(sprint_env) as pool:
         sent = [claim(pool, f"c/s{i}").send() for i in range(3)]
-        (pid,) = bench.sprint_pids()
+        (pid,) = sprint_env.sprint_pids()
         os.kill(pid, signal.SIGKILL)
         for claimed in sent:
             with pytest.raises(shmbridge.PeerGoneError) as caught:
                 claimed.result()
             assert caught.value.signal_name == "SIGKILL"
             assert caught.value.segments == ("c/s0", "c/s1", "c/s2")
-        (bench.path / "s4").touch()
+        (sprint_env.path / "s4").touch()
         with claim(pool, "c/s4").send().result() as result:
             assert (result.error_signal == 2).all()
 
 
-def test_a_claim_on_a_child_that_has_died_is_an_error_at_send_and_not_in_the_way(bench: Any) -> None:
-    with waiter(bench) as pool:
+def test_a_claim_on_a_child_that_has_died_is_an_error_at_send_and_not_in_the_way(sprint_env: Any) -> None:
+    with waiter(sprint_env) as pool:
         sent = claim(pool, "c/s1").send()
         stale = claim(pool, "c/s2")
-        os.kill(bench.sprint_pids()[0], signal.SIGKILL)
+        os.kill(sprint_env.sprint_pids()[0], signal.SIGKILL)
         with pytest.raises(shmbridge.PeerGoneError):
             sent.result()
-        (bench.path / "s4").touch()
+        (sprint_env.path / "s4").touch()
         with claim(pool, "c/s4").send().result() as result:
             assert (result.error_signal == 2).all()
         stale.posteriors[:] = 0  # still memory of ours

@@ -247,11 +247,11 @@ STEPS = {
 
 
 @pytest.mark.chance
-def test_each_result_is_that_of_its_segment_whatever_the_order_and_whoever_is_killed(bench: Any) -> None:
-    bench.segments = {name: ("a" if n < 9 else "ab a", n) for name, n in zip(NAMES, FRAMES)}
-    bench.write_corpus()
-    posteriors = [bench.posteriors([frames], seed)[:, 0] for seed, frames in enumerate(FRAMES)]
-    with bench.pool("loop", num_instances=2, ring_size=RING_SIZE, max_restarts=10**6) as pool:
+def test_each_result_is_that_of_its_segment_whatever_the_order_and_whoever_is_killed(sprint_env: Any) -> None:
+    sprint_env.segments = {name: ("a" if n < 9 else "ab a", n) for name, n in zip(NAMES, FRAMES)}
+    sprint_env.write_corpus()
+    posteriors = [sprint_env.posteriors([frames], seed)[:, 0] for seed, frames in enumerate(FRAMES)]
+    with sprint_env.pool("loop", num_instances=2, ring_size=RING_SIZE, max_restarts=10**6) as pool:
         expected = []
         for name, matrix in zip(NAMES, posteriors):
             loss, error_signal = pool.get_batch_loss_and_error_signal(matrix[:, None], [len(matrix)], [name])

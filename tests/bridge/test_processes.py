@@ -43,21 +43,21 @@ def ended_well(pid: int) -> bool:
 # --- forks of the trainer's process
 
 
-def test_in_a_fork_every_use_of_the_pool_is_an_error_that_says_what_to_do(bench: Any) -> None:
-    with bench.pool("loop", num_instances=2) as pool:
-        sent = pool.claim(bench.NAMES[0], 3, 4)
+def test_in_a_fork_every_use_of_the_pool_is_an_error_that_says_what_to_do(sprint_env: Any) -> None:
+    with sprint_env.pool("loop", num_instances=2) as pool:
+        sent = pool.claim(sprint_env.NAMES[0], 3, 4)
         sent.posteriors[:] = -1
         result = sent.send().result()
         view = result.error_signal
         values = view.copy()
-        unsent = pool.claim(bench.NAMES[0], 3, 4)
+        unsent = pool.claim(sprint_env.NAMES[0], 3, 4)
         unsent.posteriors[:] = -1
 
         def work() -> None:
             for call in (
-                lambda: bench.check(pool, bench.NAMES),
-                lambda: pool.get_automata_for_batch(bench.NAMES),
-                lambda: pool.claim(bench.NAMES[0], 3, 4),
+                lambda: sprint_env.check(pool, sprint_env.NAMES),
+                lambda: pool.get_automata_for_batch(sprint_env.NAMES),
+                lambda: pool.claim(sprint_env.NAMES[0], 3, 4),
                 unsent.send,
             ):
                 with pytest.raises(shmbridge.UsageError, match="of which this one is a fork"):
@@ -69,14 +69,14 @@ def test_in_a_fork_every_use_of_the_pool_is_an_error_that_says_what_to_do(bench:
         with unsent.send().result() as again:
             assert np.isfinite(again.loss)
         assert (view == values).all()
-        bench.check(pool, bench.NAMES)
-        assert len(bench.sprint_pids()) == 2
+        sprint_env.check(pool, sprint_env.NAMES)
+        assert len(sprint_env.sprint_pids()) == 2
 
 
 def test_a_fork_that_drops_its_copies_of_pool_claims_and_results_takes_nothing_from_the_trainer(
-    bench: Any,
+    sprint_env: Any,
 ) -> None:
-    with bench.pool("loop") as pool:
+    with sprint_env.pool("loop") as pool:
         held = {"result": pool.claim("kórpus/rec/one", 3, 4)}
         held["result"].posteriors[:] = -1
         held["view"] = held["result"].send().result().error_signal
@@ -94,12 +94,12 @@ def test_a_fork_that_drops_its_copies_of_pool_claims_and_results_takes_nothing_f
         with held["unsent"].send().result() as result:
             assert np.isfinite(result.loss)
         for _ in range(20):
-            bench.check(pool, bench.NAMES)
+            sprint_env.check(pool, sprint_env.NAMES)
         assert (held["view"] == values).all()
         held.clear()
 
 
-def test_the_end_of_a_fork_does_not_end_sprint(bench: Any) -> None:
+def test_the_end_of_a_fork_does_not_end_sprint(sprint_env: Any) -> None:
     body = """
     pool = shmbridge.SprintInstancePool(**OPTIONS)
     for how in ("os._exit", "sys.exit", "close", "kill"):
@@ -116,13 +116,13 @@ def test_the_end_of_a_fork_does_not_end_sprint(bench: Any) -> None:
         loss, _ = pool.get_batch_loss_and_error_signal(np.full((3, 1, 4), -1.0), [3], ["kórpus/rec/one"])
         say([how, float(loss[0])])
     """
-    with bench.trainer(body, bench.options("loop", num_instances=2)) as trainer:
+    with sprint_env.trainer(body, sprint_env.options("loop", num_instances=2)) as trainer:
         before = None
         for how in ("os._exit", "sys.exit", "close", "kill"):
-            said = bench.said(trainer)
+            said = sprint_env.said(trainer)
             assert said[0] == how
             assert np.isfinite(said[1])
-            pids = [pid for pid in bench.sprint_pids() if pid != trainer.pid]
+            pids = [pid for pid in sprint_env.sprint_pids() if pid != trainer.pid]
             if before is not None and how != "kill":  # after the last the trainer may be ending
                 assert pids == before
             before = pids
@@ -130,20 +130,20 @@ def test_the_end_of_a_fork_does_not_end_sprint(bench: Any) -> None:
         assert trainer.returncode == 0
 
 
-def test_closing_the_pool_ends_the_children_while_a_fork_lives_on(bench: Any) -> None:
+def test_closing_the_pool_ends_the_children_while_a_fork_lives_on(sprint_env: Any) -> None:
     read_end, write_end = os.pipe()
     try:
-        with bench.pool("iterate", num_instances=2) as pool:
+        with sprint_env.pool("iterate", num_instances=2) as pool:
 
             def wait_for_the_end() -> None:
                 os.close(write_end)
                 os.read(read_end, 1)
 
             fork = in_fork(wait_for_the_end)
-            bench.check(pool, bench.NAMES)
-            pids = bench.sprint_pids()
+            sprint_env.check(pool, sprint_env.NAMES)
+            pids = sprint_env.sprint_pids()
             assert len(pids) == 2
-        assert bench.sprint_pids() == []
+        assert sprint_env.sprint_pids() == []
         assert os.waitpid(fork, os.WNOHANG) == (0, 0)
     finally:
         os.close(write_end)
@@ -153,9 +153,9 @@ def test_closing_the_pool_ends_the_children_while_a_fork_lives_on(bench: Any) ->
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_the_trainers_sudden_death_ends_the_children_while_a_fork_of_it_lives_on(
-    bench: Any, busy: bool
+    sprint_env: Any, busy: bool
 ) -> None:
-    go = bench.path / "go"
+    go = sprint_env.path / "go"
     sprint = f"""
     def slow(command, **arguments):
         if command == "calculate_criterion":
@@ -179,22 +179,22 @@ def test_the_trainers_sudden_death_ends_the_children_while_a_fork_of_it_lives_on
         if not BUSY:
             sys.stdin.read()
     """
-    options = bench.hand(sprint, num_instances=2)
-    with bench.trainer(f"BUSY = {busy}\n" + body.replace("\n    ", "\n"), options) as trainer:
-        fork = bench.said(trainer)
-        bench.wait_until(go.exists, "Sprint works")
-        pids = bench.sprint_pids()
+    options = sprint_env.scripted(sprint, num_instances=2)
+    with sprint_env.trainer(f"BUSY = {busy}\n" + body.replace("\n    ", "\n"), options) as trainer:
+        fork = sprint_env.said(trainer)
+        sprint_env.wait_until(go.exists, "Sprint works")
+        pids = sprint_env.sprint_pids()
         assert len(pids) == 2
         trainer.kill()
         trainer.wait()
-        bench.wait_gone(pids)
+        sprint_env.wait_gone(pids)
         os.kill(fork, 0)  # it lives
         trainer.stdin.close()
-        bench.wait_gone([fork])
+        sprint_env.wait_gone([fork])
 
 
-def test_when_the_trainer_is_killed_a_sprint_that_hangs_in_its_criterion_ends_too(bench: Any) -> None:
-    hangs = bench.path / "hangs"
+def test_when_the_trainer_is_killed_a_sprint_that_hangs_in_its_criterion_ends_too(sprint_env: Any) -> None:
+    hangs = sprint_env.path / "hangs"
     sprint = f"""
     def hanging(command, **arguments):
         if command == "calculate_criterion":
@@ -209,33 +209,33 @@ def test_when_the_trainer_is_killed_a_sprint_that_hangs_in_its_criterion_ends_to
     pool = shmbridge.SprintInstancePool(**OPTIONS)
     pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
     """
-    with bench.trainer(body, bench.hand(sprint)) as trainer:
-        bench.wait_until(hangs.exists, "Sprint hangs")
-        pids = bench.sprint_pids()
+    with sprint_env.trainer(body, sprint_env.scripted(sprint)) as trainer:
+        sprint_env.wait_until(hangs.exists, "Sprint hangs")
+        pids = sprint_env.sprint_pids()
         assert len(pids) == 1
         trainer.kill()
         trainer.wait()
-        bench.wait_gone(pids)
+        sprint_env.wait_gone(pids)
 
 
-def test_a_fork_may_have_a_pool_of_its_own(bench: Any) -> None:
-    with bench.pool("loop") as pool:
+def test_a_fork_may_have_a_pool_of_its_own(sprint_env: Any) -> None:
+    with sprint_env.pool("loop") as pool:
 
         def work() -> None:
-            with bench.pool("loop") as own:
-                bench.check(own, bench.NAMES)
+            with sprint_env.pool("loop") as own:
+                sprint_env.check(own, sprint_env.NAMES)
 
         fork = in_fork(work)
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
         assert ended_well(fork)
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
 
 
 def test_a_fork_made_while_another_thread_closes_the_pool_does_not_hang_in_it(
-    bench: Any, sprint_log: Any
+    sprint_env: Any, sprint_log: Any
 ) -> None:
-    go = bench.path / "go"
-    pool = bench.hand_pool(f"""
+    go = sprint_env.path / "go"
+    pool = sprint_env.scripted_pool(f"""
     import time
     init().run_control_loop(callback=callback)
     while not os.path.exists({str(go)!r}):
@@ -244,7 +244,9 @@ def test_a_fork_made_while_another_thread_closes_the_pool_does_not_hang_in_it(
     closer = threading.Thread(target=pool.close)
     closer.start()
     try:
-        bench.wait_until(lambda: any("asks to exit" in line for line in sprint_log()), "it is asked to exit")
+        sprint_env.wait_until(
+            lambda: any("asks to exit" in line for line in sprint_log()), "it is asked to exit"
+        )
 
         def work() -> None:
             signal.alarm(10)
@@ -258,19 +260,19 @@ def test_a_fork_made_while_another_thread_closes_the_pool_does_not_hang_in_it(
         closer.join()
 
 
-def test_a_sprint_that_cannot_be_started_anew_costs_nobody_else_a_descriptor(bench: Any) -> None:
-    path = bench.executable(
+def test_a_sprint_that_cannot_be_started_anew_costs_nobody_else_a_descriptor(sprint_env: Any) -> None:
+    path = sprint_env.executable(
         "#!/bin/sh\nexec " + shlex.join([sys.executable, "-m", "shmbridge.refsprint"]) + ' "$@"'
     )
-    with bench.pool("loop", sprint_exec_path=path) as pool:
-        (pid,) = bench.sprint_pids()
+    with sprint_env.pool("loop", sprint_exec_path=path) as pool:
+        (pid,) = sprint_env.sprint_pids()
         os.unlink(path)
         os.kill(pid, signal.SIGKILL)
-        bench.wait_gone([pid])
+        sprint_env.wait_gone([pid])
         with pytest.raises((shmbridge.PeerGoneError, shmbridge.OptionError)):
-            bench.check(pool, bench.NAMES)
+            sprint_env.check(pool, sprint_env.NAMES)
         with pytest.raises(shmbridge.OptionError, match="there is no"):
-            bench.check(pool, bench.NAMES)
+            sprint_env.check(pool, sprint_env.NAMES)
         # Among them are the numbers of what was open to the dead one.
         others = [os.open("/dev/null", os.O_RDONLY) for _ in range(50)]
 
@@ -280,7 +282,7 @@ def test_a_sprint_that_cannot_be_started_anew_costs_nobody_else_a_descriptor(ben
 
         assert ended_well(in_fork(work))
         with pytest.raises(shmbridge.OptionError, match="there is no"):
-            bench.check(pool, bench.NAMES)
+            sprint_env.check(pool, sprint_env.NAMES)
     for descriptor in others:
         os.fstat(descriptor)
     for descriptor in others:
@@ -290,8 +292,8 @@ def test_a_sprint_that_cannot_be_started_anew_costs_nobody_else_a_descriptor(ben
 # --- signals
 
 
-def test_ctrl_c_while_waiting_is_a_keyboard_interrupt_and_the_next_batch_is_answered(bench: Any) -> None:
-    go = bench.path / "go"
+def test_ctrl_c_while_waiting_is_a_keyboard_interrupt_and_the_next_batch_is_answered(sprint_env: Any) -> None:
+    go = sprint_env.path / "go"
     sprint = f"""
     import signal, time
     TRAINER = os.getppid()
@@ -329,18 +331,18 @@ def test_ctrl_c_while_waiting_is_a_keyboard_interrupt_and_the_next_batch_is_answ
     """
     for in_place in (False, True):
         go.unlink() if go.exists() else None
-        options = bench.hand(sprint)
+        options = sprint_env.scripted(sprint)
         text = f"IN_PLACE = {in_place}\n" + body.replace("\n    ", "\n")
-        with bench.trainer(text, options) as trainer:
-            assert bench.said(trainer) == "KeyboardInterrupt"
+        with sprint_env.trainer(text, options) as trainer:
+            assert sprint_env.said(trainer) == "KeyboardInterrupt"
             for value in range(3):
-                assert bench.said(trainer) == [[1.5, 1.5], [[2.0 * value] * 4] * 4]
-            assert bench.said(trainer)
+                assert sprint_env.said(trainer) == [[1.5, 1.5], [[2.0 * value] * 4] * 4]
+            assert sprint_env.said(trainer)
             trainer.communicate()
             assert trainer.returncode == 0
 
 
-def test_other_signals_are_handled_while_waiting_and_the_wait_goes_on(bench: Any) -> None:
+def test_other_signals_are_handled_while_waiting_and_the_wait_goes_on(sprint_env: Any) -> None:
     sprint = """
     import signal, time
     TRAINER = os.getppid()
@@ -361,16 +363,16 @@ def test_other_signals_are_handled_while_waiting_and_the_wait_goes_on(bench: Any
         loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
     say([loss.tolist(), len(handled) > 0])
     """
-    options = bench.hand(sprint, use_python_segment_order=False)
-    with bench.trainer(body, options) as trainer:
-        assert bench.said(trainer) == [[1.5], True]
+    options = sprint_env.scripted(sprint, use_python_segment_order=False)
+    with sprint_env.trainer(body, options) as trainer:
+        assert sprint_env.said(trainer) == [[1.5], True]
         trainer.communicate()
         assert trainer.returncode == 0
 
 
-def test_ctrl_c_in_the_terminal_does_not_reach_sprint(bench: Any) -> None:
-    with bench.pool("loop", num_instances=2):
-        for pid in bench.sprint_pids():
+def test_ctrl_c_in_the_terminal_does_not_reach_sprint(sprint_env: Any) -> None:
+    with sprint_env.pool("loop", num_instances=2):
+        for pid in sprint_env.sprint_pids():
             assert os.getsid(pid) != os.getsid(0)
             assert os.getpgid(pid) != os.getpgid(0)
 
@@ -378,7 +380,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_sprint(bench: Any) -> None:
 # --- what others see and get
 
 
-def test_a_program_that_the_trainer_starts_inherits_nothing_of_the_pool(bench: Any) -> None:
+def test_a_program_that_the_trainer_starts_inherits_nothing_of_the_pool(sprint_env: Any) -> None:
     script = """
 import json, os
 found = []
@@ -397,21 +399,21 @@ print(json.dumps(found))
         return [link for link in json.loads(done.stdout) if "/proc/" not in link]
 
     before = inherited()
-    with bench.pool("loop", num_instances=2) as pool:
+    with sprint_env.pool("loop", num_instances=2) as pool:
         during = inherited()
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
     assert len(during) == len(before)
     assert not any("/dev/shm" in link for link in during)
 
 
-def test_one_child_inherits_nothing_of_the_other_and_nothing_of_the_trainer(bench: Any) -> None:
-    secret = os.open(bench.path / "corpus.xml", os.O_RDONLY)
+def test_one_child_inherits_nothing_of_the_other_and_nothing_of_the_trainer(sprint_env: Any) -> None:
+    secret = os.open(sprint_env.path / "corpus.xml", os.O_RDONLY)
     os.set_inheritable(secret, True)
     try:
-        with bench.pool("loop", num_instances=3) as pool:
-            bench.check(pool, bench.NAMES)
+        with sprint_env.pool("loop", num_instances=3) as pool:
+            sprint_env.check(pool, sprint_env.NAMES)
             pipes: list[set[str]] = []
-            for pid in bench.sprint_pids():
+            for pid in sprint_env.sprint_pids():
                 links = {os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}
                 assert not any("corpus.xml" in link for link in links)
                 assert "/dev/null" in links
@@ -424,7 +426,7 @@ def test_one_child_inherits_nothing_of_the_other_and_nothing_of_the_trainer(benc
         os.close(secret)
 
 
-def test_the_shared_memory_has_no_name_and_belongs_to_the_user_alone(bench: Any) -> None:
+def test_the_shared_memory_has_no_name_and_belongs_to_the_user_alone(sprint_env: Any) -> None:
     body = """
     fields = dict(item.split(":") for item in CONFIG.split(","))
     for name in ("shm_fd", "bell_fd"):
@@ -435,7 +437,7 @@ def test_the_shared_memory_has_no_name_and_belongs_to_the_user_alone(bench: Any)
         process(control, name)
     """
     before = set(os.listdir("/dev/shm"))
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), np.array([3]), ["c/s1"])
         new = set(os.listdir("/dev/shm")) - before
         with open("/proc/self/maps") as maps:
@@ -443,7 +445,7 @@ def test_the_shared_memory_has_no_name_and_belongs_to_the_user_alone(bench: Any)
         assert len(mapped) >= 2
         assert all(name.endswith(" (deleted)") for name in mapped)
         assert not new & {name.partition(" ")[0] for name in mapped}
-    seen = bench.seen()
+    seen = sprint_env.seen()
     for name in ("shm_fd", "bell_fd"):
         mode, links, _, owner = seen[name]
         assert stat.S_IMODE(mode) == 0o600
@@ -452,7 +454,7 @@ def test_the_shared_memory_has_no_name_and_belongs_to_the_user_alone(bench: Any)
     assert seen["shm_fd"][2] >= 2 << 20
 
 
-def test_the_memory_of_a_pool_is_given_back_at_its_end(bench: Any) -> None:
+def test_the_memory_of_a_pool_is_given_back_at_its_end(sprint_env: Any) -> None:
     def mapped() -> int:
         with open("/proc/self/maps") as maps:
             return sum("/dev/shm/" in line for line in maps)
@@ -461,8 +463,8 @@ def test_the_memory_of_a_pool_is_given_back_at_its_end(bench: Any) -> None:
 
     gc.collect()
     before = mapped()
-    pool = bench.pool("loop", num_instances=2)
-    bench.check(pool, bench.NAMES)
+    pool = sprint_env.pool("loop", num_instances=2)
+    sprint_env.check(pool, sprint_env.NAMES)
     assert mapped() > before
     pool.close()
     del pool
@@ -470,44 +472,46 @@ def test_the_memory_of_a_pool_is_given_back_at_its_end(bench: Any) -> None:
     assert mapped() == before
 
 
-def test_many_pools_one_after_the_other_leave_no_descriptor_and_no_thread(bench: Any) -> None:
+def test_many_pools_one_after_the_other_leave_no_descriptor_and_no_thread(sprint_env: Any) -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
 
     counts = []
     for _ in range(5):
-        with bench.hand_pool("init().run_control_loop(callback=callback)", use_python_segment_order=False):
+        with sprint_env.scripted_pool(
+            "init().run_control_loop(callback=callback)", use_python_segment_order=False
+        ):
             pass
         counts.append(descriptors())
     assert counts == counts[:1] * 5
 
 
-def test_pools_that_fail_to_start_leave_no_descriptor_and_no_process(bench: Any) -> None:
+def test_pools_that_fail_to_start_leave_no_descriptor_and_no_process(sprint_env: Any) -> None:
     counts = []
     for _ in range(5):
         with pytest.raises(shmbridge.PeerGoneError):
-            bench.hand_pool("sys.exit(3)", num_instances=2)
+            sprint_env.scripted_pool("sys.exit(3)", num_instances=2)
         counts.append(len(os.listdir("/proc/self/fd")))
-        assert bench.sprint_pids() == []
+        assert sprint_env.sprint_pids() == []
     assert counts == counts[:1] * 5
 
 
-def test_children_that_die_and_are_started_anew_leave_no_descriptor(bench: Any) -> None:
+def test_children_that_die_and_are_started_anew_leave_no_descriptor(sprint_env: Any) -> None:
     counts = []
-    with bench.pool("loop") as pool:
+    with sprint_env.pool("loop") as pool:
         for _ in range(4):
-            (pid,) = bench.sprint_pids()
+            (pid,) = sprint_env.sprint_pids()
             os.kill(pid, signal.SIGKILL)
-            bench.wait_gone([pid])
+            sprint_env.wait_gone([pid])
             try:
-                bench.check(pool, bench.NAMES)
+                sprint_env.check(pool, sprint_env.NAMES)
             except shmbridge.PeerGoneError:  # the death was noticed after a segment was sent
-                bench.check(pool, bench.NAMES)
+                sprint_env.check(pool, sprint_env.NAMES)
             counts.append(len(os.listdir("/proc/self/fd")))
     assert counts == counts[:1] * 4
 
 
-def test_a_sprint_that_does_not_want_to_end_is_ended(bench: Any) -> None:
+def test_a_sprint_that_does_not_want_to_end_is_ended(sprint_env: Any) -> None:
     body = """
     import signal
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -518,13 +522,13 @@ def test_a_sprint_that_does_not_want_to_end_is_ended(bench: Any) -> None:
     while True:
         signal.pause()
     """
-    with bench.hand_pool(body, exit_timeout=0.2) as pool:
+    with sprint_env.scripted_pool(body, exit_timeout=0.2) as pool:
         loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), np.array([3]), ["c/s1"])
         assert loss[0] == 1.5
-    assert bench.sprint_pids() == []
+    assert sprint_env.sprint_pids() == []
 
 
-def test_what_sprint_has_started_holds_nothing_up_when_sprint_is_gone(bench: Any) -> None:
+def test_what_sprint_has_started_holds_nothing_up_when_sprint_is_gone(sprint_env: Any) -> None:
     # A helper of Sprint's keeps its output and its pipes open.
     body = """
     import subprocess
@@ -534,23 +538,23 @@ def test_what_sprint_has_started_holds_nothing_up_when_sprint_is_gone(bench: Any
     for name in segment_list():
         process(control, name)
     """
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), np.array([3]), ["c/s1"])
         assert loss[0] == 1.5
-    helper = bench.seen()["helper"]
+    helper = sprint_env.seen()["helper"]
     try:
         os.kill(helper, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    bench.wait_gone([helper])
+    sprint_env.wait_gone([helper])
 
 
-def test_sprint_is_told_to_keep_its_memory_unless_the_user_says_otherwise(bench: Any) -> None:
+def test_sprint_is_told_to_keep_its_memory_unless_the_user_says_otherwise(sprint_env: Any) -> None:
     settings = {"MALLOC_MMAP_THRESHOLD_": "1234567", "MALLOC_TRIM_THRESHOLD_": ""}
-    plain = {key: value for key, value in bench.env.items() if key not in settings}
+    plain = {key: value for key, value in sprint_env.env.items() if key not in settings}
     for env, expected in ((plain, {"4294967296", "17179869184"}), ({**plain, **settings}, {"1234567", ""})):
-        with bench.pool("loop", env=env):
-            (pid,) = bench.sprint_pids()
+        with sprint_env.pool("loop", env=env):
+            (pid,) = sprint_env.sprint_pids()
             with open(f"/proc/{pid}/environ", encoding="utf-8") as file:
                 found = dict(item.split("=", 1) for item in file.read().split("\0") if item)
             assert {found[key] for key in settings} == expected

@@ -52,21 +52,21 @@ NAMES = [f"c/s{i}" for i in range(8)]
 
 
 class Deadly:
-    def __init__(self, bench):
-        self.bench = bench
-        self.folder = bench.path / "deadly"
+    def __init__(self, sprint_env):
+        self.sprint_env = sprint_env
+        self.folder = sprint_env.path / "deadly"
         self.folder.mkdir()
 
     def pool(self, **more):
-        return self.bench.hand_pool(f"FOLDER = {str(self.folder)!r}\n{DEADLY}", **more)
+        return self.sprint_env.scripted_pool(f"FOLDER = {str(self.folder)!r}\n{DEADLY}", **more)
 
     def plan(self, name, what, times=1):
         (self.folder / name.replace("/", "-")).write_text(f"{what} {times}")
 
 
 @pytest.fixture
-def deadly(bench):
-    return Deadly(bench)
+def deadly(sprint_env):
+    return Deadly(sprint_env)
 
 
 def batch(names=NAMES, frames=5, labels=3):
@@ -206,17 +206,17 @@ def test_a_claim_made_before_sprint_ended_can_be_sent_to_the_new_one(deadly):
             assert result.loss == -12.0
 
 
-def test_what_is_claimed_behind_an_end_stays_behind_what_is_sent_again(deadly, bench):
+def test_what_is_claimed_behind_an_end_stays_behind_what_is_sent_again(deadly, sprint_env):
     """The trainer fills the next segment before it takes the last one's result."""
     deadly.plan(NAMES[0], "kill")
     with deadly.pool(max_restarts=1) as pool:
-        pids = bench.sprint_pids()
+        pids = sprint_env.sprint_pids()
         earlier = []
         for value, name in enumerate(NAMES[:4]):
             earlier.append(pool.claim(name, 4, 3))
             earlier[-1].posteriors[...] = -value
             earlier[-1].send()
-        bench.wait_gone(pids)
+        sprint_env.wait_gone(pids)
         later = pool.claim(NAMES[4], 4, 3)
         for value, claim in enumerate(earlier):
             assert claim.result().loss == -12.0 * value
@@ -225,7 +225,7 @@ def test_what_is_claimed_behind_an_end_stays_behind_what_is_sent_again(deadly, b
 
 
 @pytest.mark.parametrize("in_batch", [False, True])
-def test_what_is_kept_to_be_sent_again_makes_room_once_it_is_answered(deadly, bench, in_batch):
+def test_what_is_kept_to_be_sent_again_makes_room_once_it_is_answered(deadly, sprint_env, in_batch):
     with deadly.pool(max_restarts=1, ring_size=1 << 16) as pool:
 
         def send(name, frames):
@@ -248,7 +248,7 @@ def test_what_is_kept_to_be_sent_again_makes_room_once_it_is_answered(deadly, be
         # Sprint is done with them; that they are answered is not known here yet.
         lines = pool.memories[0].address + POSTERIORS_LINES  # the tail, and the head on a line of its own
         tail, head = (ctypes.c_uint64.from_address(lines + offset) for offset in (0, 128))
-        bench.wait_until(lambda: head.value == tail.value > 0, "Sprint has answered")
+        sprint_env.wait_until(lambda: head.value == tail.value > 0, "Sprint has answered")
         if in_batch:
             posteriors, lengths, names = batch(NAMES[5:6], frames=3300)
             check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
@@ -272,11 +272,11 @@ def test_a_result_in_place_is_skipped_if_so_wished(deadly):
             assert not result.error_signal.any()
 
 
-def test_a_sprint_that_does_not_start_anew_is_not_tried_for_ever(deadly, bench):
+def test_a_sprint_that_does_not_start_anew_is_not_tried_for_ever(deadly, sprint_env):
     posteriors, lengths, names = batch()
     with deadly.pool(max_restarts=100) as pool:
         deadly.plan("c/s0", "kill")
-        (script,) = bench.path.glob("sprint_*.py")
+        (script,) = sprint_env.path.glob("sprint_*.py")
         script.unlink()
         for call in range(2):
             with pytest.raises(shmbridge.PeerGoneError, match="exited with code 2"):
@@ -310,7 +310,7 @@ def test_a_segment_of_a_call_that_was_left_is_not_sent_again(deadly):
         with Hanging(lambda: os.kill(os.getpid(), signal.SIGINT)), pytest.raises(KeyboardInterrupt):
             pool.get_batch_loss_and_error_signal(posteriors, lengths - 1, names, out=out)
         out.fill(7)
-        (pid,) = deadly.bench.sprint_pids()
+        (pid,) = deadly.sprint_env.sprint_pids()
         os.kill(pid, signal.SIGKILL)
         names = [f"{name} of the next call" for name in names]
         check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
@@ -318,13 +318,13 @@ def test_a_segment_of_a_call_that_was_left_is_not_sent_again(deadly):
         assert (pool.stats().segments, pool.stats().restarts) == (8, 1)
 
 
-def test_a_result_is_not_waited_for_where_sprint_does_not_start_anew(deadly, bench):
+def test_a_result_is_not_waited_for_where_sprint_does_not_start_anew(deadly, sprint_env):
     with deadly.pool(max_restarts=1) as pool:
         claim = pool.claim("c/s0", 4, 3)
         claim.posteriors[...] = -1
-        (script,) = bench.path.glob("sprint_*.py")
+        (script,) = sprint_env.path.glob("sprint_*.py")
         script.unlink()
-        (pid,) = bench.sprint_pids()
+        (pid,) = sprint_env.sprint_pids()
         os.kill(pid, signal.SIGKILL)
         claim.send()
         with pytest.raises(shmbridge.PeerGoneError, match="exited with code 2"):
@@ -353,10 +353,12 @@ def test_a_call_in_another_thread_ends_when_the_pool_is_closed(deadly):
     assert [str(error) for error in errors] == ["the pool was closed"]
 
 
-def test_what_sprint_leaves_while_a_claim_waits_for_room_is_sent_again_before_it(deadly, bench, monkeypatch):
+def test_what_sprint_leaves_while_a_claim_waits_for_room_is_sent_again_before_it(
+    deadly, sprint_env, monkeypatch
+):
     """Else the trainer, which claims the next segment before it takes a result, would wait for itself."""
     with deadly.pool(max_restarts=1, ring_size=1 << 16) as pool:
-        (pid,) = bench.sprint_pids()
+        (pid,) = sprint_env.sprint_pids()
         os.kill(pid, signal.SIGSTOP)
         earlier = []
         for value, name in enumerate(NAMES[:3]):  # more do not fit

@@ -22,32 +22,32 @@ def batch(pool: Any, names: Any = ONE, frames: int = 3, labels: int = 4) -> tupl
     return pool.get_batch_loss_and_error_signal(posteriors, np.full(len(names), frames), names)
 
 
-def play(bench: Any, body: str, names: Any = ONE, **more: Any) -> Any:
+def play(sprint_env: Any, body: str, names: Any = ONE, **more: Any) -> Any:
     """Let a script be Sprint for one batch; returns what it has seen."""
-    with bench.hand_pool(body, **more) as pool:
+    with sprint_env.scripted_pool(body, **more) as pool:
         loss, error_signal = batch(pool, names)
     assert (loss == 1.5).all()
     assert (error_signal == 2).all()
-    return bench.seen()
+    return sprint_env.seen()
 
 
 # --- print
 
 
-def test_print_prints_as_the_builtin_does(bench: Any, sprint_log: Any) -> None:
+def test_print_prints_as_the_builtin_does(sprint_env: Any, sprint_log: Any) -> None:
     body = """
     control = init()
     sprint_entry.print("one", 2, sep="-", end="!\\n", flush=True)
     for name in segment_list():
         process(control, name)
     """
-    play(bench, body)
+    play(sprint_env, body)
     said = sprint_log()
     assert any(line.endswith("one-2!") for line in said)
     assert any("getSegmentList: corpus 'c', 3 segments" in line for line in said)
 
 
-def test_print_is_silent_with_quiet_and_so_is_the_whole_child(bench: Any, sprint_log: Any) -> None:
+def test_print_is_silent_with_quiet_and_so_is_the_whole_child(sprint_env: Any, sprint_log: Any) -> None:
     body = """
     control = init()
     sprint_entry.print("not to be seen")
@@ -56,19 +56,19 @@ def test_print_is_silent_with_quiet_and_so_is_the_whole_child(bench: Any, sprint
     control.exit()
     print("the builtin")
     """
-    play(bench, body, sprint_control_config={"quiet": True})
+    play(sprint_env, body, sprint_control_config={"quiet": True})
     assert [line.partition("] ")[2] for line in sprint_log()] == ["the builtin"]
 
 
-def test_verbose_says_a_line_for_each_call_of_each_segment(bench: Any, sprint_log: Any) -> None:
+def test_verbose_says_a_line_for_each_call_of_each_segment(sprint_env: Any, sprint_log: Any) -> None:
     body = """
     control = init()
     for name in segment_list():
         process(control, name)
     """
-    play(bench, body, bench.HAND_NAMES, sprint_control_config={"verbose": True})
+    play(sprint_env, body, sprint_env.SCRIPTED_NAMES, sprint_control_config={"verbose": True})
     said = "\n".join(sprint_log())
-    for name in bench.HAND_NAMES:
+    for name in sprint_env.SCRIPTED_NAMES:
         assert f"segment order: {name!r}" in said
         assert f"process_segment {name!r}" in said
 
@@ -78,7 +78,7 @@ def test_verbose_says_a_line_for_each_call_of_each_segment(bench: Any, sprint_lo
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["control", "order", "layer"])))
 def test_control_segment_order_and_layer_share_one_instance_in_whichever_order_they_come(
-    bench: Any, order: Any
+    sprint_env: Any, order: Any
 ) -> None:
     body = f"""
     names = segment_list()
@@ -98,13 +98,13 @@ def test_control_segment_order_and_layer_share_one_instance_in_whichever_order_t
     for name in names:
         process(made, name)
     """
-    seen = play(bench, body)
+    seen = play(sprint_env, body)
     assert len(set(seen["instances"])) == 1
     assert seen["again"]
 
 
-def test_a_sprint_that_is_too_old_is_refused_and_the_parent_is_told_why(bench: Any) -> None:
-    options = bench.hand("init(version_number=2)", min_python_control_version=3)
+def test_a_sprint_that_is_too_old_is_refused_and_the_parent_is_told_why(sprint_env: Any) -> None:
+    options = sprint_env.scripted("init(version_number=2)", min_python_control_version=3)
     with pytest.raises(shmbridge.PeerGoneError) as caught:
         shmbridge.SprintInstancePool(**options)
     message = str(caught.value)
@@ -114,21 +114,21 @@ def test_a_sprint_that_is_too_old_is_refused_and_the_parent_is_told_why(bench: A
     assert caught.value.exit_code == 1
 
 
-def test_a_sprint_without_a_version_number_is_refused(bench: Any) -> None:
+def test_a_sprint_without_a_version_number_is_refused(sprint_env: Any) -> None:
     with pytest.raises(shmbridge.PeerGoneError, match="version None, at least 2"):
-        shmbridge.SprintInstancePool(**bench.hand("init(version_number=None)"))
+        shmbridge.SprintInstancePool(**sprint_env.scripted("init(version_number=None)"))
 
 
-def test_a_sprint_that_is_new_enough_is_accepted(bench: Any) -> None:
+def test_a_sprint_that_is_new_enough_is_accepted(sprint_env: Any) -> None:
     body = """
     control = init(version_number=3)
     for name in segment_list():
         process(control, name)
     """
-    play(bench, body, min_python_control_version=3)
+    play(sprint_env, body, min_python_control_version=3)
 
 
-def test_init_takes_arguments_that_later_sprints_may_add(bench: Any) -> None:
+def test_init_takes_arguments_that_later_sprints_may_add(sprint_env: Any) -> None:
     body = """
     control = init(something_new=1)
     control.init_processing(input_dim=40, output_dim=-1, something_new=2)
@@ -136,7 +136,7 @@ def test_init_takes_arguments_that_later_sprints_may_add(bench: Any) -> None:
         process(control, name, something_new=3)
     control.exit(something_new=4)
     """
-    play(bench, body)
+    play(sprint_env, body)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_init_takes_arguments_that_later_sprints_may_add(bench: Any) -> None:
     ],
 )
 def test_a_config_string_that_lacks_or_garbles_something_is_an_option_error(
-    config: str, expected: str, bench: Any
+    config: str, expected: str, sprint_env: Any
 ) -> None:
     script = f"""
     import sprint_entry, shmbridge
@@ -173,7 +173,7 @@ def test_a_config_string_that_lacks_or_garbles_something_is_an_option_error(
         capture_output=True,
         text=True,
         check=False,
-        env=bench.env,
+        env=sprint_env.env,
         timeout=60,
     )
     errors = [line for line in done.stdout.splitlines() if line.startswith("OptionError:")]
@@ -184,7 +184,7 @@ def test_a_config_string_that_lacks_or_garbles_something_is_an_option_error(
 # --- getSegmentList
 
 
-def test_get_segment_list_yields_exactly_str_names_as_they_are_asked_for(bench: Any) -> None:
+def test_get_segment_list_yields_exactly_str_names_as_they_are_asked_for(sprint_env: Any) -> None:
     body = """
     for name in segment_list():
         control = init()
@@ -193,12 +193,12 @@ def test_get_segment_list_yields_exactly_str_names_as_they_are_asked_for(bench: 
         process(control, name)
     """
     names = ["c/s3", "c/s1", "c/s2"]
-    seen = play(bench, body, names)
+    seen = play(sprint_env, body, names)
     assert seen["types"] == [True] * 3
     assert seen["names"] == names  # all as long: in the order of the batch
 
 
-def test_get_segment_list_refuses_what_is_not_in_the_corpus_without_troubling_sprint(bench: Any) -> None:
+def test_get_segment_list_refuses_what_is_not_in_the_corpus_without_troubling_sprint(sprint_env: Any) -> None:
     body = """
     control = init()
     SEEN["names"] = []
@@ -206,49 +206,49 @@ def test_get_segment_list_refuses_what_is_not_in_the_corpus_without_troubling_sp
         SEEN["names"].append(name)
         process(control, name)
     """
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         with pytest.raises(shmbridge.RemoteError, match="no segment 'c/other'") as caught:
             batch(pool, ["c/other"])
         assert caught.value.remote_type == "KeyError"
         batch(pool)
-    assert bench.seen()["names"] == ONE
+    assert sprint_env.seen()["names"] == ONE
 
 
-def test_get_segment_list_takes_an_iterable_of_segments_and_their_infos(bench: Any) -> None:
+def test_get_segment_list_takes_an_iterable_of_segments_and_their_infos(sprint_env: Any) -> None:
     body = """
     control = init()
     for name in sprint_entry.getSegmentList(corpusName="c", segmentList=tuple(SEGMENTS),
                                             segmentsInfo={"c/s1": {"time": 1.0}}, config=CONFIG):
         process(control, name)
     """
-    play(bench, body)
+    play(sprint_env, body)
 
 
-def test_get_segment_list_ends_when_the_parent_wants_no_more(bench: Any) -> None:
+def test_get_segment_list_ends_when_the_parent_wants_no_more(sprint_env: Any) -> None:
     body = """
     init()
     SEEN["names"] = list(segment_list())
     """
-    with bench.hand_pool(body):
+    with sprint_env.scripted_pool(body):
         pass
-    assert bench.seen()["names"] == []
+    assert sprint_env.seen()["names"] == []
 
 
 # --- process_segment
 
 
-def test_the_callback_gets_the_orthography_as_str_with_its_trailing_blank(bench: Any) -> None:
+def test_the_callback_gets_the_orthography_as_str_with_its_trailing_blank(sprint_env: Any) -> None:
     body = """
     control = init()
     given = [" schön wär's ".encode(), "schön wär's ", b""]
     for name in segment_list():
         process(control, name, orthography=given.pop(0))
     """
-    seen = play(bench, body, bench.HAND_NAMES)
+    seen = play(sprint_env, body, sprint_env.SCRIPTED_NAMES)
     assert seen["orthographies"] == [" schön wär's ", "schön wär's ", ""]
 
 
-def test_the_callback_gets_posteriors_that_sprint_copies_with_one_memcpy(bench: Any) -> None:
+def test_the_callback_gets_posteriors_that_sprint_copies_with_one_memcpy(sprint_env: Any) -> None:
     body = """
     def callback(command, **arguments):
         posteriors = arguments["posteriors"]
@@ -262,7 +262,7 @@ def test_the_callback_gets_posteriors_that_sprint_copies_with_one_memcpy(bench: 
     for name in segment_list():
         process(control, name)
     """
-    seen = play(bench, body)
+    seen = play(sprint_env, body)
     assert seen["posteriors"] == [[4, 3], [4, 16], "float32", "ndarray"]
     assert seen["command"] == "calculate_criterion"
     assert seen["rest"] == {
@@ -272,7 +272,7 @@ def test_the_callback_gets_posteriors_that_sprint_copies_with_one_memcpy(bench: 
     }
 
 
-def test_an_alignment_is_handed_on_where_sprint_has_no_orthography(bench: Any) -> None:
+def test_an_alignment_is_handed_on_where_sprint_has_no_orthography(sprint_env: Any) -> None:
     body = """
     def callback(command, **arguments):
         SEEN["alignment"] = arguments["alignment"].tolist()
@@ -283,7 +283,7 @@ def test_an_alignment_is_handed_on_where_sprint_has_no_orthography(bench: Any) -
     for name in segment_list():
         process(control, name, orthography=None, alignment=np.arange(3, dtype=np.float32))
     """
-    seen = play(bench, body)
+    seen = play(sprint_env, body)
     assert seen["alignment"] == [0, 1, 2]
     assert "orthography" not in seen["keys"]
 
@@ -301,7 +301,7 @@ def test_an_alignment_is_handed_on_where_sprint_has_no_orthography(bench: Any) -
     ],
 )
 def test_what_goes_wrong_with_one_segment_is_a_remote_error_and_the_next_goes_on(
-    bench: Any, first: str, expected: str
+    sprint_env: Any, first: str, expected: str
 ) -> None:
     body = f"""
     def fails(control, name, error):
@@ -322,7 +322,7 @@ def test_what_goes_wrong_with_one_segment_is_a_remote_error_and_the_next_goes_on
         else:
             process(control, name)
     """
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         with pytest.raises(shmbridge.RemoteError, match=expected) as caught:
             batch(pool)
         assert caught.value.segment == "c/s1"
@@ -330,16 +330,16 @@ def test_what_goes_wrong_with_one_segment_is_a_remote_error_and_the_next_goes_on
         loss, error_signal = batch(pool, ["c/s2"])
         assert loss[0] == 1.5
         assert (error_signal == 2).all()
-    bench.seen()
+    sprint_env.seen()
 
 
-def test_a_segment_that_sprint_discards_is_skipped(bench: Any, sprint_log: Any) -> None:
+def test_a_segment_that_sprint_discards_is_skipped(sprint_env: Any, sprint_log: Any) -> None:
     body = """
     control = init(callback=lambda command, **arguments: (None, None))
     for name in segment_list():
         process(control, name)
     """
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         loss, error_signal = batch(pool)
         assert loss[0] == np.inf
         assert not error_signal.any()
@@ -347,20 +347,20 @@ def test_a_segment_that_sprint_discards_is_skipped(bench: Any, sprint_log: Any) 
 
 
 @pytest.mark.parametrize("layout", ["np.asfortranarray", "np.ascontiguousarray", "np.float64"])
-def test_the_error_signal_may_have_any_layout_and_precision(bench: Any, layout: str) -> None:
+def test_the_error_signal_may_have_any_layout_and_precision(sprint_env: Any, layout: str) -> None:
     body = f"""
     given = np.arange(12, dtype=np.float32).reshape(4, 3)
     control = init(callback=lambda command, **arguments: (np.float32(0.25), {layout}(given)))
     for name in segment_list():
         process(control, name)
     """
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         loss, error_signal = batch(pool)
     assert loss[0] == 0.25
     np.testing.assert_array_equal(error_signal[:, 0], np.arange(12).reshape(4, 3).T)
 
 
-def test_iterating_a_corpus_without_a_callback_is_refused(bench: Any) -> None:
+def test_iterating_a_corpus_without_a_callback_is_refused(sprint_env: Any) -> None:
     body = """
     control = init(callback=None)
     SEEN["error"] = attempt(lambda: control.init_processing(input_dim=-1, output_dim=-1))
@@ -368,7 +368,7 @@ def test_iterating_a_corpus_without_a_callback_is_refused(bench: Any) -> None:
     for name in segment_list():
         process(control, name)
     """
-    seen = play(bench, body)
+    seen = play(sprint_env, body)
     assert seen["error"][0] == "UsageError"
     assert "callback" in seen["error"][1]
 
@@ -381,7 +381,7 @@ def test_iterating_a_corpus_without_a_callback_is_refused(bench: Any) -> None:
         "control.notify_segment_loss(segment_name='c/s2', loss=1.0)",
     ],
 )
-def test_a_segment_that_was_not_asked_for_is_an_error_that_names_both(bench: Any, call: str) -> None:
+def test_a_segment_that_was_not_asked_for_is_an_error_that_names_both(sprint_env: Any, call: str) -> None:
     body = f"""
     control = init()
     SEEN["before"] = attempt(lambda: {call})
@@ -389,17 +389,17 @@ def test_a_segment_that_was_not_asked_for_is_an_error_that_names_both(bench: Any
         SEEN["meanwhile"] = attempt(lambda: {call})
         process(control, name)
     """
-    seen = play(bench, body)
+    seen = play(sprint_env, body)
     for when, asked in (("before", "none"), ("meanwhile", "'c/s1'")):
         assert seen[when][0] == "UsageError"
         assert f"Sprint is at segment 'c/s2', the parent asked for {asked}" in seen[when][1]
         assert "python-segment-order" in seen[when][1]
 
 
-def test_a_sprint_that_iterates_without_our_segment_order_ends_with_that_advice(bench: Any) -> None:
-    options = bench.options("iterate", use_python_segment_order=False)
+def test_a_sprint_that_iterates_without_our_segment_order_ends_with_that_advice(sprint_env: Any) -> None:
+    options = sprint_env.options("iterate", use_python_segment_order=False)
     with pytest.raises(shmbridge.PeerGoneError) as caught, shmbridge.SprintInstancePool(**options) as pool:
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
     assert "python-segment-order=true" in str(caught.value)
     assert caught.value.exit_code == 1
 
@@ -425,7 +425,7 @@ def layer_script(rest: str) -> str:
 @pytest.mark.parametrize("name", ["None", "name"])
 @pytest.mark.parametrize("loss_first", [True, False])
 def test_loss_and_error_signal_may_come_in_either_order_and_the_loss_without_a_name(
-    bench: Any, name: str, loss_first: bool
+    sprint_env: Any, name: str, loss_first: bool
 ) -> None:
     body = layer_script(f"""
     for name in segment_list():
@@ -438,11 +438,11 @@ def test_loss_and_error_signal_may_come_in_either_order_and_the_loss_without_a_n
             control.notify_segment_loss(segment_name={name}, loss=1.5)
     layer.finalize()
     """)
-    play(bench, body, bench.HAND_NAMES)
+    play(sprint_env, body, sprint_env.SCRIPTED_NAMES)
 
 
 def test_the_segment_may_be_notified_after_the_layer_was_asked_as_segmentwise_nn_trainer_does(
-    bench: Any, sprint_log: Any
+    sprint_env: Any, sprint_log: Any
 ) -> None:
     body = layer_script("""
     for name in segment_list():
@@ -451,13 +451,13 @@ def test_the_segment_may_be_notified_after_the_layer_was_asked_as_segmentwise_nn
         control.notify_segment_loss(segment_name=name, loss=1.5)
         layer.backpropagate(errorSignalIn=np.asfortranarray(2 * output))
     """)
-    play(bench, body)
+    play(sprint_env, body)
     assert not any("warning" in line for line in sprint_log())
 
 
 @pytest.mark.parametrize("container", ["list", "tuple"])
 def test_forward_gives_a_view_of_the_shared_memory_that_sprint_copies_with_one_memcpy(
-    bench: Any, container: str
+    sprint_env: Any, container: str
 ) -> None:
     body = layer_script(f"""
     for name in segment_list():
@@ -474,11 +474,11 @@ def test_forward_gives_a_view_of_the_shared_memory_that_sprint_copies_with_one_m
         layer.backpropagate(errorSignalIn=np.full((4, 3), 2, np.float32, order="F"))
     """)
     posteriors = np.arange(12, dtype=np.float32).reshape(3, 1, 4)
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array([3]), ONE)
         assert loss[0] == 1.5
         assert (error_signal == 2).all()
-    seen = bench.seen()
+    seen = sprint_env.seen()
     shape, strides, dtype, values = seen["output"]
     assert (shape, strides, dtype) == ([4, 3], [4, 16], "float32")
     assert values == posteriors[:, 0].T.tolist()
@@ -487,7 +487,7 @@ def test_forward_gives_a_view_of_the_shared_memory_that_sprint_copies_with_one_m
     assert seen["same"]
 
 
-def test_backpropagate_gives_a_tuple_of_one_matrix_of_zeros_in_sprints_layout(bench: Any) -> None:
+def test_backpropagate_gives_a_tuple_of_one_matrix_of_zeros_in_sprints_layout(sprint_env: Any) -> None:
     body = layer_script("""
     for name in segment_list():
         control.init_segment(segment_name=name)
@@ -497,12 +497,12 @@ def test_backpropagate_gives_a_tuple_of_one_matrix_of_zeros_in_sprints_layout(be
         SEEN["type"] = [type(answer).__name__, len(answer), type(answer[0]).__name__]
         SEEN["matrix"] = [answer[0].shape, answer[0].strides, str(answer[0].dtype), bool(answer[0].any())]
     """)
-    seen = play(bench, body)
+    seen = play(sprint_env, body)
     assert seen["type"] == ["tuple", 1, "ndarray"]
     assert seen["matrix"] == [[5, 3], [4, 20], "float32", False]
 
 
-def test_the_layers_other_calls_give_what_sprint_insists_on(bench: Any, sprint_log: Any) -> None:
+def test_the_layers_other_calls_give_what_sprint_insists_on(sprint_env: Any, sprint_log: Any) -> None:
     body = layer_script("""
     trainable, parameters = layer.isTrainable(), layer.getNumberOfFreeParameters()
     SEEN["trainable"] = [type(trainable) is bool, trainable]
@@ -515,7 +515,7 @@ def test_the_layers_other_calls_give_what_sprint_insists_on(bench: Any, sprint_l
     for name in segment_list():
         process(control, name)
     """)
-    seen = play(bench, body)
+    seen = play(sprint_env, body)
     assert seen["trainable"] == [True, True]
     assert seen["parameters"][0]
     assert seen["parameters"][1] >= 0
@@ -528,12 +528,12 @@ def test_the_layers_other_calls_give_what_sprint_insists_on(bench: Any, sprint_l
     assert any("'old.xml'" in line for line in sprint_log())
 
 
-def test_the_label_dimension_that_sprint_tells_is_held_against_the_next_batch(bench: Any) -> None:
+def test_the_label_dimension_that_sprint_tells_is_held_against_the_next_batch(sprint_env: Any) -> None:
     body = layer_script("""
     for name in segment_list():
         process(control, name)
     """)
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
 
         def is_refused() -> bool:
             # Sprint's word travels by pipe: it may come behind the first answers
@@ -545,7 +545,7 @@ def test_the_label_dimension_that_sprint_tells_is_held_against_the_next_batch(be
                 return False
             return False
 
-        bench.wait_until(is_refused, "5 labels are refused")
+        sprint_env.wait_until(is_refused, "5 labels are refused")
         sent = pool.stats().posteriors_bytes
         with pytest.raises(shmbridge.BatchError, match="5 labels"):
             batch(pool, labels=5)
@@ -555,14 +555,14 @@ def test_the_label_dimension_that_sprint_tells_is_held_against_the_next_batch(be
         assert batch(pool)[0][0] == 1.5
 
 
-def test_init_processing_tells_the_label_dimension_too(bench: Any) -> None:
+def test_init_processing_tells_the_label_dimension_too(sprint_env: Any) -> None:
     body = """
     control = init()
     control.init_processing(input_dim=40, output_dim=6)
     for name in segment_list():
         process(control, name)
     """
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
 
         def is_refused() -> bool:
             try:
@@ -571,12 +571,12 @@ def test_init_processing_tells_the_label_dimension_too(bench: Any) -> None:
                 return True
             return False
 
-        bench.wait_until(is_refused, "5 labels are refused")
+        sprint_env.wait_until(is_refused, "5 labels are refused")
         assert batch(pool, labels=6)[0][0] == 1.5
 
 
 def test_posteriors_that_sprint_cannot_take_are_the_parents_error_and_sprint_gets_uniform_ones(
-    bench: Any,
+    sprint_env: Any,
 ) -> None:
     body = layer_script("""
     for name in segment_list():
@@ -586,11 +586,11 @@ def test_posteriors_that_sprint_cannot_take_are_the_parents_error_and_sprint_get
         control.notify_segment_loss(segment_name=None, loss=1.5)
         layer.backpropagate(errorSignalIn=np.asfortranarray(2 * output))
     """)
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         with pytest.raises(shmbridge.RemoteError, match=r"\(7, 4\).*\(3, 4\)"):
             batch(pool, frames=7)
         assert batch(pool)[0][0] == 1.5
-    (shape, mass), _ = bench.seen()["outputs"]
+    (shape, mass), _ = sprint_env.seen()["outputs"]
     assert shape == [4, 3]
     assert mass == pytest.approx(3)
 
@@ -598,38 +598,38 @@ def test_posteriors_that_sprint_cannot_take_are_the_parents_error_and_sprint_get
 # --- the control loop
 
 
-def test_run_control_loop_serves_with_the_callback_it_is_given(bench: Any, sprint_log: Any) -> None:
+def test_run_control_loop_serves_with_the_callback_it_is_given(sprint_env: Any, sprint_log: Any) -> None:
     body = """
     control = init(callback=None)
     control.run_control_loop(callback=callback)
     control.exit()
     """
-    seen = play(bench, body, ["any/name", "whatever"], use_python_segment_order=False)
+    seen = play(sprint_env, body, ["any/name", "whatever"], use_python_segment_order=False)
     assert seen["orthographies"] == ["word ", "word "]
     assert any("<version>by hand</version>" in line for line in sprint_log())
 
 
-def test_handle_next_answers_one_request_and_says_when_there_are_no_more(bench: Any) -> None:
+def test_handle_next_answers_one_request_and_says_when_there_are_no_more(sprint_env: Any) -> None:
     body = """
     control = init()
     SEEN["answers"] = []
     while not SEEN["answers"] or SEEN["answers"][-1]:
         SEEN["answers"].append(control.handle_next())
     """
-    seen = play(bench, body, ["any/one", "any/two"], use_python_segment_order=False)
+    seen = play(sprint_env, body, ["any/one", "any/two"], use_python_segment_order=False)
     assert seen["answers"] == [True, True, False]
 
 
-def test_segment_list_iterator_serves_without_a_list_of_known_segments(bench: Any) -> None:
+def test_segment_list_iterator_serves_without_a_list_of_known_segments(sprint_env: Any) -> None:
     body = """
     control = init()
     for name in control.segment_list_iterator():
         process(control, name)
     """
-    play(bench, body, ["any/name"])
+    play(sprint_env, body, ["any/name"])
 
 
-def test_an_automaton_comes_from_the_callback(bench: Any) -> None:
+def test_an_automaton_comes_from_the_callback(sprint_env: Any) -> None:
     body = """
     def callback(command, **arguments):
         if command == "version":
@@ -641,7 +641,7 @@ def test_an_automaton_comes_from_the_callback(bench: Any) -> None:
 
     init().run_control_loop(callback=callback)
     """
-    with bench.hand_pool(body, use_python_segment_order=False) as pool:
+    with sprint_env.scripted_pool(body, use_python_segment_order=False) as pool:
         edges, weights, ends = pool.get_automata_for_batch(["c/s1", "c/s2"])
         np.testing.assert_array_equal(edges, [[0, 1, 3, 4], [1, 2, 4, 5], [7, 8, 7, 8], [0, 0, 1, 1]])
         np.testing.assert_array_equal(weights, np.array([0.5, 0.25, 0.5, 0.25], np.float32))
@@ -664,7 +664,7 @@ def ask(name, posteriors=posteriors, frames=3):
 """
 
 
-def test_the_listening_thread_is_started_once_however_often_it_is_asked_for(bench: Any) -> None:
+def test_the_listening_thread_is_started_once_however_often_it_is_asked_for(sprint_env: Any) -> None:
     body = """
     control = init()
     for _ in range(3):
@@ -674,10 +674,10 @@ def test_the_listening_thread_is_started_once_however_often_it_is_asked_for(benc
     for name in segment_list():
         process(control, name)
     """
-    assert len(play(bench, body)["threads"]) == 2
+    assert len(play(sprint_env, body)["threads"]) == 2
 
 
-def test_another_thread_gets_loss_and_error_signal_while_sprint_iterates(bench: Any) -> None:
+def test_another_thread_gets_loss_and_error_signal_while_sprint_iterates(sprint_env: Any) -> None:
     body = THREADED + textwrap.dedent("""
     def work():
         SEEN["version"] = control.own_threaded_callback("version")
@@ -695,11 +695,11 @@ def test_another_thread_gets_loss_and_error_signal_while_sprint_iterates(bench: 
             SEEN["own thread"] = attempt(lambda: ask("c/s2"))
     thread.join()
     """)
-    done = bench.path / "done"
-    with bench.hand_pool(f"DONE = {str(done)!r}\n" + body) as pool:
-        bench.wait_until(done.exists, "the thread has asked all")
+    done = sprint_env.path / "done"
+    with sprint_env.scripted_pool(f"DONE = {str(done)!r}\n" + body) as pool:
+        sprint_env.wait_until(done.exists, "the thread has asked all")
         assert batch(pool)[0][0] == 1.5
-    seen = bench.seen()
+    seen = sprint_env.seen()
     assert "own_threaded_callback" in seen["version"]
     assert seen["answer"] == [1.5, [[-2.0] * 4] * 3]
     assert seen["unknown"][0] == "KeyError"
@@ -712,7 +712,7 @@ def test_another_thread_gets_loss_and_error_signal_while_sprint_iterates(bench: 
     assert "another thread" in seen["own thread"][1]
 
 
-def test_another_thread_may_ask_through_the_control_loop_too(bench: Any) -> None:
+def test_another_thread_may_ask_through_the_control_loop_too(sprint_env: Any) -> None:
     body = THREADED + textwrap.dedent("""
     asked = threading.Event()
 
@@ -727,11 +727,11 @@ def test_another_thread_may_ask_through_the_control_loop_too(bench: Any) -> None
     control.run_control_loop(callback=callback)
     thread.join()
     """)
-    seen = play(bench, body, use_python_segment_order=False)
+    seen = play(sprint_env, body, use_python_segment_order=False)
     assert seen["answer"] == [1.5, [[-2.0] * 4] * 3]
 
 
-def test_another_thread_gets_infinity_for_a_segment_that_sprint_skips(bench: Any) -> None:
+def test_another_thread_gets_infinity_for_a_segment_that_sprint_skips(sprint_env: Any) -> None:
     body = THREADED + textwrap.dedent("""
     thread = threading.Thread(target=lambda: SEEN.update(answer=ask("c/s2")))
     thread.start()
@@ -740,14 +740,14 @@ def test_another_thread_gets_infinity_for_a_segment_that_sprint_skips(bench: Any
             process(control, name)
         thread.join(0 if name == "c/s2" else None)
     """)
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         batch(pool)
-    loss, error_signal = bench.seen()["answer"]
+    loss, error_signal = sprint_env.seen()["answer"]
     assert loss == float("inf")
     assert error_signal == [[0.0] * 4] * 3
 
 
-def test_another_thread_gets_the_exception_that_sprints_callback_raised(bench: Any) -> None:
+def test_another_thread_gets_the_exception_that_sprints_callback_raised(sprint_env: Any) -> None:
     body = THREADED + textwrap.dedent("""
     def broken(command, **arguments):
         raise ZeroDivisionError("on purpose")
@@ -762,10 +762,10 @@ def test_another_thread_gets_the_exception_that_sprints_callback_raised(bench: A
     for name in names:
         process(control, name)
     """)
-    assert play(bench, body)["answer"] == ["ZeroDivisionError", "on purpose"]
+    assert play(sprint_env, body)["answer"] == ["ZeroDivisionError", "on purpose"]
 
 
-def test_another_thread_that_waits_when_the_parent_ends_it_all_gets_an_error(bench: Any) -> None:
+def test_another_thread_that_waits_when_the_parent_ends_it_all_gets_an_error(sprint_env: Any) -> None:
     body = THREADED + textwrap.dedent("""
     for name in segment_list():
         process(control, name)
@@ -773,13 +773,13 @@ def test_another_thread_that_waits_when_the_parent_ends_it_all_gets_an_error(ben
     thread.start()
     thread.join()
     """)
-    assert play(bench, body)["late"][0] in ("ClosedError", "ProtocolError", "PeerGoneError")
+    assert play(sprint_env, body)["late"][0] in ("ClosedError", "ProtocolError", "PeerGoneError")
 
 
 # --- close
 
 
-def test_after_close_the_parent_knows_and_further_use_is_an_error_or_an_end(bench: Any) -> None:
+def test_after_close_the_parent_knows_and_further_use_is_an_error_or_an_end(sprint_env: Any) -> None:
     # The second descriptor of the pipe lets Sprint live on: the parent ends one that closes the pipe.
     body = """
     kept = os.dup(int(CONFIG.split("c2p_fd:")[1].split(",")[0]))
@@ -795,10 +795,10 @@ def test_after_close_the_parent_knows_and_further_use_is_an_error_or_an_end(benc
     SEEN["process"] = attempt(lambda: process(control, "c/s1"))
     SEEN["init"] = attempt(init)
     """
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         assert batch(pool)[0][0] == 1.5
-        bench.wait_until((bench.path / "seen.json").exists, "the script has ended")
-    seen = bench.seen()
+        sprint_env.wait_until((sprint_env.path / "seen.json").exists, "the script has ended")
+    seen = sprint_env.seen()
     assert seen["instance"] == "None"
     assert seen["check"][0] in ("ProtocolError", "ClosedError")
     assert seen["next"] == ["returned", "False"]
@@ -808,7 +808,7 @@ def test_after_close_the_parent_knows_and_further_use_is_an_error_or_an_end(benc
     assert "no open descriptor" in seen["init"][1]
 
 
-def test_a_sprint_that_closes_the_connection_is_gone_for_the_parent(bench: Any) -> None:
+def test_a_sprint_that_closes_the_connection_is_gone_for_the_parent(sprint_env: Any) -> None:
     body = """
     control = init()
     names = segment_list()
@@ -817,6 +817,6 @@ def test_a_sprint_that_closes_the_connection_is_gone_for_the_parent(bench: Any) 
     import signal
     signal.pause()  # it lives on, and says nothing more
     """
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         assert batch(pool)[0][0] == 1.5
-        bench.wait_until(lambda: not bench.sprint_pids(), "the parent has ended that Sprint")
+        sprint_env.wait_until(lambda: not sprint_env.sprint_pids(), "the parent has ended that Sprint")

@@ -21,29 +21,29 @@ def closing_lines(caplog: Any) -> list[str]:
     return [text for name, _, text in caplog.record_tuples if name == "shmbridge" and "pool closed" in text]
 
 
-def test_a_snapshot_does_not_change(bench: Any) -> None:
-    with bench.pool("iterate") as pool:
+def test_a_snapshot_does_not_change(sprint_env: Any) -> None:
+    with sprint_env.pool("iterate") as pool:
         before = pool.stats()
-        bench.check(pool, bench.NAMES[:2])
+        sprint_env.check(pool, sprint_env.NAMES[:2])
         assert before.segments == 0
         assert pool.stats().segments == 2
         with pytest.raises(dataclasses.FrozenInstanceError):
             before.segments = 1
 
 
-def test_the_children_show_what_each_has_done(bench: Any) -> None:
-    with bench.pool("iterate", num_instances=2) as pool:
-        bench.check(pool, bench.NAMES)
+def test_the_children_show_what_each_has_done(sprint_env: Any) -> None:
+    with sprint_env.pool("iterate", num_instances=2) as pool:
+        sprint_env.check(pool, sprint_env.NAMES)
         children = pool.stats().children
-        assert sorted(child.pid for child in children) == bench.sprint_pids()
-        assert sum(child.answered for child in children) == len(bench.NAMES)
+        assert sorted(child.pid for child in children) == sprint_env.sprint_pids()
+        assert sum(child.answered for child in children) == len(sprint_env.NAMES)
         for child in children:
             assert (child.state, child.in_flight, child.restarts) == ("ready", 0, 0)
             assert (child.ring_size, child.error_signals_used) == (1 << 20, 0)
     assert [child.state for child in pool.stats().children] == ["ended", "ended"]
 
 
-def test_what_is_sent_and_not_answered_is_in_flight_and_lies_in_the_ring(bench: Any) -> None:
+def test_what_is_sent_and_not_answered_is_in_flight_and_lies_in_the_ring(sprint_env: Any) -> None:
     body = """
     control = init()
     sys.stdin = open(OPTIONS["gate"])  # until the test opens it
@@ -51,9 +51,9 @@ def test_what_is_sent_and_not_answered_is_in_flight_and_lies_in_the_ring(bench: 
     for name in segment_list():
         process(control, name)
     """
-    gate = bench.path / "gate"
+    gate = sprint_env.path / "gate"
     os.mkfifo(gate)
-    with bench.hand_pool(body, sprint_config=[f"--gate={gate}"]) as pool:
+    with sprint_env.scripted_pool(body, sprint_config=[f"--gate={gate}"]) as pool:
         claim = pool.claim("c/s1", 4, 3)
         claim.posteriors[:] = -1
         assert pool.stats().children[0].posteriors_used == 0
@@ -67,45 +67,45 @@ def test_what_is_sent_and_not_answered_is_in_flight_and_lies_in_the_ring(bench: 
             assert child.error_signals_used == 64 + 64
         (child,) = pool.stats().children
         assert (child.in_flight, child.error_signals_used) == (0, 0)
-        bench.wait_until(lambda: pool.stats().children[0].posteriors_used == 0, "Sprint has released it")
+        sprint_env.wait_until(lambda: pool.stats().children[0].posteriors_used == 0, "Sprint has released it")
 
 
-def test_times_add_up_to_what_sprint_takes(bench: Any) -> None:
-    with bench.pool("iterate", "refsprint.criterion-sleep=0.05") as pool:
+def test_times_add_up_to_what_sprint_takes(sprint_env: Any) -> None:
+    with sprint_env.pool("iterate", "refsprint.criterion-sleep=0.05") as pool:
         started = pool.stats()
         assert started.wait_seconds == 0
         assert 0 < started.start_seconds <= started.seconds
-        bench.check(pool, bench.NAMES[:4])
+        sprint_env.check(pool, sprint_env.NAMES[:4])
         stats = pool.stats()
         assert 4 * 0.05 * 0.9 < stats.wait_seconds < stats.seconds - stats.start_seconds
         assert 0 < stats.copy_seconds < stats.seconds
         assert stats.start_seconds == started.start_seconds
 
 
-def test_stats_do_not_wait_for_a_call_in_another_thread(bench: Any) -> None:
-    with bench.pool("iterate", "refsprint.criterion-sleep=1000") as pool:
-        lengths = bench.frames(bench.NAMES[:1])
+def test_stats_do_not_wait_for_a_call_in_another_thread(sprint_env: Any) -> None:
+    with sprint_env.pool("iterate", "refsprint.criterion-sleep=1000") as pool:
+        lengths = sprint_env.frames(sprint_env.NAMES[:1])
 
         def call() -> None:
             with pytest.raises(shmbridge.ClosedError):
                 pool.get_batch_loss_and_error_signal(
-                    bench.posteriors(lengths), np.array(lengths), bench.NAMES[:1]
+                    sprint_env.posteriors(lengths), np.array(lengths), sprint_env.NAMES[:1]
                 )
 
         thread = threading.Thread(target=call)
         thread.start()
-        bench.wait_until(lambda: pool.stats().children[0].in_flight == 1, "the segment is in flight")
-        os.kill(bench.sprint_pids()[0], 9)
+        sprint_env.wait_until(lambda: pool.stats().children[0].in_flight == 1, "the segment is in flight")
+        os.kill(sprint_env.sprint_pids()[0], 9)
         pool.close()
         thread.join()
 
 
-def test_closing_logs_one_summary(bench: Any, caplog: Any) -> None:
+def test_closing_logs_one_summary(sprint_env: Any, caplog: Any) -> None:
     caplog.set_level(logging.INFO, "shmbridge")
-    pool = bench.pool("iterate", num_instances=2)
-    names = [*bench.NAMES[:3], bench.SHORT]
-    lengths = bench.frames(names)
-    pool.get_batch_loss_and_error_signal(bench.posteriors(lengths), np.array(lengths), names)
+    pool = sprint_env.pool("iterate", num_instances=2)
+    names = [*sprint_env.NAMES[:3], sprint_env.SHORT]
+    lengths = sprint_env.frames(names)
+    pool.get_batch_loss_and_error_signal(sprint_env.posteriors(lengths), np.array(lengths), names)
     assert closing_lines(caplog) == []
     pool.close()
     pool.close()
@@ -124,21 +124,21 @@ def test_the_summary_has_what_was_scored_where_something_was() -> None:
     assert "scored" not in str(dataclasses.replace(stats, scored=0))
 
 
-def test_seconds_stand_still_when_the_pool_is_closed(bench: Any) -> None:
-    with bench.pool("iterate") as pool:
+def test_seconds_stand_still_when_the_pool_is_closed(sprint_env: Any) -> None:
+    with sprint_env.pool("iterate") as pool:
         pass
     assert pool.stats() == pool.stats()
 
 
-def test_a_pool_that_never_came_to_be_logs_no_summary(bench: Any, caplog: Any) -> None:
+def test_a_pool_that_never_came_to_be_logs_no_summary(sprint_env: Any, caplog: Any) -> None:
     caplog.set_level(logging.INFO, "shmbridge")
     with pytest.raises(shmbridge.PeerGoneError):
-        bench.hand_pool("sys.exit(3)")
+        sprint_env.scripted_pool("sys.exit(3)")
     assert closing_lines(caplog) == []
 
 
-def test_a_fork_has_no_statistics(bench: Any) -> None:
-    with bench.pool("iterate") as pool:
+def test_a_fork_has_no_statistics(sprint_env: Any) -> None:
+    with sprint_env.pool("iterate") as pool:
         pid = os.fork()
         if pid == 0:
             try:
@@ -147,7 +147,7 @@ def test_a_fork_has_no_statistics(bench: Any) -> None:
                 os._exit(7)
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
-        bench.check(pool, bench.NAMES[:1])
+        sprint_env.check(pool, sprint_env.NAMES[:1])
 
 
 def test_figures_for_people() -> None:

@@ -39,17 +39,17 @@ DOUBLER = "init().run_control_loop(callback=callback)"
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("pin_memory", [False, True])
 def test_loss_and_gradient_are_those_of_the_same_tensor_on_the_cpu(
-    bench: Any, dtype: Any, from_logits: bool, batch_first: bool, pin_memory: bool
+    sprint_env: Any, dtype: Any, from_logits: bool, batch_first: bool, pin_memory: bool
 ) -> None:
-    names = [*bench.NAMES, bench.SHORT]
-    lengths = bench.frames(names)
+    names = [*sprint_env.NAMES, sprint_env.SHORT]
+    lengths = sprint_env.frames(names)
     on_cpu = torch.randn(max(lengths), len(names), 4).log_softmax(-1).to(dtype)
     if batch_first:
         on_cpu = on_cpu.transpose(0, 1).contiguous()
     on_device = on_cpu.cuda().requires_grad_()
     on_cpu.requires_grad_()
     options = {"from_logits": from_logits, "batch_first": batch_first, "pin_memory": pin_memory}
-    with bench.pool("loop", num_instances=2) as pool:
+    with sprint_env.pool("loop", num_instances=2) as pool:
         expected = sprint_loss(pool, on_cpu, lengths, names, **options)
         loss = sprint_loss(pool, on_device, torch.tensor(lengths).cuda(), names, **options)
         assert loss.device == on_device.device
@@ -59,15 +59,15 @@ def test_loss_and_gradient_are_those_of_the_same_tensor_on_the_cpu(
     torch.testing.assert_close(on_device.grad.cpu(), on_cpu.grad, rtol=1e-3, atol=1e-3)
 
 
-def test_the_rings_are_pinned_and_stay_so_for_a_child_that_is_started_anew(bench: Any) -> None:
+def test_the_rings_are_pinned_and_stay_so_for_a_child_that_is_started_anew(sprint_env: Any) -> None:
     log_probs = torch.zeros(3, 1, 4, device="cuda")
-    with bench.hand_pool(DOUBLER, use_python_segment_order=False) as pool:
+    with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False) as pool:
         sprint_loss(pool, log_probs, [3], ["c/s1"])
         (first,) = pool.memories
         with pool.claim("c/s1", 3, 4) as segment:
             assert posteriors_of(segment).is_pinned()
         pool._dispatcher.instances[0].kill()
-        bench.wait_until(lambda: not bench.sprint_pids(), "the child is gone")
+        sprint_env.wait_until(lambda: not sprint_env.sprint_pids(), "the child is gone")
         for _ in range(3):
             try:
                 sprint_loss(pool, log_probs, [3], ["c/s1"])
@@ -79,10 +79,10 @@ def test_the_rings_are_pinned_and_stay_so_for_a_child_that_is_started_anew(bench
             assert posteriors_of(segment).is_pinned()
 
 
-def test_work_that_is_queued_before_and_behind_it_is_ordered(bench: Any) -> None:
+def test_work_that_is_queued_before_and_behind_it_is_ordered(sprint_env: Any) -> None:
     """The log-probs are still to be computed when the loss is called, and the gradient is used at once."""
     frames = 20000
-    with bench.hand_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 24) as pool:
+    with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 24) as pool:
         for value in range(5):
             torch.cuda._sleep(A_WHILE)
             log_probs = torch.full((frames, 1, 4), float(value), device="cuda").requires_grad_()
@@ -90,7 +90,7 @@ def test_work_that_is_queued_before_and_behind_it_is_ordered(bench: Any) -> None
             assert (log_probs.grad.cpu() == 2 * value).all()
 
 
-def test_the_zeros_of_a_discarded_segment_are_ordered_too(bench: Any, monkeypatch: Any) -> None:
+def test_the_zeros_of_a_discarded_segment_are_ordered_too(sprint_env: Any, monkeypatch: Any) -> None:
     """Nothing is copied behind them, for which the loss would wait."""
     find_nan, empty_like = copying.find_nan, torch.empty_like
 
@@ -100,17 +100,17 @@ def test_the_zeros_of_a_discarded_segment_are_ordered_too(bench: Any, monkeypatc
 
     monkeypatch.setattr(copying, "find_nan", slowly)
     monkeypatch.setattr(torch, "empty_like", lambda *a, **k: empty_like(*a, **k).fill_(math.nan))
-    (frames,) = bench.frames([bench.SHORT])
-    with bench.pool("loop") as pool:
+    (frames,) = sprint_env.frames([sprint_env.SHORT])
+    with sprint_env.pool("loop") as pool:
         for _ in range(3):
             log_probs = torch.zeros(frames, 1, 4, device="cuda").requires_grad_()
-            sprint_loss(pool, log_probs, [frames], [bench.SHORT]).backward()
+            sprint_loss(pool, log_probs, [frames], [sprint_env.SHORT]).backward()
             assert (log_probs.grad.cpu() == 0).all()
 
 
-def test_the_next_segment_is_copied_while_sprint_computes(bench: Any, monkeypatch: Any) -> None:
+def test_the_next_segment_is_copied_while_sprint_computes(sprint_env: Any, monkeypatch: Any) -> None:
     """Sprint goes on with the first segment when the second one is in the ring, and not before."""
-    fifo = bench.path / "second segment"
+    fifo = sprint_env.path / "second segment"
     os.mkfifo(fifo)
     body = f"""
 waited = []
@@ -130,16 +130,16 @@ init(callback=patient).run_control_loop(callback=patient)
 
     monkeypatch.setattr(copying, "find_nan", tell)
     log_probs = torch.zeros(5, 2, 4, device="cuda").requires_grad_()
-    with bench.hand_pool(body, use_python_segment_order=False, segment_timeout=20) as pool:
+    with sprint_env.scripted_pool(body, use_python_segment_order=False, segment_timeout=20) as pool:
         sprint_loss(pool, log_probs, [5, 3], ["c/s1", "c/s2"])
     assert copied == [(5, 4), (3, 4)]
 
 
-def test_matrices_are_copied_straight_into_the_ring_and_out_of_it(bench: Any) -> None:
+def test_matrices_are_copied_straight_into_the_ring_and_out_of_it(sprint_env: Any) -> None:
     frames, n_segments = 2000, 3
     lengths, names = [frames] * n_segments, [f"c/s{i}" for i in range(n_segments)]
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    with bench.hand_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 20) as pool:
+    with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 20) as pool:
         log_probs = torch.ones(frames, n_segments, 4, device="cuda").requires_grad_()
         sprint_loss(pool, log_probs, lengths, names)  # pins the ring
         with torch.profiler.profile(activities=activities) as profile:
@@ -150,16 +150,16 @@ def test_matrices_are_copied_straight_into_the_ring_and_out_of_it(bench: Any) ->
     assert sum("Pinned -> Device" in name for name in copies) == n_segments
 
 
-def test_it_works_on_a_stream_of_the_users(bench: Any) -> None:
+def test_it_works_on_a_stream_of_the_users(sprint_env: Any) -> None:
     stream = torch.cuda.Stream()
-    with bench.hand_pool(DOUBLER, use_python_segment_order=False) as pool, torch.cuda.stream(stream):
+    with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False) as pool, torch.cuda.stream(stream):
         log_probs = torch.ones(5, 1, 4, device="cuda").requires_grad_()
         sprint_loss(pool, log_probs, [5], ["c/s1"]).backward()
         assert torch.cuda.current_stream() == stream
         assert (log_probs.grad.cpu() == 2).all()
 
 
-def test_memory_that_cuda_refuses_is_an_error_that_says_what_to_do(bench: Any, monkeypatch: Any) -> None:
+def test_memory_that_cuda_refuses_is_an_error_that_says_what_to_do(sprint_env: Any, monkeypatch: Any) -> None:
     cudart = torch.cuda.cudart()
 
     class Refusing:
@@ -171,7 +171,7 @@ def test_memory_that_cuda_refuses_is_an_error_that_says_what_to_do(bench: Any, m
 
     monkeypatch.setattr(cuda.torch.cuda, "cudart", Refusing)
     log_probs = torch.zeros(3, 1, 4, device="cuda")
-    with bench.hand_pool(DOUBLER, use_python_segment_order=False) as pool:
+    with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False) as pool:
         with pytest.raises(shmbridge.ResourceError, match="pin_memory=False"):
             sprint_loss(pool, log_probs, [3], ["c/s1"])
         assert sprint_loss(pool, log_probs, [3], ["c/s1"], pin_memory=False) == 1.5

@@ -47,10 +47,10 @@ def made() -> dict[str, int]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_matrices_are_copied_from_and_to_pinned_memory_alone(bench: Any, dtype: Any) -> None:
+def test_matrices_are_copied_from_and_to_pinned_memory_alone(sprint_env: Any, dtype: Any) -> None:
     frames, n_segments = 2000, 3
     lengths, names = [frames] * n_segments, [f"c/s{i}" for i in range(n_segments)]
-    with bench.hand_pool(
+    with sprint_env.scripted_pool(
         "init().run_control_loop(callback=callback)", use_python_segment_order=False
     ) as pool:
         log_probs = torch.ones(frames, n_segments, 4, device="cuda", dtype=dtype).requires_grad_()
@@ -62,10 +62,10 @@ def test_matrices_are_copied_from_and_to_pinned_memory_alone(bench: Any, dtype: 
     assert after["to_host_pageable"] == before["to_host_pageable"]
 
 
-def test_all_that_was_registered_is_unregistered(bench: Any) -> None:
-    with bench.pool("loop", num_instances=2) as pool:
-        names = bench.NAMES
-        lengths = bench.frames(names)
+def test_all_that_was_registered_is_unregistered(sprint_env: Any) -> None:
+    with sprint_env.pool("loop", num_instances=2) as pool:
+        names = sprint_env.NAMES
+        lengths = sprint_env.frames(names)
         before = made()
         sprint_loss(pool, torch.zeros(max(lengths), len(names), 4, device="cuda"), lengths, names)
         assert made()["registered"] == before["registered"] + 2

@@ -35,10 +35,10 @@ def is_in_shared_memory(address: int) -> bool:
     return False
 
 
-def test_the_tensor_lies_where_the_claim_lies_and_log_softmax_writes_there(bench: Any) -> None:
-    (frames,) = bench.frames([NAME])
+def test_the_tensor_lies_where_the_claim_lies_and_log_softmax_writes_there(sprint_env: Any) -> None:
+    (frames,) = sprint_env.frames([NAME])
     logits = torch.randn(frames, 4)
-    with bench.pool("loop") as pool, pool.claim(NAME, frames, 4) as segment:
+    with sprint_env.pool("loop") as pool, pool.claim(NAME, frames, 4) as segment:
         posteriors = posteriors_of(segment)
         address = segment.posteriors.__array_interface__["data"][0]
         assert posteriors.data_ptr() == address
@@ -57,11 +57,11 @@ def test_the_tensor_lies_where_the_claim_lies_and_log_softmax_writes_there(bench
             posteriors_of(segment)
 
 
-def test_the_in_place_way_trains_a_network_as_the_loss_does(bench: Any) -> None:
-    (frames,) = bench.frames([NAME])
+def test_the_in_place_way_trains_a_network_as_the_loss_does(sprint_env: Any) -> None:
+    (frames,) = sprint_env.frames([NAME])
     network = torch.nn.Linear(3, 4)
     features = torch.randn(frames, 3)
-    with bench.pool("loop") as pool:
+    with sprint_env.pool("loop") as pool:
         loss = sprint_loss(pool, network(features)[:, None], [frames], [NAME], from_logits=True)
         loss.backward()
         expected = [parameter.grad.clone() for parameter in network.parameters()]
@@ -76,9 +76,9 @@ def test_the_in_place_way_trains_a_network_as_the_loss_does(bench: Any) -> None:
         torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_a_tensor_that_is_kept_shows_what_was_sent(bench: Any) -> None:
+def test_a_tensor_that_is_kept_shows_what_was_sent(sprint_env: Any) -> None:
     body = "init().run_control_loop(callback=callback)"
-    with bench.hand_pool(body, use_python_segment_order=False, ring_size=1 << 20) as pool:
+    with sprint_env.scripted_pool(body, use_python_segment_order=False, ring_size=1 << 20) as pool:
         segment = pool.claim("c/s1", 50, 4)
         kept = posteriors_of(segment)
         kept.fill_(3)
@@ -95,16 +95,16 @@ def test_a_tensor_that_is_kept_shows_what_was_sent(bench: Any) -> None:
     assert (signal == 6).all()
 
 
-def test_the_error_signal_of_a_discarded_segment_is_zero(bench: Any) -> None:
-    (frames,) = bench.frames([bench.SHORT])
-    with bench.pool("loop") as pool, pool.claim(bench.SHORT, frames, 4) as segment:
+def test_the_error_signal_of_a_discarded_segment_is_zero(sprint_env: Any) -> None:
+    (frames,) = sprint_env.frames([sprint_env.SHORT])
+    with sprint_env.pool("loop") as pool, pool.claim(sprint_env.SHORT, frames, 4) as segment:
         posteriors_of(segment).fill_(-1)
         with segment.send().result() as result:
             assert result.skipped
             assert (error_signal_of(result) == torch.zeros(frames, 4)).all()
 
 
-def test_from_logits_the_softmax_is_written_into_the_ring(bench: Any, monkeypatch: Any) -> None:
+def test_from_logits_the_softmax_is_written_into_the_ring(sprint_env: Any, monkeypatch: Any) -> None:
     """No tensor of the size of the posteriors is made on the way."""
     frames, labels = 2000, 64
     logits = torch.randn(1, frames, labels)
@@ -117,7 +117,7 @@ def test_from_logits_the_softmax_is_written_into_the_ring(bench: Any, monkeypatc
 
     monkeypatch.setattr(torch, "log_softmax", watched)
     body = "init().run_control_loop(callback=callback)"
-    with bench.hand_pool(body, use_python_segment_order=False, ring_size=1 << 20) as pool:  # noqa: SIM117
+    with sprint_env.scripted_pool(body, use_python_segment_order=False, ring_size=1 << 20) as pool:  # noqa: SIM117
         with torch.profiler.profile(profile_memory=True) as profile:
             sprint_loss(pool, logits, [frames], ["c/s1"], batch_first=True, from_logits=True)
     assert len(written) == 1
@@ -171,11 +171,11 @@ def use_instead_of_cuda(cudart: RecordingCudart, monkeypatch: Any) -> list[Any]:
     ("code", "advice"), [(2, "lower the option ring_size"), (719, "CUDA_LAUNCH_BLOCKING")]
 )
 def test_what_cuda_refuses_is_an_error_and_can_be_tried_again(
-    bench: Any, monkeypatch: Any, code: int, advice: str
+    sprint_env: Any, monkeypatch: Any, code: int, advice: str
 ) -> None:
     cudart = RecordingCudart(code)
     forgotten = use_instead_of_cuda(cudart, monkeypatch)
-    with bench.pool("loop") as pool:
+    with sprint_env.pool("loop") as pool:
         (memory,) = pool.memories
         with pytest.raises(shmbridge.ResourceError, match=rf"\(error {code}\); .*{advice}"):
             pin(memory, DEVICE)
@@ -188,10 +188,10 @@ def test_what_cuda_refuses_is_an_error_and_can_be_tried_again(
     assert forgotten == [DEVICE]
 
 
-def test_memory_that_was_left_registered_is_registered_anew(bench: Any, monkeypatch: Any) -> None:
+def test_memory_that_was_left_registered_is_registered_anew(sprint_env: Any, monkeypatch: Any) -> None:
     cudart = RecordingCudart(712)
     use_instead_of_cuda(cudart, monkeypatch)
-    with bench.pool("loop") as pool:
+    with sprint_env.pool("loop") as pool:
         (memory,) = pool.memories
         cudart.registered[memory.address] = memory.size
         pin(memory, DEVICE)
@@ -200,11 +200,11 @@ def test_memory_that_was_left_registered_is_registered_anew(bench: Any, monkeypa
 
 
 def test_the_memory_is_registered_once_for_each_child_and_unregistered_before_it_is_unmapped(
-    bench: Any, monkeypatch: Any
+    sprint_env: Any, monkeypatch: Any
 ) -> None:
     cudart = RecordingCudart()
     use_instead_of_cuda(cudart, monkeypatch)
-    pool = bench.pool("loop", num_instances=2)
+    pool = sprint_env.pool("loop", num_instances=2)
     for _ in range(2):
         for memory in pool.memories:
             pin(memory, DEVICE)
@@ -215,10 +215,12 @@ def test_the_memory_is_registered_once_for_each_child_and_unregistered_before_it
     (address,) = [a for a, s in cudart.registered.items() if a <= kept.data_ptr() < a + s]
     del claim, memory
     pool._dispatcher.instances[addresses.index(address)].kill()
-    bench.wait_until(lambda: len(bench.sprint_pids()) == 1, "the child is gone")
+    sprint_env.wait_until(lambda: len(sprint_env.sprint_pids()) == 1, "the child is gone")
     with contextlib.suppress(shmbridge.PeerGoneError):
-        bench.check(pool, bench.NAMES)  # an error only where the death was noticed after a segment was sent
-    bench.check(pool, bench.NAMES)  # the child was started anew
+        sprint_env.check(
+            pool, sprint_env.NAMES
+        )  # an error only where the death was noticed after a segment was sent
+    sprint_env.check(pool, sprint_env.NAMES)  # the child was started anew
     gc.collect()
     for memory in pool.memories:
         pin(memory, DEVICE)
@@ -234,11 +236,11 @@ def test_the_memory_is_registered_once_for_each_child_and_unregistered_before_it
     assert len(cudart.unregistered) == 3
 
 
-def test_a_fork_unregisters_nothing(bench: Any, monkeypatch: Any) -> None:
+def test_a_fork_unregisters_nothing(sprint_env: Any, monkeypatch: Any) -> None:
     """A worker of a DataLoader, say, in which CUDA does not work: it would crash there."""
     cudart = RecordingCudart()
     use_instead_of_cuda(cudart, monkeypatch)
-    pools = [bench.pool("loop")]
+    pools = [sprint_env.pool("loop")]
     pin(pools[0].memories[0], DEVICE)
     pid = os.fork()
     if pid == 0:

@@ -30,8 +30,8 @@ REDUCTIONS = ["none", "sum", "mean"]
 
 
 @pytest.fixture(scope="module")
-def shared(module_bench: Any) -> Any:
-    with module_bench.pool("loop", num_instances=2) as pool:
+def shared(module_sprint_env: Any) -> Any:
+    with module_sprint_env.pool("loop", num_instances=2) as pool:
         yield pool
 
 
@@ -68,23 +68,23 @@ def gradient(of: Any, loss: Any, weights: Any = None) -> Any:
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_loss_and_gradient_are_those_of_all_paths_summed(bench: Any, way: str) -> None:
-    lengths = bench.frames(bench.NAMES)
-    posteriors = bench.posteriors(lengths)
+def test_loss_and_gradient_are_those_of_all_paths_summed(sprint_env: Any, way: str) -> None:
+    lengths = sprint_env.frames(sprint_env.NAMES)
+    posteriors = sprint_env.posteriors(lengths)
     log_probs = torch.tensor(posteriors, requires_grad=True)
-    with bench.pool(way, num_instances=2) as pool:
-        loss = SprintLoss(pool, reduction="none")(log_probs, torch.tensor(lengths), bench.NAMES)
+    with sprint_env.pool(way, num_instances=2) as pool:
+        loss = SprintLoss(pool, reduction="none")(log_probs, torch.tensor(lengths), sprint_env.NAMES)
     loss.sum().backward()
-    bench.compare(loss.detach().numpy(), log_probs.grad.numpy(), posteriors, lengths, bench.NAMES)
+    sprint_env.compare(loss.detach().numpy(), log_probs.grad.numpy(), posteriors, lengths, sprint_env.NAMES)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_the_gradient_before_the_softmax_is_that_of_torchs_ctc(
-    module_bench: Any, shared: Any, reduction: str, batch_first: bool, from_logits: bool
+    module_sprint_env: Any, shared: Any, reduction: str, batch_first: bool, from_logits: bool
 ) -> None:
-    lengths = module_bench.frames(NAMES)
+    lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths, seed=1).requires_grad_()
     weights = torch.rand(len(NAMES)) if reduction == "none" else torch.tensor(-2.5)
     expected = reduce(reference(logits.double().log_softmax(-1), lengths, NAMES), reduction)
@@ -100,8 +100,10 @@ def test_the_gradient_before_the_softmax_is_that_of_torchs_ctc(
     )
 
 
-def test_the_gradient_behind_the_softmax_is_that_of_torchs_ctc_too(module_bench: Any, shared: Any) -> None:
-    lengths = module_bench.frames(NAMES)
+def test_the_gradient_behind_the_softmax_is_that_of_torchs_ctc_too(
+    module_sprint_env: Any, shared: Any
+) -> None:
+    lengths = module_sprint_env.frames(NAMES)
     log_probs = random_logits(lengths).log_softmax(-1).requires_grad_()
     weights = torch.rand(len(NAMES))
     loss = sprint_loss(shared, log_probs, lengths, NAMES, reduction="none")
@@ -111,8 +113,8 @@ def test_the_gradient_behind_the_softmax_is_that_of_torchs_ctc_too(module_bench:
     )
 
 
-def test_the_softmax_maps_the_error_signal_to_itself(module_bench: Any, shared: Any) -> None:
-    lengths = module_bench.frames(NAMES)
+def test_the_softmax_maps_the_error_signal_to_itself(module_sprint_env: Any, shared: Any) -> None:
+    lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths).requires_grad_()
     log_probs = logits.log_softmax(-1)
     loss = sprint_loss(shared, log_probs, lengths, NAMES, reduction="sum")
@@ -124,10 +126,10 @@ def test_the_softmax_maps_the_error_signal_to_itself(module_bench: Any, shared: 
 
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_the_gradient_agrees_with_finite_differences(
-    module_bench: Any, shared: Any, from_logits: bool
+    module_sprint_env: Any, shared: Any, from_logits: bool
 ) -> None:
     names = ["kórpus/rec/two", "kórpus/rec/either"]
-    lengths = module_bench.frames(names)
+    lengths = module_sprint_env.frames(names)
     logits = random_logits(lengths, dtype=torch.float64).requires_grad_()
     weights = torch.tensor([0.5, 3.0], dtype=torch.float64)
 
@@ -147,19 +149,19 @@ def test_the_gradient_agrees_with_finite_differences(
         assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(computed[index].item(), abs=1e-3)
 
 
-def test_long_segments_agree_with_torchs_ctc(bench: Any) -> None:
+def test_long_segments_agree_with_torchs_ctc(sprint_env: Any) -> None:
     rng = np.random.default_rng(5)
-    bench.segments, targets = {}, {}
+    sprint_env.segments, targets = {}, {}
     words = {"a": [0], "ab": [0, 1], "grün": [2, 1], "twice": [0, 0]}
     for b in range(6):
         spoken = rng.choice(sorted(words), size=rng.integers(1, 12))
         name = f"kórpus/rec/{b}"
-        bench.segments[name] = (" ".join(spoken), int(rng.integers(60, 120)))
+        sprint_env.segments[name] = (" ".join(spoken), int(rng.integers(60, 120)))
         targets[name] = [label for word in spoken for label in words[word]]
-    bench.write_corpus()
-    names, lengths = list(targets), bench.frames(list(targets))
+    sprint_env.write_corpus()
+    names, lengths = list(targets), sprint_env.frames(list(targets))
     logits = random_logits(lengths, seed=7).requires_grad_()
-    with bench.pool("loop", num_instances=2) as pool:
+    with sprint_env.pool("loop", num_instances=2) as pool:
         loss = sprint_loss(pool, logits.log_softmax(-1), lengths, names)
     expected = torch.nn.functional.ctc_loss(
         logits.double().log_softmax(-1),
@@ -179,9 +181,9 @@ def test_long_segments_agree_with_torchs_ctc(bench: Any) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_any_float_dtype_is_taken_and_its_gradient_is_of_that_dtype(
-    module_bench: Any, shared: Any, dtype: Any, from_logits: bool
+    module_sprint_env: Any, shared: Any, dtype: Any, from_logits: bool
 ) -> None:
-    lengths = module_bench.frames(NAMES)
+    lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths, seed=2)
     given = (logits if from_logits else logits.log_softmax(-1)).to(dtype).requires_grad_()
     loss = sprint_loss(shared, given, lengths, NAMES, reduction="none", from_logits=from_logits)
@@ -199,17 +201,17 @@ def test_any_float_dtype_is_taken_and_its_gradient_is_of_that_dtype(
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("frames", [30000, 70001])
-def test_a_segment_of_more_than_one_block_arrives_whole(bench: Any, dtype: Any, frames: int) -> None:
+def test_a_segment_of_more_than_one_block_arrives_whole(sprint_env: Any, dtype: Any, frames: int) -> None:
     # Twice the posteriors come back: see PRELUDE.
     body = "init().run_control_loop(callback=callback)"
     log_probs = torch.randn(frames, 1, 4).to(dtype).requires_grad_()
-    with bench.hand_pool(body, use_python_segment_order=False, ring_size=1 << 22) as pool:
+    with sprint_env.scripted_pool(body, use_python_segment_order=False, ring_size=1 << 22) as pool:
         sprint_loss(pool, log_probs, [frames], ["c/s1"]).backward()
     assert torch.equal(log_probs.grad, 2 * log_probs.detach())
 
 
-def test_any_strides_are_taken(module_bench: Any, shared: Any) -> None:
-    lengths = module_bench.frames(NAMES)
+def test_any_strides_are_taken(module_sprint_env: Any, shared: Any) -> None:
+    lengths = module_sprint_env.frames(NAMES)
     plain = random_logits(lengths, seed=3).log_softmax(-1)
     expected = sprint_loss(shared, plain, lengths, NAMES, reduction="none")
     for order in ((2, 1, 0), (1, 0, 2), (0, 2, 1)):
@@ -228,9 +230,9 @@ def test_any_strides_are_taken(module_bench: Any, shared: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["list", "numpy", "int32", "int64", "uint8"])
-def test_lengths_may_be_any_integers(module_bench: Any, shared: Any, kind: str) -> None:
+def test_lengths_may_be_any_integers(module_sprint_env: Any, shared: Any, kind: str) -> None:
     names = ["kórpus/rec/one", "kórpus/rec/two"]
-    lengths = module_bench.frames(names)
+    lengths = module_sprint_env.frames(names)
     given = {
         "list": lambda: lengths,
         "numpy": lambda: np.array(lengths, np.int16),
@@ -244,9 +246,11 @@ def test_lengths_may_be_any_integers(module_bench: Any, shared: Any, kind: str) 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_view_that_is_only_marked_as_negated_is_taken(module_bench: Any, shared: Any, dtype: Any) -> None:
+def test_a_view_that_is_only_marked_as_negated_is_taken(
+    module_sprint_env: Any, shared: Any, dtype: Any
+) -> None:
     """Such as the imaginary part of a conjugate: torch negates it when it is read."""
-    lengths = module_bench.frames(NAMES)
+    lengths = module_sprint_env.frames(NAMES)
     plain = random_logits(lengths).log_softmax(-1).to(dtype)
     negated = torch._neg_view(-plain)
     assert negated.is_neg()
@@ -259,10 +263,10 @@ def test_a_view_that_is_only_marked_as_negated_is_taken(module_bench: Any, share
     ids=["tuple", "numpy", "bytes"],
 )
 def test_tags_may_be_of_any_kind_and_an_error_shows_the_names_alone(
-    module_bench: Any, shared: Any, kind: Any
+    module_sprint_env: Any, shared: Any, kind: Any
 ) -> None:
-    names = [NAMES[0], module_bench.SHORT]
-    lengths = module_bench.frames(names)
+    names = [NAMES[0], module_sprint_env.SHORT]
+    lengths = module_sprint_env.frames(names)
     log_probs = random_logits(lengths).log_softmax(-1)
     expected = sprint_loss(shared, log_probs, lengths, names)
     assert sprint_loss(shared, log_probs, lengths, kind(names)) == expected
@@ -274,10 +278,10 @@ def test_tags_may_be_of_any_kind_and_an_error_shows_the_names_alone(
 
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_what_lies_beyond_the_length_does_not_matter(
-    module_bench: Any, shared: Any, from_logits: bool
+    module_sprint_env: Any, shared: Any, from_logits: bool
 ) -> None:
     names = ["kórpus/rec/one", "kórpus/rec/last"]
-    lengths = module_bench.frames(names)
+    lengths = module_sprint_env.frames(names)
     log_probs = random_logits(lengths).log_softmax(-1)
     log_probs[lengths[0] :, 0] = float("nan")
     log_probs.requires_grad_()
@@ -300,8 +304,8 @@ def test_an_empty_batch_has_the_loss_zero(shared: Any, lengths: Any) -> None:
 # --- autograd
 
 
-def test_without_gradients_there_is_the_loss_alone(module_bench: Any, shared: Any) -> None:
-    lengths = module_bench.frames(NAMES)
+def test_without_gradients_there_is_the_loss_alone(module_sprint_env: Any, shared: Any) -> None:
+    lengths = module_sprint_env.frames(NAMES)
     log_probs = random_logits(lengths).log_softmax(-1).requires_grad_()
     with_gradient = sprint_loss(shared, log_probs, lengths, NAMES)
     for mode in (torch.no_grad, torch.inference_mode):
@@ -312,8 +316,8 @@ def test_without_gradients_there_is_the_loss_alone(module_bench: Any, shared: An
     assert not sprint_loss(shared, log_probs.detach(), lengths, NAMES).requires_grad
 
 
-def test_gradients_add_up_over_backwards_and_losses(module_bench: Any, shared: Any) -> None:
-    lengths = module_bench.frames(NAMES)
+def test_gradients_add_up_over_backwards_and_losses(module_sprint_env: Any, shared: Any) -> None:
+    lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths).requires_grad_()
     loss = sprint_loss(shared, logits.log_softmax(-1), lengths, NAMES)
     once = gradient(logits, loss)
@@ -324,9 +328,9 @@ def test_gradients_add_up_over_backwards_and_losses(module_bench: Any, shared: A
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
-def test_a_second_derivative_is_an_error(module_bench: Any, shared: Any, from_logits: bool) -> None:
+def test_a_second_derivative_is_an_error(module_sprint_env: Any, shared: Any, from_logits: bool) -> None:
     """Also where it would come from the softmax alone: a penalty on the gradient would be wrong silently."""
-    lengths = module_bench.frames(NAMES)
+    lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths).requires_grad_()
     given = 2 * logits * logits if from_logits else logits.log_softmax(-1)
     loss = sprint_loss(shared, given, lengths, NAMES, from_logits=from_logits)
@@ -345,10 +349,10 @@ def test_a_second_derivative_is_an_error(module_bench: Any, shared: Any, from_lo
 @pytest.mark.parametrize("from_logits", [False, True])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_discarded_segments_contribute_nothing(
-    module_bench: Any, shared: Any, reduction: str, from_logits: bool
+    module_sprint_env: Any, shared: Any, reduction: str, from_logits: bool
 ) -> None:
-    names = [NAMES[0], module_bench.SHORT, NAMES[1]]
-    lengths = module_bench.frames(names)
+    names = [NAMES[0], module_sprint_env.SHORT, NAMES[1]]
+    lengths = module_sprint_env.frames(names)
     logits = random_logits(lengths).requires_grad_()
     given = logits if from_logits else logits.log_softmax(-1)
     loss = sprint_loss(shared, given, lengths, names, reduction=reduction, from_logits=from_logits)
@@ -366,10 +370,10 @@ def test_discarded_segments_contribute_nothing(
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_discarded_segments_may_have_an_infinite_loss_and_still_no_gradient(
-    module_bench: Any, shared: Any, reduction: str
+    module_sprint_env: Any, shared: Any, reduction: str
 ) -> None:
-    names = [NAMES[0], module_bench.SHORT]
-    lengths = module_bench.frames(names)
+    names = [NAMES[0], module_sprint_env.SHORT]
+    lengths = module_sprint_env.frames(names)
     log_probs = random_logits(lengths).log_softmax(-1).requires_grad_()
     criterion = SprintLoss(shared, reduction=reduction, discarded="inf")
     loss = criterion(log_probs, lengths, names)
@@ -384,9 +388,9 @@ def test_discarded_segments_may_have_an_infinite_loss_and_still_no_gradient(
         assert computed.isfinite().all()
 
 
-def test_discarded_segments_may_be_an_error_that_names_them(module_bench: Any, shared: Any) -> None:
-    names = [NAMES[0], module_bench.SHORT]
-    lengths = module_bench.frames(names)
+def test_discarded_segments_may_be_an_error_that_names_them(module_sprint_env: Any, shared: Any) -> None:
+    names = [NAMES[0], module_sprint_env.SHORT]
+    lengths = module_sprint_env.frames(names)
     criterion = SprintLoss(shared, discarded="error")
     log_probs = random_logits(lengths).log_softmax(-1)
     with pytest.raises(
@@ -398,11 +402,11 @@ def test_discarded_segments_may_be_an_error_that_names_them(module_bench: Any, s
 
 @pytest.mark.parametrize(("discarded", "expected"), [("zero", 0.0), ("inf", float("inf"))])
 def test_where_all_are_discarded_the_mean_is_no_nan(
-    module_bench: Any, shared: Any, discarded: str, expected: float
+    module_sprint_env: Any, shared: Any, discarded: str, expected: float
 ) -> None:
-    lengths = module_bench.frames([module_bench.SHORT])
+    lengths = module_sprint_env.frames([module_sprint_env.SHORT])
     log_probs = random_logits(lengths).log_softmax(-1).requires_grad_()
-    loss = sprint_loss(shared, log_probs, lengths, [module_bench.SHORT], discarded=discarded)
+    loss = sprint_loss(shared, log_probs, lengths, [module_sprint_env.SHORT], discarded=discarded)
     assert loss == expected
     assert (gradient(log_probs, loss) == 0).all()
 
@@ -413,40 +417,42 @@ def test_where_all_are_discarded_the_mean_is_no_nan(
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_a_nan_is_an_error_with_its_place_and_the_next_batch_goes_on(
-    module_bench: Any, shared: Any, dtype: Any, from_logits: bool
+    module_sprint_env: Any, shared: Any, dtype: Any, from_logits: bool
 ) -> None:
     names = NAMES[:2]
-    lengths = module_bench.frames(names)
+    lengths = module_sprint_env.frames(names)
     log_probs = random_logits(lengths).log_softmax(-1).to(dtype)
     log_probs[2, 0, 0] = float("nan")
     where = "time 2, label 0"
     with pytest.raises(shmbridge.BatchError, match=rf"größe' \(index 0 of the batch\) are NaN at {where}"):
         sprint_loss(shared, log_probs, lengths, names, from_logits=from_logits)
-    module_bench.check(shared, names)
+    module_sprint_env.check(shared, names)
 
 
 def test_an_error_of_torch_in_the_middle_of_a_batch_leaves_the_pool_usable(
-    module_bench: Any, shared: Any
+    module_sprint_env: Any, shared: Any
 ) -> None:
     names = NAMES[:2]
-    lengths = module_bench.frames(names)
+    lengths = module_sprint_env.frames(names)
     without_memory = torch.empty(max(lengths), 2, 4, device="meta")
     try:
         sprint_loss(shared, without_memory, lengths, names)
     except NotImplementedError:  # and while its traceback lives:
-        module_bench.check(shared, names)
+        module_sprint_env.check(shared, names)
     else:
         pytest.fail("a tensor without data was sent")
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
-def test_tensors_that_have_no_values_are_not_sent(module_bench: Any, shared: Any, from_logits: bool) -> None:
+def test_tensors_that_have_no_values_are_not_sent(
+    module_sprint_env: Any, shared: Any, from_logits: bool
+) -> None:
     """In this mode torch writes to no memory: what lay in the ring would go to Sprint."""
     names = NAMES[:2]
-    lengths = module_bench.frames(names)
+    lengths = module_sprint_env.frames(names)
     with FakeTensorMode(), pytest.raises(shmbridge.BatchError, match="makes a FakeTensor of the ring"):
         sprint_loss(shared, torch.empty(max(lengths), 2, 4), lengths, names, from_logits=from_logits)
-    module_bench.check(shared, names)
+    module_sprint_env.check(shared, names)
 
 
 @pytest.mark.parametrize(
@@ -472,9 +478,9 @@ def test_tensors_that_have_no_values_are_not_sent(module_bench: Any, shared: Any
     ],
 )
 def test_a_batch_that_cannot_be_is_refused(
-    bench: Any, log_probs: Any, lengths: Any, tags: Any, expected: str
+    sprint_env: Any, log_probs: Any, lengths: Any, tags: Any, expected: str
 ) -> None:
-    with bench.pool("loop", num_labels=4) as pool:
+    with sprint_env.pool("loop", num_labels=4) as pool:
         with pytest.raises(shmbridge.BatchError, match=expected):
             sprint_loss(pool, log_probs, lengths, tags)
         assert pool.stats().posteriors_bytes == 0

@@ -30,8 +30,8 @@ def context() -> None:
 
 
 @pytest.fixture(scope="module")
-def shared(module_bench: Any) -> Any:
-    with module_bench.pool("loop", num_instances=2) as pool:
+def shared(module_sprint_env: Any) -> Any:
+    with module_sprint_env.pool("loop", num_instances=2) as pool:
         yield pool
 
 
@@ -62,9 +62,9 @@ def collate(items: Any) -> Any:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("given", ["logits", "log-probs", "rounded log-probs"])
 def test_under_autocast_the_gradients_are_those_of_float32_but_for_rounding(
-    module_bench: Any, shared: Any, dtype: Any, given: str
+    module_sprint_env: Any, shared: Any, dtype: Any, given: str
 ) -> None:
-    names, lengths = module_bench.NAMES, module_bench.frames(module_bench.NAMES)
+    names, lengths = module_sprint_env.NAMES, module_sprint_env.frames(module_sprint_env.NAMES)
     features, _, _ = collate([Corpus(names, lengths)[index] for index in range(len(names))])
     torch.manual_seed(0)
     network = torch.nn.Linear(FEATURES, 4)
@@ -96,10 +96,12 @@ def test_under_autocast_the_gradients_are_those_of_float32_but_for_rounding(
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_workers_of_a_data_loader_may_be_started_while_the_pool_is_at_work(bench: Any, start: str) -> None:
-    names, lengths = bench.NAMES, bench.frames(bench.NAMES)
+def test_workers_of_a_data_loader_may_be_started_while_the_pool_is_at_work(
+    sprint_env: Any, start: str
+) -> None:
+    names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
     network = torch.nn.Linear(FEATURES, 4)
-    with bench.pool("loop", num_instances=2) as pool:
+    with sprint_env.pool("loop", num_instances=2) as pool:
         criterion = SprintLoss(pool)
         loader = torch.utils.data.DataLoader(
             Corpus(names, lengths),
@@ -113,29 +115,29 @@ def test_workers_of_a_data_loader_may_be_started_while_the_pool_is_at_work(bench
             for features, loaded_lengths, tags in loader:
                 criterion(network(features).log_softmax(-1), loaded_lengths, tags).backward()
         assert pool.stats().segments == 2 * len(names)
-        bench.check(pool, names)
+        sprint_env.check(pool, names)
 
 
-def test_in_a_worker_the_loss_is_an_error_and_the_trainer_goes_on(bench: Any) -> None:
-    names, lengths = bench.NAMES, bench.frames(bench.NAMES)
-    with bench.pool("loop") as pool:
+def test_in_a_worker_the_loss_is_an_error_and_the_trainer_goes_on(sprint_env: Any) -> None:
+    names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
+    with sprint_env.pool("loop") as pool:
         loader = torch.utils.data.DataLoader(
             Corpus(names, lengths, SprintLoss(pool)), num_workers=1, multiprocessing_context="fork"
         )
         with pytest.raises(shmbridge.UsageError, match="create a pool of its own in each process"):
             next(iter(loader))
-        bench.check(pool, names)
+        sprint_env.check(pool, names)
 
 
-def test_a_pool_is_not_sent_to_a_worker_that_is_spawned(bench: Any) -> None:
-    names, lengths = bench.NAMES, bench.frames(bench.NAMES)
-    with bench.pool("loop") as pool:
+def test_a_pool_is_not_sent_to_a_worker_that_is_spawned(sprint_env: Any) -> None:
+    names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
+    with sprint_env.pool("loop") as pool:
         loader = torch.utils.data.DataLoader(
             Corpus(names, lengths, SprintLoss(pool)), num_workers=1, multiprocessing_context="spawn"
         )
         with pytest.raises(shmbridge.UsageError, match="create a pool of its own in each process"):
             next(iter(loader))
-        bench.check(pool, names)
+        sprint_env.check(pool, names)
 
 
 # --- models that hold the loss
@@ -153,8 +155,8 @@ class Model(torch.nn.Module):  # type: ignore[misc]
         return self.criterion(self.network(features).log_softmax(-1), lengths, tags)
 
 
-def test_an_average_of_models_has_the_same_pool(module_bench: Any, shared: Any) -> None:
-    names, lengths = module_bench.NAMES, module_bench.frames(module_bench.NAMES)
+def test_an_average_of_models_has_the_same_pool(module_sprint_env: Any, shared: Any) -> None:
+    names, lengths = module_sprint_env.NAMES, module_sprint_env.frames(module_sprint_env.NAMES)
     features, _, _ = collate([Corpus(names, lengths)[index] for index in range(len(names))])
     model = Model(shared)
     average = torch.optim.swa_utils.AveragedModel(model)  # which takes a deep copy
@@ -203,18 +205,18 @@ print(json.dumps([loss.item(), network.module.weight.grad.tolist()]))
 """
 
 
-def test_two_ranks_with_a_pool_each_have_the_gradient_of_the_whole_batch(bench: Any) -> None:
-    names, lengths = bench.NAMES, bench.frames(bench.NAMES)
-    options = {key: value for key, value in bench.options("loop").items() if key != "env"}
-    script = bench.path / "rank.py"
+def test_two_ranks_with_a_pool_each_have_the_gradient_of_the_whole_batch(sprint_env: Any) -> None:
+    names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
+    options = {key: value for key, value in sprint_env.options("loop").items() if key != "env"}
+    script = sprint_env.path / "rank.py"
     values = {"OPTIONS": options, "NAMES": names, "LENGTHS": lengths, "FEATURES": FEATURES}
     head = "".join(f"{name} = {value!r}\n" for name, value in values.items())
     script.write_text(head + textwrap.dedent(RANK), encoding="utf-8")
-    environment = {**bench.env, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    environment = {**sprint_env.env, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     with contextlib.ExitStack() as stack:
         ranks = []
         for rank in range(2):
-            command = [sys.executable, str(script), str(rank), str(bench.path / "store")]
+            command = [sys.executable, str(script), str(rank), str(sprint_env.path / "store")]
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
             )
@@ -228,7 +230,7 @@ def test_two_ranks_with_a_pool_each_have_the_gradient_of_the_whole_batch(bench: 
     torch.manual_seed(0)
     network = torch.nn.Linear(FEATURES, 4)
     features, _, _ = collate([Corpus(names, lengths)[index] for index in range(len(names))])
-    with bench.pool("loop") as pool:
+    with sprint_env.pool("loop") as pool:
         loss = SprintLoss(pool)(network(features).log_softmax(-1), lengths, names)
     loss.backward()
     assert (loss_0 + loss_1) / 2 == pytest.approx(loss.item(), rel=1e-5)
@@ -238,8 +240,10 @@ def test_two_ranks_with_a_pool_each_have_the_gradient_of_the_whole_batch(bench: 
 # --- torch.compile
 
 
-def test_in_a_compiled_step_it_is_a_graph_break_with_the_same_result(module_bench: Any, shared: Any) -> None:
-    names, lengths = module_bench.NAMES, module_bench.frames(module_bench.NAMES)
+def test_in_a_compiled_step_it_is_a_graph_break_with_the_same_result(
+    module_sprint_env: Any, shared: Any
+) -> None:
+    names, lengths = module_sprint_env.NAMES, module_sprint_env.frames(module_sprint_env.NAMES)
     features, _, _ = collate([Corpus(names, lengths)[index] for index in range(len(names))])
     torch.manual_seed(0)
     network = torch.nn.Linear(FEATURES, 4)
@@ -270,7 +274,7 @@ def test_in_a_compiled_step_it_is_a_graph_break_with_the_same_result(module_benc
     torch.compiler.reset()
 
 
-def test_a_full_graph_is_refused_by_torch_with_our_reason(module_bench: Any, shared: Any) -> None:
+def test_a_full_graph_is_refused_by_torch_with_our_reason(module_sprint_env: Any, shared: Any) -> None:
     torch.compiler.reset()
     compiled = torch.compile(
         lambda x: sprint_loss(shared, x, [3], ["kórpus/rec/one"]), backend="eager", fullgraph=True

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 
-def test_a_child_that_waits_for_room_sleeps_while_a_further_segment_lies_there(bench: Any) -> None:
+def test_a_child_that_waits_for_room_sleeps_while_a_further_segment_lies_there(sprint_env: Any) -> None:
     sprint = "init().run_control_loop(callback=callback)"
     # The ring takes three answers.
-    with bench.hand_pool(sprint, use_python_segment_order=False, ring_size=1 << 16) as pool:
+    with sprint_env.scripted_pool(sprint, use_python_segment_order=False, ring_size=1 << 16) as pool:
 
         def send() -> Any:
             claimed = pool.claim("c/s1", 1200, 4)
@@ -18,9 +18,9 @@ def test_a_child_that_waits_for_room_sleeps_while_a_further_segment_lies_there(b
 
         held = [send().result() for _ in range(3)]
         further = [send() for _ in range(2)]
-        (pid,) = bench.sprint_pids()
+        (pid,) = sprint_env.sprint_pids()
         # In one and the same sleep: a child that looks again and again is never asleep so often in a row.
-        bench.wait_until(lambda: sleeps_on(pid), "the child sleeps")
+        sprint_env.wait_until(lambda: sleeps_on(pid), "the child sleeps")
         for result in held:
             result.release()
         for claimed in further:
@@ -41,9 +41,9 @@ def sleeps_on(pid: int) -> bool:
 
 
 def test_when_the_trainer_is_killed_a_sprint_that_it_asked_to_exit_and_that_hangs_ends_too(
-    bench: Any,
+    sprint_env: Any,
 ) -> None:
-    hangs = bench.path / "hangs"
+    hangs = sprint_env.path / "hangs"
     sprint = f"""
     init().run_control_loop(callback=callback)
     open({str(hangs)!r}, "w").close()
@@ -54,10 +54,10 @@ def test_when_the_trainer_is_killed_a_sprint_that_it_asked_to_exit_and_that_hang
     pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
     pool.close()
     """
-    with bench.trainer(body, bench.hand(sprint, exit_timeout=3600)) as trainer:
-        bench.wait_until(hangs.exists, "Sprint hangs")
-        pids = bench.sprint_pids()
+    with sprint_env.trainer(body, sprint_env.scripted(sprint, exit_timeout=3600)) as trainer:
+        sprint_env.wait_until(hangs.exists, "Sprint hangs")
+        pids = sprint_env.sprint_pids()
         assert len(pids) == 1
         trainer.kill()
         trainer.wait()
-        bench.wait_gone(pids)
+        sprint_env.wait_gone(pids)

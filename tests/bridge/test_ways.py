@@ -36,37 +36,37 @@ def torch_ctc(torch: Any, posteriors: Any, lengths: Any, labels: Any, blank: int
 # --- a: iterate-corpus and segment order
 
 
-def test_iterating_the_corpus_gives_the_losses_and_error_signals_of_ctc(bench: Any) -> None:
-    with bench.pool("iterate", num_instances=2) as pool:
-        bench.check(pool, bench.NAMES, seed=1)
-        bench.check(pool, list(reversed(bench.NAMES)), seed=2)
-        bench.check(pool, bench.NAMES[2:4], seed=3)
-        assert pool.stats().segments == 2 * len(bench.NAMES) + 2
+def test_iterating_the_corpus_gives_the_losses_and_error_signals_of_ctc(sprint_env: Any) -> None:
+    with sprint_env.pool("iterate", num_instances=2) as pool:
+        sprint_env.check(pool, sprint_env.NAMES, seed=1)
+        sprint_env.check(pool, list(reversed(sprint_env.NAMES)), seed=2)
+        sprint_env.check(pool, sprint_env.NAMES[2:4], seed=3)
+        assert pool.stats().segments == 2 * len(sprint_env.NAMES) + 2
         assert pool.stats().failed == 0
 
 
-def test_iterating_the_corpus_serves_automata_between_batches(bench: Any) -> None:
-    with bench.pool("iterate", num_instances=2) as pool:
-        edges, weights, ends = pool.get_automata_for_batch(bench.NAMES)
-        bench.check(pool, bench.NAMES)
-        again = pool.get_automata_for_batch(bench.NAMES)
+def test_iterating_the_corpus_serves_automata_between_batches(sprint_env: Any) -> None:
+    with sprint_env.pool("iterate", num_instances=2) as pool:
+        edges, weights, ends = pool.get_automata_for_batch(sprint_env.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
+        again = pool.get_automata_for_batch(sprint_env.NAMES)
         for one, other in zip((edges, weights, ends), again):
             np.testing.assert_array_equal(one, other)
-        assert pool.stats().automata == 2 * len(bench.NAMES)
+        assert pool.stats().automata == 2 * len(sprint_env.NAMES)
 
 
 def test_iterating_the_corpus_skips_a_segment_that_is_too_short_for_its_words(
-    bench: Any, sprint_log: Any
+    sprint_env: Any, sprint_log: Any
 ) -> None:
-    names = [bench.NAMES[0], bench.SHORT, bench.NAMES[1]]
-    lengths = bench.frames(names)
-    posteriors = bench.posteriors(lengths)
-    with bench.pool("iterate", num_instances=2) as pool:
+    names = [sprint_env.NAMES[0], sprint_env.SHORT, sprint_env.NAMES[1]]
+    lengths = sprint_env.frames(names)
+    posteriors = sprint_env.posteriors(lengths)
+    with sprint_env.pool("iterate", num_instances=2) as pool:
         loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
         assert np.isinf(loss[1])
         assert loss[1] > 0
         assert not error_signal[:, 1].any()
-        expected_loss, expected_error = bench.expected(posteriors[:, ::2], lengths[::2], names[::2])
+        expected_loss, expected_error = sprint_env.expected(posteriors[:, ::2], lengths[::2], names[::2])
         np.testing.assert_allclose(loss[::2], expected_loss, rtol=1e-4)
         np.testing.assert_allclose(error_signal[:, ::2], expected_error, atol=1e-5)
         assert (pool.stats().segments, pool.stats().skipped) == (2, 1)
@@ -77,99 +77,99 @@ def test_iterating_the_corpus_skips_a_segment_that_is_too_short_for_its_words(
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_trainer_with_a_python_layer_gives_the_losses_and_error_signals_of_ctc(
-    bench: Any, trainer: str
+    sprint_env: Any, trainer: str
 ) -> None:
-    with bench.pool("trainer", *TRAINERS[trainer], num_instances=2) as pool:
-        bench.check(pool, bench.NAMES, seed=1)
-        bench.check(pool, list(reversed(bench.NAMES)), seed=2)
-        assert pool.stats().segments == 2 * len(bench.NAMES)
+    with sprint_env.pool("trainer", *TRAINERS[trainer], num_instances=2) as pool:
+        sprint_env.check(pool, sprint_env.NAMES, seed=1)
+        sprint_env.check(pool, list(reversed(sprint_env.NAMES)), seed=2)
+        assert pool.stats().segments == 2 * len(sprint_env.NAMES)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_segment_that_the_trainer_discards_is_skipped_and_counted(
-    bench: Any, trainer: str, sprint_log: Any
+    sprint_env: Any, trainer: str, sprint_log: Any
 ) -> None:
-    names = [bench.SHORT, bench.NAMES[0], bench.NAMES[1]]
-    lengths = bench.frames(names)
-    posteriors = bench.posteriors(lengths)
-    with bench.pool("trainer", *TRAINERS[trainer], num_instances=2) as pool:
+    names = [sprint_env.SHORT, sprint_env.NAMES[0], sprint_env.NAMES[1]]
+    lengths = sprint_env.frames(names)
+    posteriors = sprint_env.posteriors(lengths)
+    with sprint_env.pool("trainer", *TRAINERS[trainer], num_instances=2) as pool:
         for _ in range(2):
             loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
             assert loss[0] == np.inf
             assert not error_signal[:, 0].any()
-            expected_loss, _ = bench.expected(posteriors[:, 1:], lengths[1:], names[1:])
+            expected_loss, _ = sprint_env.expected(posteriors[:, 1:], lengths[1:], names[1:])
             np.testing.assert_allclose(loss[1:], expected_loss, rtol=1e-4)
         assert (pool.stats().segments, pool.stats().skipped) == (4, 2)
     said = "\n".join(sprint_log())
-    assert f"segment {bench.SHORT!r}: Sprint gave no error signal; answered as skipped" in said
+    assert f"segment {sprint_env.SHORT!r}: Sprint gave no error signal; answered as skipped" in said
     assert "no segment notification" not in said
     assert "not asked for posteriors" not in said
 
 
 @pytest.mark.parametrize("trainer", ["python layer below an identity", "SegmentwiseNnTrainer"])
 def test_a_wrong_number_of_frames_is_an_error_with_both_shapes_and_the_next_segment_goes_on(
-    bench: Any, trainer: str
+    sprint_env: Any, trainer: str
 ) -> None:
-    name = bench.NAMES[0]
-    (frames,) = bench.frames([name])
-    with bench.pool("trainer", *TRAINERS[trainer], num_instances=2) as pool:
-        wrong = bench.posteriors([frames + 2])
+    name = sprint_env.NAMES[0]
+    (frames,) = sprint_env.frames([name])
+    with sprint_env.pool("trainer", *TRAINERS[trainer], num_instances=2) as pool:
+        wrong = sprint_env.posteriors([frames + 2])
         with pytest.raises(shmbridge.RemoteError) as caught:
             pool.get_batch_loss_and_error_signal(wrong, np.array([frames + 2]), [name])
         assert caught.value.segment == name
         assert caught.value.remote_type == "BatchError"
         assert f"({frames + 2}, 4)" in caught.value.remote_message
         assert f"({frames}, 4)" in caught.value.remote_message
-        bench.check(pool, bench.NAMES)
-        bench.check(pool, [name])
+        sprint_env.check(pool, sprint_env.NAMES)
+        sprint_env.check(pool, [name])
         assert pool.stats().failed == 1
 
 
-def test_a_trainer_exports_automata_too(bench: Any) -> None:
-    with bench.pool("trainer", num_instances=2) as pool:
-        bench.check(pool, bench.NAMES)
-        _, _, ends = pool.get_automata_for_batch(bench.NAMES)
-        assert ends.shape == (2, len(bench.NAMES))
-        bench.check(pool, bench.NAMES)
+def test_a_trainer_exports_automata_too(sprint_env: Any) -> None:
+    with sprint_env.pool("trainer", num_instances=2) as pool:
+        sprint_env.check(pool, sprint_env.NAMES)
+        _, _, ends = pool.get_automata_for_batch(sprint_env.NAMES)
+        assert ends.shape == (2, len(sprint_env.NAMES))
+        sprint_env.check(pool, sprint_env.NAMES)
 
 
 # --- c: the control loop
 
 
 def test_the_control_loop_serves_any_segment_by_name_without_a_segment_order(
-    bench: Any, sprint_log: Any
+    sprint_env: Any, sprint_log: Any
 ) -> None:
-    with bench.pool("loop", num_instances=2) as pool:
-        bench.check(pool, list(reversed(bench.NAMES)), seed=1)
-        bench.check(pool, bench.NAMES[3:4], seed=2)
-        bench.check(pool, bench.NAMES[3:5], seed=3)
-        assert pool.stats().segments == len(bench.NAMES) + 3
+    with sprint_env.pool("loop", num_instances=2) as pool:
+        sprint_env.check(pool, list(reversed(sprint_env.NAMES)), seed=1)
+        sprint_env.check(pool, sprint_env.NAMES[3:4], seed=2)
+        sprint_env.check(pool, sprint_env.NAMES[3:5], seed=3)
+        assert pool.stats().segments == len(sprint_env.NAMES) + 3
     assert not any("getSegmentList" in line for line in sprint_log())
 
 
-def test_the_control_loop_takes_any_number_of_frames(bench: Any) -> None:
-    names = bench.NAMES[:3]
-    with bench.pool("loop", num_instances=2) as pool:
+def test_the_control_loop_takes_any_number_of_frames(sprint_env: Any) -> None:
+    names = sprint_env.NAMES[:3]
+    with sprint_env.pool("loop", num_instances=2) as pool:
         for lengths in ([6, 5, 4], [4, 6, 6]):
-            posteriors = bench.posteriors(lengths)
+            posteriors = sprint_env.posteriors(lengths)
             loss, error = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
-            bench.compare(loss, error, posteriors, lengths, names)
+            sprint_env.compare(loss, error, posteriors, lengths, names)
 
 
-def test_the_control_loop_exports_automata(bench: Any) -> None:
-    with bench.pool("loop", num_instances=2) as pool:
-        edges, weights, ends = pool.get_automata_for_batch(bench.NAMES)
+def test_the_control_loop_exports_automata(sprint_env: Any) -> None:
+    with sprint_env.pool("loop", num_instances=2) as pool:
+        edges, weights, ends = pool.get_automata_for_batch(sprint_env.NAMES)
         assert edges.shape == (4, len(weights))
-        assert ends.shape == (2, len(bench.NAMES))
-        bench.check(pool, bench.NAMES)
+        assert ends.shape == (2, len(sprint_env.NAMES))
+        sprint_env.check(pool, sprint_env.NAMES)
 
 
-def test_the_control_loop_skips_what_sprint_discards(bench: Any) -> None:
-    names = [bench.SHORT, bench.NAMES[0]]
-    lengths = bench.frames(names)
-    with bench.pool("loop", num_instances=2) as pool:
+def test_the_control_loop_skips_what_sprint_discards(sprint_env: Any) -> None:
+    names = [sprint_env.SHORT, sprint_env.NAMES[0]]
+    lengths = sprint_env.frames(names)
+    with sprint_env.pool("loop", num_instances=2) as pool:
         loss, error_signal = pool.get_batch_loss_and_error_signal(
-            bench.posteriors(lengths), np.array(lengths), names
+            sprint_env.posteriors(lengths), np.array(lengths), names
         )
         assert loss[0] == np.inf
         assert np.isfinite(loss[1])
@@ -178,40 +178,42 @@ def test_the_control_loop_skips_what_sprint_discards(bench: Any) -> None:
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_an_unknown_segment_is_a_key_error_of_sprint_and_the_next_goes_on(bench: Any, way: str) -> None:
-    names = [bench.NAMES[1], "kórpus/rec/nowhere", bench.NAMES[2]]
+def test_an_unknown_segment_is_a_key_error_of_sprint_and_the_next_goes_on(sprint_env: Any, way: str) -> None:
+    names = [sprint_env.NAMES[1], "kórpus/rec/nowhere", sprint_env.NAMES[2]]
     lengths = [3, 6, 5]
-    with bench.pool(way, num_instances=2) as pool:
+    with sprint_env.pool(way, num_instances=2) as pool:
         for call in (
-            lambda: pool.get_batch_loss_and_error_signal(bench.posteriors(lengths), np.array(lengths), names),
+            lambda: pool.get_batch_loss_and_error_signal(
+                sprint_env.posteriors(lengths), np.array(lengths), names
+            ),
             lambda: pool.get_automata_for_batch(["kórpus/rec/nowhere"]),
         ):
             with pytest.raises(shmbridge.RemoteError, match="kórpus/rec/nowhere") as caught:
                 call()
             assert caught.value.remote_type == "KeyError"
             assert caught.value.segment == "kórpus/rec/nowhere"
-            bench.check(pool, bench.NAMES)
+            sprint_env.check(pool, sprint_env.NAMES)
 
 
 # --- a, b and c against torch, with segments that are too long to go through all paths
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_losses_and_error_signals_agree_with_torchs_ctc(bench: Any, way: str) -> None:
+def test_losses_and_error_signals_agree_with_torchs_ctc(sprint_env: Any, way: str) -> None:
     torch = pytest.importorskip("torch")
     words = {"a": (0,), "ab": (0, 1), "grün": (2, 1), "twice": (0, 0)}
     rng = np.random.default_rng(5)
-    bench.segments = {}
+    sprint_env.segments = {}
     for b in range(8):
         orthography = " ".join(rng.choice(sorted(words), size=rng.integers(1, 12)))
-        bench.segments[f"kórpus/rec/{b}"] = (orthography, int(rng.integers(60, 120)))
-    bench.write_corpus()
-    names = list(bench.segments)
-    lengths = bench.frames(names)
-    posteriors = bench.posteriors(lengths, seed=7)
-    labels = [[p for word in o.split() for p in words[word]] for o in bench.orthographies(names)]
-    expected_loss, expected_error = torch_ctc(torch, posteriors, lengths, labels, bench.BLANK)
-    with bench.pool(way, num_instances=2) as pool:
+        sprint_env.segments[f"kórpus/rec/{b}"] = (orthography, int(rng.integers(60, 120)))
+    sprint_env.write_corpus()
+    names = list(sprint_env.segments)
+    lengths = sprint_env.frames(names)
+    posteriors = sprint_env.posteriors(lengths, seed=7)
+    labels = [[p for word in o.split() for p in words[word]] for o in sprint_env.orthographies(names)]
+    expected_loss, expected_error = torch_ctc(torch, posteriors, lengths, labels, sprint_env.BLANK)
+    with sprint_env.pool(way, num_instances=2) as pool:
         loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-4)
     np.testing.assert_allclose(error_signal, expected_error, atol=1e-4)
@@ -229,13 +231,13 @@ D = {
 
 @pytest.mark.parametrize("sprint", D)
 def test_segments_without_an_error_signal_are_skipped_and_the_log_says_what_is_missing(
-    bench: Any, sprint: str, sprint_log: Any
+    sprint_env: Any, sprint: str, sprint_log: Any
 ) -> None:
     (way, more), no_notification, not_asked = D[sprint]
-    names = bench.NAMES[:3]
-    lengths = bench.frames(names)
-    posteriors = bench.posteriors(lengths)
-    with bench.pool(way, *more, num_instances=2) as pool:
+    names = sprint_env.NAMES[:3]
+    lengths = sprint_env.frames(names)
+    posteriors = sprint_env.posteriors(lengths)
+    with sprint_env.pool(way, *more, num_instances=2) as pool:
         for segments in range(2):
             loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
             assert (loss == np.inf).all()
@@ -250,18 +252,18 @@ def test_segments_without_an_error_signal_are_skipped_and_the_log_says_what_is_m
         assert sum("not asked for posteriors" in line for line in of_segment) == 2 * not_asked
 
 
-def test_without_python_control_there_are_no_automata_and_the_error_says_why(bench: Any) -> None:
-    with bench.pool("trainer", "python-control-enabled=false", num_instances=2) as pool:
+def test_without_python_control_there_are_no_automata_and_the_error_says_why(sprint_env: Any) -> None:
+    with sprint_env.pool("trainer", "python-control-enabled=false", num_instances=2) as pool:
         with pytest.raises(shmbridge.RemoteError, match="no callback; enable python-control"):
-            pool.get_automata_for_batch(bench.NAMES)
+            pool.get_automata_for_batch(sprint_env.NAMES)
         loss, _ = pool.get_batch_loss_and_error_signal(
-            bench.posteriors([3]), np.array([3]), ["kórpus/rec/one"]
+            sprint_env.posteriors([3]), np.array([3]), ["kórpus/rec/one"]
         )
         assert loss[0] == np.inf
 
 
 def test_after_a_segment_without_an_error_signal_the_next_one_is_answered(
-    bench: Any, sprint_log: Any
+    sprint_env: Any, sprint_log: Any
 ) -> None:
     body = """
     for name in segment_list():
@@ -271,9 +273,9 @@ def test_after_a_segment_without_an_error_signal_the_next_one_is_answered(
         if name != "c/s2":  # as with a bad lattice: the trainer does not come to it
             process(control, name)
     """
-    with bench.hand_pool(body, num_instances=2) as pool:
+    with sprint_env.scripted_pool(body, num_instances=2) as pool:
         loss, error_signal = pool.get_batch_loss_and_error_signal(
-            np.ones((2, 3, 4)), np.array([2, 2, 2]), bench.HAND_NAMES
+            np.ones((2, 3, 4)), np.array([2, 2, 2]), sprint_env.SCRIPTED_NAMES
         )
         np.testing.assert_array_equal(loss, np.array([1.5, np.inf, 1.5], np.float32))
         np.testing.assert_array_equal(error_signal.sum(axis=(0, 2)), [16, 0, 16])
@@ -288,18 +290,18 @@ def test_after_a_segment_without_an_error_signal_the_next_one_is_answered(
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_a_corpus_in_latin_1_has_the_same_names(bench: Any, way: str) -> None:
-    bench.segments = {name: bench.segments[name] for name in bench.NAMES[:3]}
-    bench.write_corpus(encoding="iso-8859-1")
-    with bench.pool(way) as pool:
-        bench.check(pool, bench.NAMES[:3])
+def test_a_corpus_in_latin_1_has_the_same_names(sprint_env: Any, way: str) -> None:
+    sprint_env.segments = {name: sprint_env.segments[name] for name in sprint_env.NAMES[:3]}
+    sprint_env.write_corpus(encoding="iso-8859-1")
+    with sprint_env.pool(way) as pool:
+        sprint_env.check(pool, sprint_env.NAMES[:3])
 
 
-def test_a_tag_may_be_utf_8_bytes(bench: Any) -> None:
-    lengths = bench.frames(bench.NAMES[:1])
-    with bench.pool("iterate") as pool:
-        posteriors = bench.posteriors(lengths)
+def test_a_tag_may_be_utf_8_bytes(sprint_env: Any) -> None:
+    lengths = sprint_env.frames(sprint_env.NAMES[:1])
+    with sprint_env.pool("iterate") as pool:
+        posteriors = sprint_env.posteriors(lengths)
         loss, error_signal = pool.get_batch_loss_and_error_signal(
-            posteriors, np.array(lengths), [bench.NAMES[0].encode()]
+            posteriors, np.array(lengths), [sprint_env.NAMES[0].encode()]
         )
-        bench.compare(loss, error_signal, posteriors, lengths, bench.NAMES[:1])
+        sprint_env.compare(loss, error_signal, posteriors, lengths, sprint_env.NAMES[:1])

@@ -1,4 +1,4 @@
-"""The bench of tests/bridge, with the host for a Sprint."""
+"""The sprint_env of tests/bridge, with the host for a Sprint."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 from ctc_by_paths import ctc_by_paths
 
 _SPEC = importlib.util.spec_from_file_location(
-    "bridge_bench", Path(__file__).resolve().parent.parent / "bridge" / "conftest.py"
+    "bridge_conftest", Path(__file__).resolve().parent.parent / "bridge" / "conftest.py"
 )
-bridge_bench: Any = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(bridge_bench)
+bridge_conftest: Any = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(bridge_conftest)
 
-_watch_over_the_test = bridge_bench._watch_over_the_test
-sprint_log = bridge_bench.sprint_log
+_watch_over_the_test = bridge_conftest._watch_over_the_test
+sprint_log = bridge_conftest.sprint_log
 
 # Full segment name -> orthography, frames. A label of the host's is a byte of the orthography.
 SEGMENTS = {
@@ -50,7 +50,7 @@ WAYS = {
 }
 
 
-class HostBench(bridge_bench.Bench):  # type: ignore[misc] # the module is loaded from its file
+class HostSprintEnv(bridge_conftest.SprintEnv):  # type: ignore[misc] # the module is loaded from its file
     """Pools of hosts, and what their answers should be."""
 
     LABELS = 8
@@ -90,7 +90,7 @@ class HostBench(bridge_bench.Bench):  # type: ignore[misc] # the module is loade
             "sprint_config": [f"--*.{word}" for word in words],
             "use_python_segment_order": way not in ("loop", "score"),
             "ring_size": 1 << 20,
-            "exit_timeout": bridge_bench.SAFETY_NET,
+            "exit_timeout": bridge_conftest.SAFETY_NET,
             "env": self.env,
             **more,
         }
@@ -128,10 +128,10 @@ def host_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, host_program: Path) -> Iterator[HostBench]:
+def sprint_env(tmp_path: Path, host_program: Path) -> Iterator[HostSprintEnv]:
     """For pools of hosts; checks that nothing is left of them."""
-    bench = HostBench(tmp_path, host_program)
+    sprint_env = HostSprintEnv(tmp_path, host_program)
     (tmp_path / "tmp").mkdir()
-    bench.env["TMPDIR"] = str(tmp_path / "tmp")
-    with bridge_bench._nothing_left_behind(bench):
-        yield bench
+    sprint_env.env["TMPDIR"] = str(tmp_path / "tmp")
+    with bridge_conftest._nothing_left_behind(sprint_env):
+        yield sprint_env

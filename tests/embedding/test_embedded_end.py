@@ -20,18 +20,18 @@ def zeros(features: Any) -> Any:
     return np.zeros((len(features), 8))
 
 
-def own_module(bench: Any, source: str) -> list[str]:
+def own_module(sprint_env: Any, source: str) -> list[str]:
     """A user's module that hands sprint_entry on, and Sprint's options that name it."""
-    (bench.path / "own_entry.py").write_text(
+    (sprint_env.path / "own_entry.py").write_text(
         "from sprint_entry import *\nfrom sprint_entry import print\n"
-        + f"OUT = {str(bench.path / 'own.jsonl')!r}\n"
+        + f"OUT = {str(sprint_env.path / 'own.jsonl')!r}\n"
         + "import json\ndef note(what):\n    with open(OUT, 'a') as file:\n"
         + "        file.write(json.dumps(what) + '\\n')\n"
         + source,
         encoding="utf-8",
     )
     names = [f"{prefix}pymod-{what}" for prefix in ("", "python-segment-order-") for what in ("path", "name")]
-    return [f"{name}={bench.path if name.endswith('path') else 'own_entry'}" for name in names]
+    return [f"{name}={sprint_env.path if name.endswith('path') else 'own_entry'}" for name in names]
 
 
 AT_EXIT = """
@@ -43,35 +43,35 @@ atexit.register(note, "last registered")
 """
 
 
-def check_atexit(bench: Any, log: list[str]) -> None:
-    notes = noted(bench)
+def check_atexit(sprint_env: Any, log: list[str]) -> None:
+    notes = noted(sprint_env)
     assert [note for note in notes if isinstance(note, str)] == ["last registered", "first registered"]
     assert any(line.endswith("the last words") for line in log)
 
 
-def noted(bench: Any) -> list[Any]:
-    return [json.loads(line) for line in (bench.path / "own.jsonl").read_text().splitlines()]
+def noted(sprint_env: Any) -> list[Any]:
+    return [json.loads(line) for line in (sprint_env.path / "own.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_python_is_finalised_while_the_watching_thread_is_there(
-    bench: Any, way: str, sprint_log: Any
+    sprint_env: Any, way: str, sprint_log: Any
 ) -> None:
     """exit_timeout is as long as a test may take: a host that hangs makes it fail."""
     for busy in (False, True, True):
-        pool = bench.pool(way, num_instances=2)
+        pool = sprint_env.pool(way, num_instances=2)
         if busy:
-            bench.check(pool, bench.NAMES)
+            sprint_env.check(pool, sprint_env.NAMES)
         sprint_log_before = len(sprint_log())
-        pids = bench.sprint_pids()
+        pids = sprint_env.sprint_pids()
         pool.close()
         said = sprint_log()[sprint_log_before:]
         assert sum(line.endswith("host: done") for line in said) == len(pids) == 2
         assert not any("Fatal Python error" in line or "Exception ignored" in line for line in said)
 
 
-def test_python_is_finalised_when_all_is_scored(bench: Any, sprint_log: Any) -> None:
-    with bench.pool("score", num_instances=2) as pool:
+def test_python_is_finalised_when_all_is_scored(sprint_env: Any, sprint_log: Any) -> None:
+    with sprint_env.pool("score", num_instances=2) as pool:
         for _ in range(3):
             sprint_log_before = len(sprint_log())
             pool.serve_scores(zeros)
@@ -82,30 +82,30 @@ def test_python_is_finalised_when_all_is_scored(bench: Any, sprint_log: Any) -> 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_functions_of_atexit_run_last_registered_first_and_after_the_segments(
-    bench: Any, way: str, sprint_log: Any
+    sprint_env: Any, way: str, sprint_log: Any
 ) -> None:
-    with bench.pool(way, *own_module(bench, AT_EXIT)) as pool:
-        bench.check(pool, bench.NAMES)
-        assert not (bench.path / "own.jsonl").exists()
-    check_atexit(bench, sprint_log())
+    with sprint_env.pool(way, *own_module(sprint_env, AT_EXIT)) as pool:
+        sprint_env.check(pool, sprint_env.NAMES)
+        assert not (sprint_env.path / "own.jsonl").exists()
+    check_atexit(sprint_env, sprint_log())
 
 
-def test_functions_of_atexit_run_likewise_after_the_scores(bench: Any, sprint_log: Any) -> None:
+def test_functions_of_atexit_run_likewise_after_the_scores(sprint_env: Any, sprint_log: Any) -> None:
     too_early = []
 
     def score(features: Any) -> Any:
-        too_early.append((bench.path / "own.jsonl").exists())
+        too_early.append((sprint_env.path / "own.jsonl").exists())
         return zeros(features)
 
-    with bench.pool("score", *own_module(bench, AT_EXIT)) as pool:
+    with sprint_env.pool("score", *own_module(sprint_env, AT_EXIT)) as pool:
         pool.serve_scores(score)
-    assert too_early == [False] * len(bench.segments)
-    check_atexit(bench, sprint_log())
+    assert too_early == [False] * len(sprint_env.segments)
+    check_atexit(sprint_env, sprint_log())
 
 
-def test_an_exception_in_the_users_module_is_exit_code_1_after_atexit(bench: Any) -> None:
+def test_an_exception_in_the_users_module_is_exit_code_1_after_atexit(sprint_env: Any) -> None:
     options = own_module(
-        bench,
+        sprint_env,
         """
 import atexit
 import shmbridge.child.control as control
@@ -116,52 +116,54 @@ class PythonControl(control.PythonControl):
 control.PythonControl = PythonControl
 """,
     )
-    with bench.pool("iterate", *options) as pool:
+    with sprint_env.pool("iterate", *options) as pool:
         with pytest.raises(shmbridge.PeerGoneError) as caught:
-            bench.check(pool, bench.NAMES[:1])
+            sprint_env.check(pool, sprint_env.NAMES[:1])
         assert caught.value.exit_code == 1
         assert any("OSError: on purpose" in line for line in caught.value.last_output)
-        assert list(caught.value.segments) == bench.NAMES[:1]
-    assert noted(bench)[0] == "atexit"
+        assert list(caught.value.segments) == sprint_env.NAMES[:1]
+    assert noted(sprint_env)[0] == "atexit"
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_sprints_group_ends_it_and_the_next_call_has_a_new_one(
-    bench: Any, way: str, number: signal.Signals
+    sprint_env: Any, way: str, number: signal.Signals
 ) -> None:
     """Sprint has Python install no handlers: the signal's default applies, at once, also while it sleeps."""
-    with bench.pool(way) as pool:
-        bench.check(pool, bench.NAMES)
-        (pid,) = bench.sprint_pids()
-        claim = pool.claim(bench.NAMES[0], bench.segments[bench.NAMES[0]][1], bench.LABELS)
+    with sprint_env.pool(way) as pool:
+        sprint_env.check(pool, sprint_env.NAMES)
+        (pid,) = sprint_env.sprint_pids()
+        claim = pool.claim(
+            sprint_env.NAMES[0], sprint_env.segments[sprint_env.NAMES[0]][1], sprint_env.LABELS
+        )
         claim.posteriors[...] = -1
         os.killpg(pid, number)
-        bench.wait_gone([pid])
+        sprint_env.wait_gone([pid])
         with pytest.raises(shmbridge.PeerGoneError) as caught:
             claim.send().result()
         assert caught.value.signal_name == number.name
-        bench.check(pool, bench.NAMES)
-        assert bench.sprint_pids() != [pid]
+        sprint_env.check(pool, sprint_env.NAMES)
+        assert sprint_env.sprint_pids() != [pid]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_sprint_that_awaits_scores_and_the_next_call_has_a_new_one(
-    bench: Any, number: signal.Signals
+    sprint_env: Any, number: signal.Signals
 ) -> None:
-    with bench.pool("score") as pool:
+    with sprint_env.pool("score") as pool:
 
         def kill(features: Any) -> Any:
-            (pid,) = bench.sprint_pids()
+            (pid,) = sprint_env.sprint_pids()
             os.killpg(pid, number)
-            bench.wait_gone([pid])
+            sprint_env.wait_gone([pid])
             return zeros(features)
 
         with pytest.raises(shmbridge.PeerGoneError) as caught:
             pool.serve_scores(kill)
         assert caught.value.signal_name == number.name
         pool.serve_scores(zeros)
-        assert pool.stats().scored >= len(bench.segments)
+        assert pool.stats().scored >= len(sprint_env.segments)
 
 
 ASK = """
@@ -180,16 +182,16 @@ SERVE = """
 @pytest.mark.parametrize("verbose", [False, True])
 @pytest.mark.parametrize(("way", "what"), [*((way, ASK) for way in WAYS), ("score", SERVE)])
 def test_when_the_trainer_is_killed_sprint_ends_though_writing_is_deadly_then(
-    bench: Any, way: str, what: str, verbose: bool
+    sprint_env: Any, way: str, what: str, verbose: bool
 ) -> None:
     """SIGPIPE ends a program that embeds Python without its handlers; there is nobody left to tell."""
     body = "    pool = shmbridge.SprintInstancePool(**OPTIONS)" + what
-    options = bench.options(way, num_instances=2, sprint_control_config={"verbose": verbose})
-    with bench.trainer(body, options) as trainer:
-        assert np.isfinite(bench.said(trainer))
-        pids = bench.sprint_pids()
+    options = sprint_env.options(way, num_instances=2, sprint_control_config={"verbose": verbose})
+    with sprint_env.trainer(body, options) as trainer:
+        assert np.isfinite(sprint_env.said(trainer))
+        pids = sprint_env.sprint_pids()
         pids = [pid for pid in pids if pid != trainer.pid]
         assert len(pids) == 2
         trainer.kill()
         trainer.wait()
-        bench.wait_gone(pids)
+        sprint_env.wait_gone(pids)

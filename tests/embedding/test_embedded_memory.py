@@ -14,8 +14,8 @@ EVERY = 500
 WAYS = ["iterate", "trainer", "trainer, layer on top", "segmentwise trainer", "loop"]
 
 
-def measures(bench: Any) -> list[dict[str, Any]]:
-    return [note for note in bench.notes() if "segments" in note]
+def measures(sprint_env: Any) -> list[dict[str, Any]]:
+    return [note for note in sprint_env.notes() if "segments" in note]
 
 
 def assert_nothing_grows(notes: list[dict[str, Any]]) -> None:
@@ -31,19 +31,19 @@ def assert_nothing_grows(notes: list[dict[str, Any]]) -> None:
 
 
 @pytest.fixture
-def many(bench: Any) -> Any:
-    """The bench with a hundred segments, one of them of some size, and one that is discarded."""
-    names, short = bench.NAMES, bench.SHORT
-    bench.segments = {f"{name}{i}": bench.segments[name] for i in range(16) for name in names}
-    bench.segments.update({"corpus/rec/long": ("ab", 500), short: ("abababab", 2)})
-    bench.write_corpus()
-    return bench
+def many(sprint_env: Any) -> Any:
+    """The sprint_env with a hundred segments, one of them of some size, and one that is discarded."""
+    names, short = sprint_env.NAMES, sprint_env.SHORT
+    sprint_env.segments = {f"{name}{i}": sprint_env.segments[name] for i in range(16) for name in names}
+    sprint_env.segments.update({"corpus/rec/long": ("ab", 500), short: ("abababab", 2)})
+    sprint_env.write_corpus()
+    return sprint_env
 
 
-def exchange(bench: Any, pool: Any, fails: bool = False) -> None:
-    names = list(bench.segments)
-    lengths = bench.frames(names)
-    posteriors = bench.posteriors(lengths)
+def exchange(sprint_env: Any, pool: Any, fails: bool = False) -> None:
+    names = list(sprint_env.segments)
+    lengths = sprint_env.frames(names)
+    posteriors = sprint_env.posteriors(lengths)
     for _ in range(SEGMENTS // len(names) + 1):
         try:
             pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)

@@ -15,14 +15,14 @@ def score(features: Any) -> Any:
     return features.astype(np.float64) @ np.array([[1000.0], [10.0], [0.25]]) + np.arange(8)
 
 
-def test_each_frame_gets_the_scores_of_the_trainers_function(bench: Any) -> None:
-    path = bench.path / "scores"
-    with bench.pool("score", f"host.scores={path}") as pool:
+def test_each_frame_gets_the_scores_of_the_trainers_function(sprint_env: Any) -> None:
+    path = sprint_env.path / "scores"
+    with sprint_env.pool("score", f"host.scores={path}") as pool:
         pool.serve_scores(score)
-        assert pool.stats().scored == len(bench.segments)
+        assert pool.stats().scored == len(sprint_env.segments)
     lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
     expected = []
-    for index, (name, (_, frames)) in enumerate(bench.segments.items()):
+    for index, (name, (_, frames)) in enumerate(sprint_env.segments.items()):
         features = np.array([[index, time, 1] for time in range(frames)], np.float32)
         expected += [(name, row) for row in score(features)]
     assert [name for name, *_ in lines] == [name for name, _ in expected]
@@ -32,20 +32,20 @@ def test_each_frame_gets_the_scores_of_the_trainers_function(bench: Any) -> None
     )
 
 
-def test_what_the_function_raises_ends_the_program_with_it(bench: Any, sprint_log: Any) -> None:
+def test_what_the_function_raises_ends_the_program_with_it(sprint_env: Any, sprint_log: Any) -> None:
     def fail(features: Any) -> Any:
         raise KeyError("no such layer")
 
-    with bench.pool("score") as pool, pytest.raises(KeyError, match="no such layer"):
+    with sprint_env.pool("score") as pool, pytest.raises(KeyError, match="no such layer"):
         pool.serve_scores(fail)
     log = sprint_log()
     assert any("The trainer's score function raised KeyError: 'no such layer'" in line for line in log)
     assert any("compute() failed" in line for line in log)
 
 
-def test_a_pool_that_is_closed_ends_a_program_that_awaits_scores(bench: Any) -> None:
-    with bench.pool("score") as pool:
-        assert len(bench.sprint_pids()) == 1
-    assert bench.sprint_pids() == []
+def test_a_pool_that_is_closed_ends_a_program_that_awaits_scores(sprint_env: Any) -> None:
+    with sprint_env.pool("score") as pool:
+        assert len(sprint_env.sprint_pids()) == 1
+    assert sprint_env.sprint_pids() == []
     with pytest.raises(shmbridge.ClosedError):
         pool.serve_scores(score)

@@ -26,40 +26,42 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_way_gives_the_losses_and_error_signals_of_ctc(bench: Any, way: str) -> None:
-    with bench.pool(way, num_instances=2) as pool:
-        bench.check(pool, bench.NAMES, seed=1)
-        bench.check(pool, list(reversed(bench.NAMES)), seed=2)
-        bench.check(pool, bench.NAMES[2:4], seed=3)
-        assert pool.stats().segments == 2 * len(bench.NAMES) + 2
+def test_each_way_gives_the_losses_and_error_signals_of_ctc(sprint_env: Any, way: str) -> None:
+    with sprint_env.pool(way, num_instances=2) as pool:
+        sprint_env.check(pool, sprint_env.NAMES, seed=1)
+        sprint_env.check(pool, list(reversed(sprint_env.NAMES)), seed=2)
+        sprint_env.check(pool, sprint_env.NAMES[2:4], seed=3)
+        assert pool.stats().segments == 2 * len(sprint_env.NAMES) + 2
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_way_skips_a_segment_that_is_too_short(bench: Any, way: str) -> None:
-    names = [bench.NAMES[0], bench.SHORT, bench.NAMES[1]]
-    lengths = bench.frames(names)
-    posteriors = bench.posteriors(lengths)
-    with bench.pool(way) as pool:
+def test_each_way_skips_a_segment_that_is_too_short(sprint_env: Any, way: str) -> None:
+    names = [sprint_env.NAMES[0], sprint_env.SHORT, sprint_env.NAMES[1]]
+    lengths = sprint_env.frames(names)
+    posteriors = sprint_env.posteriors(lengths)
+    with sprint_env.pool(way) as pool:
         loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
         assert loss[1] == np.inf
         assert not error_signal[:, 1].any()
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
         assert pool.stats().skipped == 1
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_unknown_segment_is_a_key_error_and_the_next_goes_on(bench: Any, way: str) -> None:
-    with bench.pool(way) as pool:
+def test_an_unknown_segment_is_a_key_error_and_the_next_goes_on(sprint_env: Any, way: str) -> None:
+    with sprint_env.pool(way) as pool:
         with pytest.raises(shmbridge.RemoteError, match="corpus/rec/nowhere") as caught:
-            pool.get_batch_loss_and_error_signal(bench.posteriors([3]), np.array([3]), ["corpus/rec/nowhere"])
+            pool.get_batch_loss_and_error_signal(
+                sprint_env.posteriors([3]), np.array([3]), ["corpus/rec/nowhere"]
+            )
         assert caught.value.remote_type == "KeyError"
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_automata_come_through_the_callback_before_and_after_segments(bench: Any, way: str) -> None:
-    with bench.pool(way) as pool:
-        bench.check(pool, bench.NAMES[:2])
+def test_automata_come_through_the_callback_before_and_after_segments(sprint_env: Any, way: str) -> None:
+    with sprint_env.pool(way) as pool:
+        sprint_env.check(pool, sprint_env.NAMES[:2])
         edges, weights, ends = pool.get_automata_for_batch(["corpus/rec/two", "corpus/rec/one"])
         # "ab": labels 97 % 6 and 98 % 6, each with an arc that stays; then "a".
         np.testing.assert_array_equal(edges[:3, :4], [[0, 1, 1, 2], [1, 1, 2, 2], [1, 1, 2, 2]])
@@ -67,19 +69,19 @@ def test_automata_come_through_the_callback_before_and_after_segments(bench: Any
         assert ends.shape == (2, 2)
         with pytest.raises(shmbridge.RemoteError, match="corpus/rec/nowhere"):
             pool.get_automata_for_batch(["corpus/rec/nowhere"])
-        bench.check(pool, bench.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
 
 
 @pytest.mark.parametrize("when", ["before any segment", "between segments"])
 def test_a_second_part_of_sprint_may_call_init_and_exit_while_the_first_goes_on(
-    bench: Any, when: str, sprint_log: Any
+    sprint_env: Any, when: str, sprint_log: Any
 ) -> None:
-    with bench.pool("iterate", "host.control=twice") as pool:
+    with sprint_env.pool("iterate", "host.control=twice") as pool:
         if when == "between segments":
-            bench.check(pool, bench.NAMES[:1])
-        bench.check(pool, bench.NAMES)
-        bench.check(pool, bench.NAMES)
-        pool.get_automata_for_batch(bench.NAMES[:1])
+            sprint_env.check(pool, sprint_env.NAMES[:1])
+        sprint_env.check(pool, sprint_env.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES)
+        pool.get_automata_for_batch(sprint_env.NAMES[:1])
     said = sprint_log()
     assert sum("sprint_unit 'PythonFeatureScorer'" in line for line in said) == 1
     assert sum(line.endswith("] exit") for line in said) == 2
@@ -91,34 +93,34 @@ def test_a_second_part_of_sprint_may_call_init_and_exit_while_the_first_goes_on(
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("way", ["iterate", "loop"])
 def test_what_the_criterion_should_not_answer_is_the_segments_error_and_the_next_goes_on(
-    bench: Any, way: str, answer: str
+    sprint_env: Any, way: str, answer: str
 ) -> None:
     bad = "corpus/rec/two"
-    good = [name for name in bench.NAMES if name != bad]
-    with bench.pool(way, f"host.answer={answer}", f"host.answer-for={bad}") as pool:
+    good = [name for name in sprint_env.NAMES if name != bad]
+    with sprint_env.pool(way, f"host.answer={answer}", f"host.answer-for={bad}") as pool:
         for _ in range(2):
             with pytest.raises(shmbridge.RemoteError) as caught:
-                bench.check(pool, [bad])
+                sprint_env.check(pool, [bad])
             assert caught.value.remote_type == ANSWERS[answer]
             assert caught.value.segment == bad
-            bench.check(pool, good)
+            sprint_env.check(pool, good)
         assert pool.stats().failed == 2
 
 
 @pytest.mark.parametrize("kind", ["float64", "c-order"])
 @pytest.mark.parametrize("way", ["iterate", "loop"])
 def test_an_error_signal_of_another_layout_or_precision_is_taken_all_the_same(
-    bench: Any, way: str, kind: str
+    sprint_env: Any, way: str, kind: str
 ) -> None:
-    with bench.pool(way, f"host.error-signal={kind}") as pool:
-        bench.check(pool, bench.NAMES)
-        bench.check(pool, bench.NAMES, seed=1)
+    with sprint_env.pool(way, f"host.error-signal={kind}") as pool:
+        sprint_env.check(pool, sprint_env.NAMES)
+        sprint_env.check(pool, sprint_env.NAMES, seed=1)
 
 
-def test_an_error_signal_the_wrong_way_round_is_an_error_with_both_shapes(bench: Any) -> None:
-    pool = bench.pool("iterate", "host.error-signal=transposed")
+def test_an_error_signal_the_wrong_way_round_is_an_error_with_both_shapes(sprint_env: Any) -> None:
+    pool = sprint_env.pool("iterate", "host.error-signal=transposed")
     with pool, pytest.raises(shmbridge.RemoteError, match=r"\(8, 3\) .*\(3, 8\)"):
-        bench.check(pool, ["corpus/rec/one"])
+        sprint_env.check(pool, ["corpus/rec/one"])
 
 
 # --- where the matrices lie
@@ -137,30 +139,32 @@ def offset_in_shared_memory(array: Any) -> Optional[int]:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("thread", ["main", "other"])
 def test_sprint_reads_where_the_trainer_wrote_and_fills_what_the_trainer_reads(
-    bench: Any, way: str, thread: str
+    sprint_env: Any, way: str, thread: str
 ) -> None:
-    with bench.pool(way, "host.places=true", f"host.thread={thread}") as pool:
-        for name in [*bench.NAMES, *bench.NAMES]:
-            (frames,) = bench.frames([name])
-            posteriors = bench.posteriors([frames])
-            claim = pool.claim(name, frames, bench.LABELS)
+    with sprint_env.pool(way, "host.places=true", f"host.thread={thread}") as pool:
+        for name in [*sprint_env.NAMES, *sprint_env.NAMES]:
+            (frames,) = sprint_env.frames([name])
+            posteriors = sprint_env.posteriors([frames])
+            claim = pool.claim(name, frames, sprint_env.LABELS)
             claim.posteriors[...] = posteriors[:, 0]
             where = offset_in_shared_memory(claim.posteriors)
             with claim.send().result() as result:
                 # A trainer notes both matrices when it has them, each with -1 for the other.
-                notes = [note for note in bench.notes() if note["name"] == name][-2:]
+                notes = [note for note in sprint_env.notes() if note["name"] == name][-2:]
                 assert where is not None
                 assert where in [note["posteriors"] for note in notes]
                 assert notes[-1]["error_signal"] == offset_in_shared_memory(result.error_signal)
-                _, expected = bench.expected(posteriors, [frames], [name])
+                _, expected = sprint_env.expected(posteriors, [frames], [name])
                 np.testing.assert_allclose(result.error_signal, expected[:, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("thread", ["other", "each"])
-def test_sprint_may_call_from_threads_that_python_did_not_make(bench: Any, way: str, thread: str) -> None:
+def test_sprint_may_call_from_threads_that_python_did_not_make(
+    sprint_env: Any, way: str, thread: str
+) -> None:
     """Numpy's allocation handler is a thread's own: where it is not set, the error signal is copied."""
-    with bench.pool(way, f"host.thread={thread}", "host.places=true") as pool:
+    with sprint_env.pool(way, f"host.thread={thread}", "host.places=true") as pool:
         for seed in range(5):
-            bench.check(pool, bench.NAMES, seed=seed)
-        pool.get_automata_for_batch(bench.NAMES)
+            sprint_env.check(pool, sprint_env.NAMES, seed=seed)
+        pool.get_automata_for_batch(sprint_env.NAMES)

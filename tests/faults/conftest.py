@@ -12,7 +12,7 @@ _spec = importlib.util.spec_from_file_location("bridge_fixtures", _path)
 _fixtures = importlib.util.module_from_spec(_spec)
 sys.modules["bridge_fixtures"] = _fixtures
 _spec.loader.exec_module(_fixtures)
-bench = _fixtures.bench
-module_bench = _fixtures.module_bench
+sprint_env = _fixtures.sprint_env
+module_sprint_env = _fixtures.module_sprint_env
 _watch_over_the_test = _fixtures._watch_over_the_test
 sprint_log = _fixtures.sprint_log

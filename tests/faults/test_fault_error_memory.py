@@ -44,14 +44,14 @@ ERRORS = {
 
 
 @pytest.fixture
-def mark(bench):
-    return bench.path / "does-not-start"
+def mark(sprint_env):
+    return sprint_env.path / "does-not-start"
 
 
 @pytest.fixture
-def pool(bench, mark):
+def pool(sprint_env, mark):
     body = SPRINT.format(mark=str(mark))
-    with bench.hand_pool(body, use_python_segment_order=False, segment_timeout=5) as pool:
+    with sprint_env.scripted_pool(body, use_python_segment_order=False, segment_timeout=5) as pool:
         gc.collect()
         gc.disable()
         try:

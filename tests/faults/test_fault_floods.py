@@ -38,10 +38,10 @@ def send_one(pool):
     return claim.send()
 
 
-def growth_until(bench, mark):
+def growth_until(sprint_env, mark):
     """How many bytes more Python's memory takes when the mark is there. Nothing else is done meanwhile."""
     before = tracemalloc.get_traced_memory()[0]
-    bench.wait_until(mark.exists, "the flood is over")
+    sprint_env.wait_until(mark.exists, "the flood is over")
     return tracemalloc.get_traced_memory()[0] - before
 
 
@@ -57,11 +57,11 @@ def traced():
     ("kind", "fields"),
     [("dimension", "dict(labels=number + 4)"), ("no_room", "dict(sequence=1, released=number)")],
 )
-def test_of_messages_that_replace_each_other_the_newest_is_kept(bench, kind, fields):
-    mark = bench.path / "mark"
-    with bench.hand_pool(sprint(mark, kind, fields)) as pool:
+def test_of_messages_that_replace_each_other_the_newest_is_kept(sprint_env, kind, fields):
+    mark = sprint_env.path / "mark"
+    with sprint_env.scripted_pool(sprint(mark, kind, fields)) as pool:
         claim = send_one(pool)
-        assert growth_until(bench, mark) < FLOOD // 4
+        assert growth_until(sprint_env, mark) < FLOOD // 4
         with claim.result() as result:
             assert result.loss == 1.5
         if kind == "dimension":
@@ -71,26 +71,26 @@ def test_of_messages_that_replace_each_other_the_newest_is_kept(bench, kind, fie
 
 
 @pytest.mark.usefixtures("traced")
-def test_of_exceptions_the_first_is_told(bench):
-    mark = bench.path / "mark"
+def test_of_exceptions_the_first_is_told(sprint_env):
+    mark = sprint_env.path / "mark"
     fields = 'dict(exception_type="KeyError", message=f"number {number}", traceback="")'
-    with bench.hand_pool(sprint(mark, "exception", fields, then="os._exit(4)")) as pool:
+    with sprint_env.scripted_pool(sprint(mark, "exception", fields, then="os._exit(4)")) as pool:
         claim = send_one(pool)
-        assert growth_until(bench, mark) < FLOOD // 4
+        assert growth_until(sprint_env, mark) < FLOOD // 4
         with pytest.raises(shmbridge.PeerGoneError, match=r"raised KeyError: number 0\b") as caught:
             claim.result()
         assert "number 1" not in str(caught.value)
         assert caught.value.exit_code == 4
 
 
-def test_a_sprint_that_breaks_the_protocol_is_ended_though_the_trainer_does_not_look(bench):
+def test_a_sprint_that_breaks_the_protocol_is_ended_though_the_trainer_does_not_look(sprint_env):
     """It never ends by itself: it would write for as long as the trainer lets it."""
-    mark = bench.path / "mark"
+    mark = sprint_env.path / "mark"
     fields = "dict(protocol=protocol.PROTOCOL_VERSION, abi=1)"
-    with bench.hand_pool(sprint(mark, "hello", fields, count=1 << 40, filler=100)) as pool:
-        pids = bench.sprint_pids()
+    with sprint_env.scripted_pool(sprint(mark, "hello", fields, count=1 << 40, filler=100)) as pool:
+        pids = sprint_env.sprint_pids()
         claim = send_one(pool)
-        bench.wait_gone(pids)
+        sprint_env.wait_gone(pids)
         with pytest.raises(shmbridge.ProtocolError, match="a second hello"):
             claim.result()
         mark.touch()

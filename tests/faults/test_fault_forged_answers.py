@@ -192,10 +192,10 @@ def check(pool):
 
 
 @pytest.fixture(scope="module")
-def forged(module_bench):
+def forged(module_sprint_env):
     """One pool for all: each forgery ends its Sprint, and the next call has a new one."""
-    mark = module_bench.path / "forge"
-    with module_bench.hand_pool(f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}") as pool:
+    mark = module_sprint_env.path / "forge"
+    with module_sprint_env.scripted_pool(f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}") as pool:
         yield pool, mark
 
 
@@ -237,27 +237,27 @@ def test_a_control_message_that_stalls_holds_nothing_up(forged):
     assert (loss == 1.5).all()
 
 
-def test_a_new_sprint_is_tried_where_the_user_wants_it(module_bench):
+def test_a_new_sprint_is_tried_where_the_user_wants_it(module_sprint_env):
     """As after a death: what was not answered is sent again, and each is answered once."""
-    mark = module_bench.path / "forge-again"
+    mark = module_sprint_env.path / "forge-again"
     body = f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}"
-    with module_bench.hand_pool(body, max_restarts=1, num_instances=2) as pool:
+    with module_sprint_env.scripted_pool(body, max_restarts=1, num_instances=2) as pool:
         mark.write_text("f.answer(kind=99)")
         check(pool)
         assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (3, 0, 1)
 
 
 @pytest.mark.parametrize("max_restarts", [0, 1])
-def test_a_position_that_a_claim_finds_is_no_hang_of_what_was_sent_earlier(module_bench, max_restarts):
+def test_a_position_that_a_claim_finds_is_no_hang_of_what_was_sent_earlier(module_sprint_env, max_restarts):
     """The claim does not look for answers; those who wait for one have to hear of it all the same."""
-    mark, forged = module_bench.path / "forge-head", module_bench.path / f"forged-{max_restarts}"
+    mark, forged = module_sprint_env.path / "forge-head", module_sprint_env.path / f"forged-{max_restarts}"
     body = f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}"
-    with module_bench.hand_pool(body, max_restarts=max_restarts) as pool:
+    with module_sprint_env.scripted_pool(body, max_restarts=max_restarts) as pool:
         mark.write_text(f"f.head.value += 1 << 20; open({str(forged)!r}, 'w').close()")
         earlier = pool.claim(NAMES[0], 3, 4)
         earlier.posteriors[:] = 1
         earlier.send()
-        module_bench.wait_until(forged.exists, "the position is forged")
+        module_sprint_env.wait_until(forged.exists, "the position is forged")
         if max_restarts == 0:
             for call in (lambda: pool.claim(NAMES[1], 3, 4), earlier.result):
                 with pytest.raises(shmbridge.ProtocolError, match="head"):
@@ -270,7 +270,7 @@ def test_a_position_that_a_claim_finds_is_no_hang_of_what_was_sent_earlier(modul
         check(pool)
 
 
-def test_automata_with_more_states_than_can_be_numbered_are_an_error_of_the_protocol(module_bench):
+def test_automata_with_more_states_than_can_be_numbered_are_an_error_of_the_protocol(module_sprint_env):
     body = """
         def exporting(command, **arguments):
             if command == "version":
@@ -279,7 +279,7 @@ def test_automata_with_more_states_than_can_be_numbered_are_an_error_of_the_prot
 
         init().run_control_loop(callback=exporting)
         """
-    with module_bench.hand_pool(body) as pool:
+    with module_sprint_env.scripted_pool(body) as pool:
         assert pool.get_automata_for_batch(["c/s0"])[2].tolist() == [[0], [2**31 - 1]]
         with pytest.raises(shmbridge.ProtocolError, match="4294967296 states in all"):
             pool.get_automata_for_batch(["c/s0", "c/s1"])

@@ -93,17 +93,17 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("what", REQUESTS)
-def test_sprint_says_what_was_wrong_and_ends_by_itself(bench, what, sprint_log):
+def test_sprint_says_what_was_wrong_and_ends_by_itself(sprint_env, what, sprint_log):
     forged, expected = REQUESTS[what]
-    with bench.hand_pool(SPRINT) as pool:
+    with sprint_env.scripted_pool(SPRINT) as pool:
         forger = Forger(pool)
-        (pid,) = bench.sprint_pids()
+        (pid,) = sprint_env.sprint_pids()
         forged(forger)
         assert forger.instance._process.wait(30)
         assert expected in "\n".join(sprint_log())
         death = forger.instance._process.death()
         assert death.signal_name is None
-        bench.wait_gone([pid])
+        sprint_env.wait_gone([pid])
         # The pool is the user's, not the forger's: it goes on with a new Sprint.
         loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
         assert loss[0] == 1.5
@@ -121,21 +121,21 @@ HELLOS = {
 
 
 @pytest.mark.parametrize("what", HELLOS)
-def test_a_hello_that_cannot_be_is_refused_with_its_value(bench, what, monkeypatch):
+def test_a_hello_that_cannot_be_is_refused_with_its_value(sprint_env, what, monkeypatch):
     changes, expected = HELLOS[what]
     send = process.SprintProcess.send
     monkeypatch.setattr(
         process.SprintProcess, "send", lambda self, kind, **fields: send(self, kind, **{**fields, **changes})
     )
     with pytest.raises(shmbridge.PeerGoneError, match=expected) as caught:
-        bench.hand_pool(SPRINT)
+        sprint_env.scripted_pool(SPRINT)
     assert caught.value.exit_code == 1
 
 
-def test_a_sprint_whose_pool_was_closed_before_its_hello_ends_well(bench, monkeypatch, sprint_log):
+def test_a_sprint_whose_pool_was_closed_before_its_hello_ends_well(sprint_env, monkeypatch, sprint_log):
     with monkeypatch.context() as patch:
         patch.setattr("shmbridge.parent.dispatcher.Dispatcher._wait_until_ready", lambda self: None)
-        pool = bench.hand_pool(SPRINT)
+        pool = sprint_env.scripted_pool(SPRINT)
         pool.close()
     assert pool._dispatcher.instances[0]._process.death().exit_code == 0
     assert not any("Traceback" in line for line in sprint_log())

@@ -44,9 +44,9 @@ NAMES = ["c/s0", "c/s1", "c/s2", "c/s3"]
 
 
 class Hanging:
-    def __init__(self, bench, how):
-        self.mark = bench.path / "hang"
-        self.log = bench.path / "log"
+    def __init__(self, sprint_env, how):
+        self.mark = sprint_env.path / "hang"
+        self.log = sprint_env.path / "log"
         self.body = SPRINT.format(hang=HANGS[how][0], mark=str(self.mark), log=str(self.log))
 
     def run(self, pool):
@@ -57,9 +57,9 @@ class Hanging:
 
 
 @pytest.mark.parametrize("how", HANGS)
-def test_a_sprint_that_hangs_is_ended_and_a_new_one_goes_on(bench, how):
-    hanging = Hanging(bench, how)
-    with bench.hand_pool(hanging.body, segment_timeout=0.5) as pool:
+def test_a_sprint_that_hangs_is_ended_and_a_new_one_goes_on(sprint_env, how):
+    hanging = Hanging(sprint_env, how)
+    with sprint_env.scripted_pool(hanging.body, segment_timeout=0.5) as pool:
         hanging.mark.touch()
         with pytest.raises(shmbridge.SegmentTimeoutError, match="segment_timeout") as caught:
             hanging.run(pool)
@@ -68,22 +68,22 @@ def test_a_sprint_that_hangs_is_ended_and_a_new_one_goes_on(bench, how):
         if stack is not None:
             assert stack in "\n".join(caught.value.last_output)
         hanging.run(pool)
-        assert bench.sprint_pids() != []
+        assert sprint_env.sprint_pids() != []
 
 
-def test_what_hung_is_sent_again_and_each_segment_is_answered_once(bench):
-    hanging = Hanging(bench, "an endless loop in C that holds the GIL")
-    with bench.hand_pool(hanging.body, segment_timeout=0.5, max_restarts=1, num_instances=2) as pool:
+def test_what_hung_is_sent_again_and_each_segment_is_answered_once(sprint_env):
+    hanging = Hanging(sprint_env, "an endless loop in C that holds the GIL")
+    with sprint_env.scripted_pool(hanging.body, segment_timeout=0.5, max_restarts=1, num_instances=2) as pool:
         hanging.mark.touch()
         hanging.run(pool)
         assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (4, 0, 1)
     assert sorted(hanging.log.read_text().split()) == sorted([*NAMES, "c/s1"])
 
 
-def test_a_sprint_that_hangs_before_its_hello_is_ended_after_start_timeout(bench):
+def test_a_sprint_that_hangs_before_its_hello_is_ended_after_start_timeout(sprint_env):
     with pytest.raises(shmbridge.BridgeTimeoutError, match=r"within 0\.5 seconds \(start_timeout\)"):
-        bench.hand_pool("import itertools; sum(itertools.repeat(0))", start_timeout=0.5)
-    assert bench.sprint_pids() == []
+        sprint_env.scripted_pool("import itertools; sum(itertools.repeat(0))", start_timeout=0.5)
+    assert sprint_env.sprint_pids() == []
 
 
 # --- no polling: who waits, sleeps
@@ -100,9 +100,9 @@ def switches(pid):
     return count
 
 
-def test_trainer_and_sprint_sleep_while_they_wait_and_the_death_is_noticed_all_the_same(bench):
+def test_trainer_and_sprint_sleep_while_they_wait_and_the_death_is_noticed_all_the_same(sprint_env):
     """Neither has a clock that would notice a death only by and by."""
-    mark = bench.path / "at-work"
+    mark = sprint_env.path / "at-work"
     sprint = f"""
     def working(command, **arguments):
         if command == "calculate_criterion":
@@ -119,9 +119,9 @@ def test_trainer_and_sprint_sleep_while_they_wait_and_the_death_is_noticed_all_t
         except shmbridge.PeerGoneError as error:
             say(error.signal_name)
     """
-    with bench.trainer(body, bench.hand(sprint, num_instances=2)) as trainer:
-        bench.wait_until(mark.exists, "Sprint is at work")
-        pids = [trainer.pid, *bench.sprint_pids()]
+    with sprint_env.trainer(body, sprint_env.scripted(sprint, num_instances=2)) as trainer:
+        sprint_env.wait_until(mark.exists, "Sprint is at work")
+        pids = [trainer.pid, *sprint_env.sprint_pids()]
         assert len(pids) == 3
 
         def asleep():
@@ -129,9 +129,9 @@ def test_trainer_and_sprint_sleep_while_they_wait_and_the_death_is_noticed_all_t
             time.sleep(0.5)  # in which no clock of ours ticks
             return None not in before and before == [switches(pid) for pid in pids]
 
-        bench.wait_until(asleep, "all threads sleep for half a second")
+        sprint_env.wait_until(asleep, "all threads sleep for half a second")
         for pid in pids[1:]:
             os.kill(pid, signal.SIGKILL)
-        assert bench.said(trainer) == "SIGKILL"
+        assert sprint_env.said(trainer) == "SIGKILL"
         trainer.communicate()
         assert trainer.returncode == 0

@@ -39,9 +39,9 @@ def end_of_first(pool):
 @pytest.mark.parametrize("num_instances", [1, 2])
 @pytest.mark.parametrize("call", ["result", "claim", "batch"])
 def test_what_a_dead_sprint_has_not_answered_is_answered_though_its_restart_is_interrupted(
-    bench, monkeypatch, call, num_instances
+    sprint_env, monkeypatch, call, num_instances
 ):
-    with bench.hand_pool(QUICK, max_restarts=1, num_instances=num_instances) as pool:
+    with sprint_env.scripted_pool(QUICK, max_restarts=1, num_instances=num_instances) as pool:
         os.kill(pool.stats().children[0].pid, signal.SIGSTOP)
         first, second = sent(pool, "c/s1"), sent(pool, "c/s2")
         end_of_first(pool)
@@ -57,8 +57,8 @@ def test_what_a_dead_sprint_has_not_answered_is_answered_though_its_restart_is_i
         assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (2, 0, 1)
 
 
-def test_an_answer_whose_taking_was_interrupted_is_an_error_of_that_segment_alone(bench, monkeypatch):
-    with bench.hand_pool(QUICK) as pool:
+def test_an_answer_whose_taking_was_interrupted_is_an_error_of_that_segment_alone(sprint_env, monkeypatch):
+    with sprint_env.scripted_pool(QUICK) as pool:
         first, second = sent(pool, "c/s1"), sent(pool, "c/s2")
         interrupt_once(monkeypatch, in_place, "SegmentResult")
         with pytest.raises(KeyboardInterrupt):

@@ -80,24 +80,24 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("wait", WAITS)
-def test_the_pool_is_closed_and_nothing_is_left(bench, wait, number):
-    mark = bench.path / "at-work"
+def test_the_pool_is_closed_and_nothing_is_left(sprint_env, wait, number):
+    mark = sprint_env.path / "at-work"
     body = "\n        ".join(line[8:] or line for line in WAITS[wait].strip("\n").splitlines())
     if "\n" not in WAITS[wait]:
         body = WAITS[wait]
     # Two rings of 64 kB; Sprint does not answer, so that it has to be killed.
-    options = bench.hand(SPRINT.format(mark=str(mark)), ring_size=1 << 18, exit_timeout=0.2)
-    with bench.trainer(TRAINER.format(wait=body), options) as trainer:
+    options = sprint_env.scripted(SPRINT.format(mark=str(mark)), ring_size=1 << 18, exit_timeout=0.2)
+    with sprint_env.trainer(TRAINER.format(wait=body), options) as trainer:
         pools = 2 if wait == "two pools" else 1
-        bench.wait_until(lambda: mark.exists() and len(mark.read_text()) == pools, "Sprint is at work")
-        bench.wait_until(lambda: main_thread_sleeps(trainer.pid), "the trainer waits")
+        sprint_env.wait_until(lambda: mark.exists() and len(mark.read_text()) == pools, "Sprint is at work")
+        sprint_env.wait_until(lambda: main_thread_sleeps(trainer.pid), "the trainer waits")
         trainer.send_signal(number)
         if "thread" in body:
-            assert bench.said(trainer) == ["in the thread", "the pool was closed"]
-        assert bench.said(trainer) == ["in the main thread", True]
+            assert sprint_env.said(trainer) == ["in the thread", "the pool was closed [closed]"]
+        assert sprint_env.said(trainer) == ["in the main thread", True]
         trainer.communicate()
         assert trainer.returncode == 0
-    assert bench.sprint_pids() == []
+    assert sprint_env.sprint_pids() == []
 
 
 def main_thread_sleeps(pid):

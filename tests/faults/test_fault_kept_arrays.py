@@ -60,8 +60,8 @@ thread.start()
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_arrays_can_be_read_while_the_interpreter_ends(bench, how):
-    with bench.trainer(TRAINER.format(how=HOW[how]), bench.hand(SPRINT)) as trainer:
+def test_arrays_can_be_read_while_the_interpreter_ends(sprint_env, how):
+    with sprint_env.trainer(TRAINER.format(how=HOW[how]), sprint_env.scripted(SPRINT)) as trainer:
         said, _ = trainer.communicate()
         # A thread that runs to the end keeps the module's globals, so that they are never deleted.
         assert said.splitlines() == ['"at exit"', '"at the very end"'][: 1 if "thread" in how else 2]

@@ -29,7 +29,7 @@ def check_namespaces():
         pytest.skip(f"no mount namespace can be made here: {done.stderr.strip()}")
 
 
-def run(bench, body, options, command=lambda command: command):
+def run(sprint_env, body, options, command=lambda command: command):
     """Run a trainer to its end; what it said."""
     head = f"""
         import gc, json, os, resource, signal, sys, threading
@@ -43,13 +43,13 @@ def run(bench, body, options, command=lambda command: command):
                 np.ones((3, 2, 4), np.float32), [3, 3], ["c/s1", "c/s2"])
             assert loss.tolist() == [1.5, 1.5] and (error_signal == 2).all()
     """
-    script = bench.path / "trainer.py"
+    script = sprint_env.path / "trainer.py"
     script.write_text(textwrap.dedent(head) + textwrap.dedent(body), encoding="utf-8")
     done = subprocess.run(
         command([sys.executable, "-X", "faulthandler", str(script)]),
         capture_output=True,
         text=True,
-        env={**bench.env, "OPENBLAS_NUM_THREADS": "1"},
+        env={**sprint_env.env, "OPENBLAS_NUM_THREADS": "1"},
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -148,12 +148,12 @@ init().run_control_loop(callback=mortal)
 
 
 @pytest.mark.parametrize("what", SHM)
-def test_too_little_shared_memory_is_an_error_with_both_figures(bench, what):
+def test_too_little_shared_memory_is_an_error_with_both_figures(sprint_env, what):
     check_namespaces()
-    mark = str(bench.path / "mark")
-    options = bench.hand(MORTAL_SPRINT.format(mark=mark), ring_size=8 << 20)
+    mark = str(sprint_env.path / "mark")
+    options = sprint_env.scripted(MORTAL_SPRINT.format(mark=mark), ring_size=8 << 20)
     body = SHM_TRAINER.format(mark=mark, body=textwrap.dedent(SHM[what]))
-    for message in run(bench, body, options, in_small_shm):
+    for message in run(sprint_env, body, options, in_small_shm):
         for text in ("bytes", "are needed", "are free in /dev/shm", "ring_size", "--shm-size"):
             assert text in message
 
@@ -200,11 +200,11 @@ def try_all(limits, kind):
 """
 
 
-def check_limits(bench, body, expected, command=lambda command: command):
-    options = bench.hand(QUICK_SPRINT, num_instances=2)
+def check_limits(sprint_env, body, expected, command=lambda command: command):
+    options = sprint_env.scripted(QUICK_SPRINT, num_instances=2)
     # For `access` it counts who started a process, for `exec` what it may do.
     options["sprint_exec_path"] = ["/bin/sh", "-c", 'exec "$0" "$@"', *options["sprint_exec_path"]]
-    said = run(bench, LIMITED_TRAINER + textwrap.dedent(body), options, command)
+    said = run(sprint_env, LIMITED_TRAINER + textwrap.dedent(body), options, command)
     messages = [message for limit, message in said if limit is not None]
     assert said[-1] == [None, "room"]
     assert messages[-1] == "room"
@@ -213,27 +213,27 @@ def check_limits(bench, body, expected, command=lambda command: command):
     return messages[:-1]
 
 
-def test_too_few_descriptors_are_an_error_wherever_they_run_out(bench):
+def test_too_few_descriptors_are_an_error_wherever_they_run_out(sprint_env):
     body = """
     now = descriptors()
     try_all(range(now - 1, now + 60), resource.RLIMIT_NOFILE)
     """
-    messages = check_limits(bench, body, ["ulimit"])
+    messages = check_limits(sprint_env, body, ["ulimit"])
     assert len(messages) > 15
 
 
-def test_too_little_address_space_is_an_error(bench):
+def test_too_little_address_space_is_an_error(sprint_env):
     body = """
     import mmap
     with open("/proc/self/statm") as file:
         now = int(file.read().split()[0]) * mmap.PAGESIZE
     try_all(range(now, now + (400 << 20), 4 << 20), resource.RLIMIT_AS)
     """
-    messages = check_limits(bench, body, ["bytes", "memory", "ulimit", "Memory", "thread", "Sprint: "])
+    messages = check_limits(sprint_env, body, ["bytes", "memory", "ulimit", "Memory", "thread", "Sprint: "])
     assert messages
 
 
-def test_too_few_processes_are_an_error(bench):
+def test_too_few_processes_are_an_error(sprint_env):
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip(
             "the limit of processes holds for another user than root only, and only root becomes another"
@@ -245,5 +245,5 @@ def test_too_few_processes_are_an_error(bench):
     body = """
     try_all(range(1, 30), resource.RLIMIT_NPROC)
     """
-    messages = check_limits(bench, body, ["ulimit", "Sprint: "], lambda command: [*as_other, *command])
+    messages = check_limits(sprint_env, body, ["ulimit", "Sprint: "], lambda command: [*as_other, *command])
     assert messages

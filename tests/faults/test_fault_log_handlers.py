@@ -25,12 +25,12 @@ def handler():
     logger.removeHandler(handler)
 
 
-def test_sprint_goes_on_and_its_end_is_noticed(bench, handler, capfd):
+def test_sprint_goes_on_and_its_end_is_noticed(sprint_env, handler, capfd):
     body = """
         print("what Sprint says", flush=True)
         init().run_control_loop(callback=callback)
         """
-    with bench.hand_pool(body) as pool:
+    with sprint_env.scripted_pool(body) as pool:
         for _ in range(2):
             claim = pool.claim("c/s1", 3, 4)
             claim.posteriors[:] = 1
@@ -47,7 +47,7 @@ def test_sprint_goes_on_and_its_end_is_noticed(bench, handler, capfd):
     assert "OSError: the log's disk is full" in capfd.readouterr().err
 
 
-def test_what_the_watchers_thread_itself_logs_does_not_end_it(bench, capfd):
+def test_what_the_watchers_thread_itself_logs_does_not_end_it(sprint_env, capfd):
     called = threading.Event()
 
     def fail():
@@ -55,7 +55,7 @@ def test_what_the_watchers_thread_itself_logs_does_not_end_it(bench, capfd):
         raise ValueError("this callback is wrong")
 
     logger, handler = logging.getLogger("shmbridge"), Raising()
-    with bench.hand_pool("init().run_control_loop(callback=callback)") as pool:
+    with sprint_env.scripted_pool("init().run_control_loop(callback=callback)") as pool:
         logger.addHandler(handler)
         try:
             readable, written = os.pipe()

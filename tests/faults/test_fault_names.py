@@ -42,12 +42,12 @@ def names():
     return {name for name in os.listdir("/dev/shm") if re.fullmatch("[a-z]+", name)}
 
 
-def test_a_trainer_that_is_killed_while_it_makes_shared_memory_leaves_no_name(bench):
+def test_a_trainer_that_is_killed_while_it_makes_shared_memory_leaves_no_name(sprint_env):
     before = names()
-    with bench.trainer(KILLED, {}) as trainer:
-        kills = bench.said(trainer)
+    with sprint_env.trainer(KILLED, {}) as trainer:
+        kills = sprint_env.said(trainer)
     assert kills > 3
-    bench.wait_until(lambda: not names() - before, "no name is left")
+    sprint_env.wait_until(lambda: not names() - before, "no name is left")
 
 
 SPRINT = """
@@ -77,11 +77,11 @@ say([asked, loss.tolist()])
 
 
 @pytest.mark.parametrize("refusal", [errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL])
-def test_where_the_system_knows_no_memory_without_a_name_it_is_unlinked_at_once(bench, refusal):
-    with bench.trainer(f"REFUSAL = {refusal}\n{REFUSING}", bench.hand(SPRINT)) as trainer:
-        assert bench.said(trainer) == [2, [1.5]]
+def test_where_the_system_knows_no_memory_without_a_name_it_is_unlinked_at_once(sprint_env, refusal):
+    with sprint_env.trainer(f"REFUSAL = {refusal}\n{REFUSING}", sprint_env.scripted(SPRINT)) as trainer:
+        assert sprint_env.said(trainer) == [2, [1.5]]
         trainer.wait()
-    assert bench.seen()["shm_fd"] == bench.seen()["bell_fd"] == ["0o600", 0]
+    assert sprint_env.seen()["shm_fd"] == sprint_env.seen()["bell_fd"] == ["0o600", 0]
 
 
 INTERRUPTED = """
@@ -99,6 +99,6 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_while_memory_is_reserved_leaves_no_descriptor(bench):
-    with bench.trainer(INTERRUPTED, {}) as trainer:
-        assert bench.said(trainer) == 0
+def test_ctrl_c_while_memory_is_reserved_leaves_no_descriptor(sprint_env):
+    with sprint_env.trainer(INTERRUPTED, {}) as trainer:
+        assert sprint_env.said(trainer) == 0

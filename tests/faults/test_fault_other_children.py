@@ -49,8 +49,8 @@ class TwoChildren:
         self.behind.send()
 
 
-def test_a_result_is_waited_for_whatever_lies_at_other_children(bench):
-    with bench.hand_pool(SLOW, num_instances=2) as pool:
+def test_a_result_is_waited_for_whatever_lies_at_other_children(sprint_env):
+    with sprint_env.scripted_pool(SLOW, num_instances=2) as pool:
         children = TwoChildren(pool)
         with children.large.send().result() as result:
             assert result.loss == 1.5
@@ -60,8 +60,8 @@ def test_a_result_is_waited_for_whatever_lies_at_other_children(bench):
         assert (children.open.result().loss, children.behind.result().loss) == (1.5, 1.5)
 
 
-def test_room_is_waited_for_whatever_lies_at_other_children(bench):
-    with bench.hand_pool(SLOW, num_instances=2) as pool:
+def test_room_is_waited_for_whatever_lies_at_other_children(sprint_env):
+    with sprint_env.scripted_pool(SLOW, num_instances=2) as pool:
         children = TwoChildren(pool)
         children.large.send()
         another = claim(pool, "c/another", 11, 20_000)
@@ -70,16 +70,16 @@ def test_room_is_waited_for_whatever_lies_at_other_children(bench):
         children.open.abort()
 
 
-def test_a_batch_is_waited_for_only_where_all_of_it_can_come(bench):
-    with bench.hand_pool(SLOW, num_instances=2) as pool:
+def test_a_batch_is_waited_for_only_where_all_of_it_can_come(sprint_env):
+    with sprint_env.scripted_pool(SLOW, num_instances=2) as pool:
         children = TwoChildren(pool)
         with pytest.raises(shmbridge.UsageError, match="'c/open' was claimed and is not sent yet"):
             pool.get_automata_for_batch(["c/s1"])
         children.open.abort()
 
 
-def test_what_finds_no_room_to_be_sent_again_is_asked_for_again_when_there_is(bench):
-    with bench.hand_pool(QUICK, max_restarts=1, ring_size=1 << 16) as pool:
+def test_what_finds_no_room_to_be_sent_again_is_asked_for_again_when_there_is(sprint_env):
+    with sprint_env.scripted_pool(QUICK, max_restarts=1, ring_size=1 << 16) as pool:
         orphan = claim(pool, "c/orphan", 1200)
         end_of(pool)
         others = [claim(pool, f"c/s{number}", 1200) for number in range(3)]
@@ -93,8 +93,10 @@ def test_what_finds_no_room_to_be_sent_again_is_asked_for_again_when_there_is(be
             assert (result.error_signal == 2).all()
 
 
-def test_what_is_to_be_sent_again_to_children_that_all_wait_for_the_user_is_an_error_and_not_a_hang(bench):
-    with bench.hand_pool(QUICK, max_restarts=1) as pool:
+def test_what_is_to_be_sent_again_to_children_that_all_wait_for_the_user_is_an_error_and_not_a_hang(
+    sprint_env,
+):
+    with sprint_env.scripted_pool(QUICK, max_restarts=1) as pool:
         orphan = claim(pool, "c/orphan", 3)
         end_of(pool)
         first, *behind = (claim(pool, f"c/s{number}", 3) for number in range(3))
@@ -119,12 +121,12 @@ init().run_control_loop(callback=callback)
 @pytest.mark.parametrize("call", ["claim", "automata", "batch"])
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_child_that_could_not_be_started_anew_is_an_error_that_says_so_or_does_not_matter(
-    bench, monkeypatch, call, lost
+    sprint_env, monkeypatch, call, lost
 ):
     """It ends, with no shared memory left for another, while a call waits for the other child to start."""
-    hold = bench.path / "hold"
+    hold = sprint_env.path / "hold"
     body = f"HOLD = {str(hold)!r}\n{HELD}"
-    with bench.hand_pool(body, max_restarts=1, num_instances=2) as pool:
+    with sprint_env.scripted_pool(body, max_restarts=1, num_instances=2) as pool:
         losing, starting = pool._dispatcher.instances[lost], pool._dispatcher.instances[1 - lost]
 
         def end(child):

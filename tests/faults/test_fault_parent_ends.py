@@ -103,28 +103,28 @@ def go():
 QUICK_SPRINT = "init().run_control_loop(callback=callback)"
 
 
-def trainer_that_ends(bench, stage, end, sprint=QUICK_SPRINT, wait_for="", **more):
+def trainer_that_ends(sprint_env, stage, end, sprint=QUICK_SPRINT, wait_for="", **more):
     """Run it to its end, see that its Sprints end too, and then let the fork end."""
     text = TRAINER.format(stage=textwrap.dedent(STAGES[stage]), end=ENDS[end])
     text = f"import time\nWAIT_FOR = {str(wait_for)!r}\n" + text
-    with bench.trainer(text, bench.hand(sprint, num_instances=2, **more)) as trainer:
-        fork, pids = bench.said(trainer)
+    with sprint_env.trainer(text, sprint_env.scripted(sprint, num_instances=2, **more)) as trainer:
+        fork, pids = sprint_env.said(trainer)
         assert len(pids) == 2
         trainer.wait()
         try:
-            bench.wait_gone(pids)
+            sprint_env.wait_gone(pids)
             os.kill(fork, 0)  # it lives
         finally:
             trainer.stdin.close()
-            for pid in bench.sprint_pids():
+            for pid in sprint_env.sprint_pids():
                 os.kill(pid, signal.SIGKILL)
-        bench.wait_gone([fork])
+        sprint_env.wait_gone([fork])
 
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_sprints_of_a_trainer_that_ends_end_too(bench, stage, end):
-    trainer_that_ends(bench, stage, end)
+def test_the_sprints_of_a_trainer_that_ends_end_too(sprint_env, stage, end):
+    trainer_that_ends(sprint_env, stage, end)
 
 
 # What Sprint does meanwhile. None of these comes back to Python code of ours.
@@ -158,8 +158,8 @@ BUSY = {
 
 @pytest.mark.parametrize("busy", BUSY)
 @pytest.mark.parametrize("stage", ["waiting", "closing behind Ctrl-C"])
-def test_the_sprints_end_though_they_are_busy_for_ever(bench, stage, busy):
-    mark = bench.path / "busy"
+def test_the_sprints_end_though_they_are_busy_for_ever(sprint_env, stage, busy):
+    mark = sprint_env.path / "busy"
     trainer_that_ends(
-        bench, stage, "SIGKILL", textwrap.dedent(BUSY[busy]).format(mark=str(mark)), wait_for=mark
+        sprint_env, stage, "SIGKILL", textwrap.dedent(BUSY[busy]).format(mark=str(mark)), wait_for=mark
     )

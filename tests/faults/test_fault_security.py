@@ -27,14 +27,14 @@ def as_nobody(*command):
     return subprocess.run(command, **other, capture_output=True, check=False)
 
 
-def test_another_user_reaches_neither_memory_nor_pipes(bench):
+def test_another_user_reaches_neither_memory_nor_pipes(sprint_env):
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     before = set(os.listdir("/dev/shm"))
-    with bench.hand_pool(SPRINT) as pool:
+    with sprint_env.scripted_pool(SPRINT) as pool:
         pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
         assert not {name for name in set(os.listdir("/dev/shm")) - before if not name.startswith("psm_")}
-        for pid in (os.getpid(), *bench.sprint_pids()):
+        for pid in (os.getpid(), *sprint_env.sprint_pids()):
             assert as_nobody("cat", f"/proc/{pid}/stat").returncode == 0  # it can run commands, and sees it
             for path in (f"/proc/{pid}/fd", f"/proc/{pid}/map_files"):
                 listed = as_nobody("ls", path)
@@ -69,34 +69,34 @@ STRANGE = [
 ]
 
 
-def test_options_with_what_a_shell_would_interpret_reach_sprint_verbatim(bench, monkeypatch):
-    monkeypatch.chdir(bench.path)
+def test_options_with_what_a_shell_would_interpret_reach_sprint_verbatim(sprint_env, monkeypatch):
+    monkeypatch.chdir(sprint_env.path)
     words = [f"--strange{index}={word}" for index, word in enumerate(STRANGE)]
-    options = bench.hand(SPRINT, sprint_config=words)
+    options = sprint_env.scripted(SPRINT, sprint_config=words)
     options["env"] = {**options["env"], "SHMBRIDGE_STRANGE": "$(touch touched); `touch touched`"}
     with shmbridge.SprintInstancePool(**options):
         pass
-    seen = bench.seen()
+    seen = sprint_env.seen()
     assert seen["arguments"][-len(STRANGE) :] == words
     assert seen["environment"] == "$(touch touched); `touch touched`"
-    assert not (bench.path / "touched").exists()
+    assert not (sprint_env.path / "touched").exists()
 
 
-def test_a_config_string_is_split_into_words_and_not_expanded(bench, monkeypatch):
-    monkeypatch.chdir(bench.path)
+def test_a_config_string_is_split_into_words_and_not_expanded(sprint_env, monkeypatch):
+    monkeypatch.chdir(sprint_env.path)
     config = """--a=$(touch touched) --b='c d;e' --f="$HOME" --g=`touch touched` --h=* ; touch touched"""
-    with bench.hand_pool(SPRINT, sprint_config=config):
+    with sprint_env.scripted_pool(SPRINT, sprint_config=config):
         pass
     words = ["--a=$(touch", "touched)", "--b=c d;e", "--f=$HOME", "--g=`touch", "touched`", "--h=*"]
-    assert bench.seen()["arguments"][-10:] == [*words, ";", "touch", "touched"]
-    assert not (bench.path / "touched").exists()
+    assert sprint_env.seen()["arguments"][-10:] == [*words, ";", "touch", "touched"]
+    assert not (sprint_env.path / "touched").exists()
 
 
-def test_a_segment_name_is_a_name_whatever_is_in_it(bench, monkeypatch):
-    monkeypatch.chdir(bench.path)
-    with bench.hand_pool(SPRINT) as pool:
+def test_a_segment_name_is_a_name_whatever_is_in_it(sprint_env, monkeypatch):
+    monkeypatch.chdir(sprint_env.path)
+    with sprint_env.scripted_pool(SPRINT) as pool:
         names = [f"c/{word}" for word in STRANGE]
         posteriors = np.ones((3, len(names), 4), np.float32)
         loss, _ = pool.get_batch_loss_and_error_signal(posteriors, [3] * len(names), names)
         assert (loss == 1.5).all()
-    assert not (bench.path / "touched").exists()
+    assert not (sprint_env.path / "touched").exists()

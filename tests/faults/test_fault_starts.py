@@ -71,11 +71,11 @@ say([loss.tolist(), before, during, in_fork])
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_fork_made_while_a_sprint_is_started_has_nothing_of_it_open(bench, restart):
-    paths = {"MARK": str(bench.path / "mark"), "REPORT": str(bench.path / "report")}
+def test_a_fork_made_while_a_sprint_is_started_has_nothing_of_it_open(sprint_env, restart):
+    paths = {"MARK": str(sprint_env.path / "mark"), "REPORT": str(sprint_env.path / "report")}
     head = "".join(f"{name} = {path!r}\n" for name, path in paths.items())
-    with bench.trainer(f"{head}RESTART = {restart}\n{FORKING}", bench.hand(QUICK)) as trainer:
-        loss, before, during, in_fork = bench.said(trainer)
+    with sprint_env.trainer(f"{head}RESTART = {restart}\n{FORKING}", sprint_env.scripted(QUICK)) as trainer:
+        loss, before, during, in_fork = sprint_env.said(trainer)
     assert loss == [1.5]
 
     def of_the_pool(links):
@@ -120,14 +120,14 @@ while True:
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit(0)", "raise SystemExit(0)"])
-def test_the_interpreter_ends_no_thread_of_a_pool_that_is_just_started(bench, end):
-    mark = str(bench.path / "mark")
+def test_the_interpreter_ends_no_thread_of_a_pool_that_is_just_started(sprint_env, end):
+    mark = str(sprint_env.path / "mark")
     body = f"MARK = {mark!r}\n{ENDING.format(end=end)}"
-    with bench.trainer(body, bench.hand(FLOODING.format(mark=mark))) as trainer:
-        assert bench.said(trainer) == "the pool was closed"
-        assert bench.said(trainer) == []
+    with sprint_env.trainer(body, sprint_env.scripted(FLOODING.format(mark=mark))) as trainer:
+        assert sprint_env.said(trainer) == "the pool was closed [closed]"
+        assert sprint_env.said(trainer) == []
         assert trainer.wait() == 0
-        assert bench.sprint_pids() == []
+        assert sprint_env.sprint_pids() == []
 
 
 # Asked to exit, the first Sprint to be so sends Ctrl-C to its trainer; and both stay.
@@ -153,13 +153,13 @@ sys.stdin.read()
 """
 
 
-def test_ctrl_c_while_the_pool_waits_for_sprints_exit_ends_both_at_once(bench):
-    staying = STAYING.format(mark=str(bench.path / "mark"))
-    with bench.trainer(INTERRUPTED, bench.hand(staying, num_instances=2)) as trainer:
-        assert bench.said(trainer) == "KeyboardInterrupt"
-        assert bench.said(trainer) == []
-        assert bench.said(trainer) == "closed"
-        bench.wait_until(lambda: bench.sprint_pids() == [], "both are ended")
+def test_ctrl_c_while_the_pool_waits_for_sprints_exit_ends_both_at_once(sprint_env):
+    staying = STAYING.format(mark=str(sprint_env.path / "mark"))
+    with sprint_env.trainer(INTERRUPTED, sprint_env.scripted(staying, num_instances=2)) as trainer:
+        assert sprint_env.said(trainer) == "KeyboardInterrupt"
+        assert sprint_env.said(trainer) == []
+        assert sprint_env.said(trainer) == "closed"
+        sprint_env.wait_until(lambda: sprint_env.sprint_pids() == [], "both are ended")
         os.kill(trainer.pid, signal.SIGCONT)  # it lives
         trainer.stdin.close()
         assert trainer.wait() == 0
@@ -186,16 +186,16 @@ def one_batch(pool):
 
 
 @pytest.mark.usefixtures("seen_late")
-def test_a_sprint_that_ends_behind_its_hello_was_ready_and_its_end_is_the_error_of_the_next_call(bench):
-    with bench.hand_pool("init()\nos._exit(5)") as pool:
+def test_a_sprint_that_ends_behind_its_hello_was_ready_and_its_end_is_the_error_of_the_next_call(sprint_env):
+    with sprint_env.scripted_pool("init()\nos._exit(5)") as pool:
         for _ in range(2):
             with pytest.raises(shmbridge.PeerGoneError, match="exited with code 5"):
                 one_batch(pool)
 
 
 @pytest.mark.usefixtures("seen_late")
-def test_sprints_that_end_behind_their_hello_are_not_started_without_end(bench):
-    with bench.hand_pool("init()\nos._exit(5)", max_restarts=2) as pool:
+def test_sprints_that_end_behind_their_hello_are_not_started_without_end(sprint_env):
+    with sprint_env.scripted_pool("init()\nos._exit(5)", max_restarts=2) as pool:
         assert pool.stats().restarts == 2
         with pytest.raises(shmbridge.PeerGoneError, match="exited with code 5"):
             one_batch(pool)

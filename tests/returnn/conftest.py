@@ -28,23 +28,23 @@ _spec = importlib.util.spec_from_file_location("bridge_fixtures", HERE.parent / 
 _fixtures = importlib.util.module_from_spec(_spec)
 sys.modules["bridge_fixtures"] = _fixtures
 _spec.loader.exec_module(_fixtures)
-bench = _fixtures.bench
+sprint_env = _fixtures.sprint_env
 _watch_over_the_test = _fixtures._watch_over_the_test
 
 
 class Returnn:
-    """What a RETURNN user writes, for the corpus of a Bench."""
+    """What a RETURNN user writes, for the corpus of a SprintEnv."""
 
-    def __init__(self, bench: Any) -> None:
-        self.bench = bench
-        self.executable = bench.executable(
+    def __init__(self, sprint_env: Any) -> None:
+        self.sprint_env = sprint_env
+        self.executable = sprint_env.executable(
             f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m shmbridge.refsprint "$@"\n'
         )
-        self.names = [*bench.NAMES, bench.SHORT]
-        self.lengths = bench.frames(self.names)
+        self.names = [*sprint_env.NAMES, sprint_env.SHORT]
+        self.lengths = sprint_env.frames(self.names)
 
     def sprint_config(self, way: str) -> list[str]:
-        return list(self.bench.options(way)["sprint_config"])
+        return list(self.sprint_env.options(way)["sprint_config"])
 
     def sprint_opts(self, way: str, *sprint: str, **more: Any) -> dict[str, Any]:
         return {
@@ -62,21 +62,21 @@ class Returnn:
 
     def check(self, pool: Any, names: Sequence[str], tags: Any = None, lengths_dtype: str = "int32") -> None:
         """One batch with these segments; loss and error signal are right."""
-        lengths = self.bench.frames(names)
-        posteriors = self.bench.posteriors(lengths)
+        lengths = self.sprint_env.frames(names)
+        posteriors = self.sprint_env.posteriors(lengths)
         loss, error_signal = pool.get_batch_loss_and_error_signal(
             posteriors, np.array(lengths, lengths_dtype), names if tags is None else tags
         )
-        self.bench.compare(loss, error_signal, posteriors, lengths, names)
+        self.sprint_env.compare(loss, error_signal, posteriors, lengths, names)
 
 
 @pytest.fixture
-def returnn(bench: Any) -> Iterator[Returnn]:
+def returnn(sprint_env: Any) -> Iterator[Returnn]:
     """RETURNN with shmbridge.returnn installed."""
     from returnn.sprint.error_signals import SprintInstancePool
 
-    shmbridge.returnn.install(ring_size=1 << 20, env=bench.env)
-    yield Returnn(bench)
+    shmbridge.returnn.install(ring_size=1 << 20, env=sprint_env.env)
+    yield Returnn(sprint_env)
     shmbridge.returnn.uninstall()
     SprintInstancePool.global_instances.clear()
 
@@ -100,18 +100,18 @@ def numpy_for_returnn(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture
-def in_a_process(bench: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+def in_a_process(sprint_env: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
     """Run a script of this folder, with a task for it; returns the arrays that it writes."""
 
     def run(script: str, task: dict[str, Any], path: Sequence[str] = ()) -> dict[str, Any]:
-        task_path, results_path = bench.path / "task.json", bench.path / "results.npz"
+        task_path, results_path = sprint_env.path / "task.json", sprint_env.path / "results.npz"
         results_path.unlink(missing_ok=True)
         task_path.write_text(json.dumps(task), encoding="utf-8")
-        env = {**bench.env, "PYTHONPATH": os.pathsep.join([*path, bench.env["PYTHONPATH"]])}
+        env = {**sprint_env.env, "PYTHONPATH": os.pathsep.join([*path, sprint_env.env["PYTHONPATH"]])}
         # RETURNN keeps what it compiles in the folder for temporary files: that is no matter of ours.
         env["TMPDIR"] = str(tmp_path_factory.mktemp("returnn"))
         # Into a file: RETURNN's children have its standard output too, and may outlive it.
-        with open(bench.path / "output", "w+", encoding="utf-8", errors="replace") as output:
+        with open(sprint_env.path / "output", "w+", encoding="utf-8", errors="replace") as output:
             command = [sys.executable, str(HERE / script), str(task_path), str(results_path)]
             done = subprocess.run(
                 command, env=env, stdout=output, stderr=output, check=False, timeout=_TIMEOUT

@@ -53,17 +53,17 @@ CONFIG = """
 
 @pytest.mark.parametrize("name", ["returnn.config", "config.py"])
 def test_the_line_in_a_config_is_enough(returnn: Any, name: str) -> None:
-    bench = returnn.bench
-    path = bench.path / name
+    sprint_env = returnn.sprint_env
+    path = sprint_env.path / name
     text = CONFIG.format(line=LINE, words=returnn.sprint_config("loop"), executable=returnn.executable)
     path.write_text(textwrap.dedent(text).lstrip(), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-c", TRAIN, str(path), bench.NAMES[0], "shmbridge.returnn"],
+        [sys.executable, "-c", TRAIN, str(path), sprint_env.NAMES[0], "shmbridge.returnn"],
         capture_output=True,
         text=True,
         check=False,
-        env=bench.env,
-        cwd=bench.path,
+        env=sprint_env.env,
+        cwd=sprint_env.path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "edges 4 1" in done.stdout

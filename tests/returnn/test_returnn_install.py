@@ -61,21 +61,21 @@ def test_uninstalling_what_is_not_installed_does_nothing() -> None:
 
 def test_uninstalling_ends_the_children_and_installing_again_starts_others(returnn: Any) -> None:
     pool = returnn.pool("loop")
-    names = returnn.bench.NAMES[:2]
+    names = returnn.sprint_env.NAMES[:2]
     returnn.check(pool, names)
-    pids = returnn.bench.sprint_pids()
+    pids = returnn.sprint_env.sprint_pids()
     shmbridge.returnn.uninstall()
-    returnn.bench.wait_gone(pids)
-    shmbridge.returnn.install(ring_size=1 << 20, env=returnn.bench.env)
+    returnn.sprint_env.wait_gone(pids)
+    shmbridge.returnn.install(ring_size=1 << 20, env=returnn.sprint_env.env)
     returnn.check(pool, names)
-    assert returnn.bench.sprint_pids() != pids
+    assert returnn.sprint_env.sprint_pids() != pids
 
 
-def test_a_pool_that_was_made_before_goes_through_shmbridge_too(bench: Any, returnn: Any) -> None:
+def test_a_pool_that_was_made_before_goes_through_shmbridge_too(sprint_env: Any, returnn: Any) -> None:
     shmbridge.returnn.uninstall()
     pool = returnn.pool("loop")
-    shmbridge.returnn.install(ring_size=1 << 20, env=bench.env)
-    returnn.check(pool, bench.NAMES[:2])
+    shmbridge.returnn.install(ring_size=1 << 20, env=sprint_env.env)
+    returnn.check(pool, sprint_env.NAMES[:2])
 
 
 BEFORE_OR_AFTER = {
@@ -218,9 +218,9 @@ def test_options_that_do_not_belong_there_are_refused_and_nothing_is_installed(
 
 
 def test_options_of_install_are_for_all_pools_and_sprint_opts_win(returnn: Any) -> None:
-    names, lengths = returnn.bench.NAMES[:1], returnn.bench.frames(returnn.bench.NAMES[:1])
-    posteriors = returnn.bench.posteriors(lengths)
-    shmbridge.returnn.install(ring_size=1 << 20, env=returnn.bench.env, num_labels=5)
+    names, lengths = returnn.sprint_env.NAMES[:1], returnn.sprint_env.frames(returnn.sprint_env.NAMES[:1])
+    posteriors = returnn.sprint_env.posteriors(lengths)
+    shmbridge.returnn.install(ring_size=1 << 20, env=returnn.sprint_env.env, num_labels=5)
     with pytest.raises(shmbridge.BatchError, match="4 labels, Sprint's model has 5"):
         returnn.pool("loop").get_batch_loss_and_error_signal(posteriors, lengths, names)
     returnn.check(returnn.pool("loop", num_labels=4), names)
@@ -259,7 +259,7 @@ def test_what_sprint_says_is_seen_once(returnn: Any, setup: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env=returnn.bench.env,
+        env=returnn.sprint_env.env,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("stand-in for nn-trainer") == times, done.stdout

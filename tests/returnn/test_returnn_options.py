@@ -45,15 +45,15 @@ def test_sprints_options_may_be_written_in_all_of_returnns_ways(
     if named:
         config.typed_dict["sprint_config"] = value
         value = "config:sprint_config"
-    returnn.check(returnn.pool("loop", sprintConfigStr=value), returnn.bench.NAMES[:2])
+    returnn.check(returnn.pool("loop", sprintConfigStr=value), returnn.sprint_env.NAMES[:2])
 
 
 def test_variables_of_the_environment_are_looked_up(returnn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPRINT_OPTIONS", " ".join(returnn.sprint_config("loop")))
     monkeypatch.delenv("SPRINT_MISSING", raising=False)
     pool = returnn.pool("loop", sprintConfigStr="--*.first=$HOME $SPRINT_OPTIONS $SPRINT_MISSING --*.last=1")
-    returnn.check(pool, returnn.bench.NAMES[:2])
-    words = [word for word in command_line(returnn.bench.sprint_pids()[0]) if word]
+    returnn.check(pool, returnn.sprint_env.NAMES[:2])
+    words = [word for word in command_line(returnn.sprint_env.sprint_pids()[0]) if word]
     assert "--*.first=$HOME" in words  # only where a word begins with it: as RETURNN does it
     assert words[-1] == "--*.last=1"
 
@@ -62,9 +62,11 @@ def test_settings_go_into_the_config_string(returnn: Any) -> None:
     pool = returnn.pool(
         "loop", minPythonControlVersion=4, sprintControlConfig={"verbose": True, "unknown": "a:b"}
     )
-    returnn.check(pool, returnn.bench.NAMES[:2])
+    returnn.check(pool, returnn.sprint_env.NAMES[:2])
     (given,) = [
-        word for word in command_line(returnn.bench.sprint_pids()[0]) if word.startswith("--*.pymod-config=")
+        word
+        for word in command_line(returnn.sprint_env.sprint_pids()[0])
+        if word.startswith("--*.pymod-config=")
     ]
     for setting in ("minPythonControlVersion:4", "verbose:True", "unknown:a:b", "c2p_fd:", "p2c_fd:"):
         assert setting in given
@@ -72,21 +74,21 @@ def test_settings_go_into_the_config_string(returnn: Any) -> None:
 
 def test_a_sprint_that_is_too_old_is_an_error_that_says_so(returnn: Any) -> None:
     with pytest.raises(shmbridge.PeerGoneError, match="99"):
-        returnn.check(returnn.pool("loop", minPythonControlVersion=99), returnn.bench.NAMES[:2])
+        returnn.check(returnn.pool("loop", minPythonControlVersion=99), returnn.sprint_env.NAMES[:2])
 
 
 @pytest.mark.parametrize("number", [2, "2", 2.0])
 def test_the_number_of_instances_may_be_a_string(returnn: Any, number: Any) -> None:
-    returnn.check(returnn.pool("loop", numInstances=number), returnn.bench.NAMES)
-    assert len(returnn.bench.sprint_pids()) == 2
+    returnn.check(returnn.pool("loop", numInstances=number), returnn.sprint_env.NAMES)
+    assert len(returnn.sprint_env.sprint_pids()) == 2
 
 
 def test_our_own_names_are_taken_as_well(returnn: Any) -> None:
     from returnn.sprint.error_signals import SprintInstancePool
 
-    pool = SprintInstancePool.get_global_instance({**returnn.bench.options("loop"), "num_instances": 2})
-    returnn.check(pool, returnn.bench.NAMES)
-    assert len(returnn.bench.sprint_pids()) == 2
+    pool = SprintInstancePool.get_global_instance({**returnn.sprint_env.options("loop"), "num_instances": 2})
+    returnn.check(pool, returnn.sprint_env.NAMES)
+    assert len(returnn.sprint_env.sprint_pids()) == 2
 
 
 def test_an_executable_in_the_working_directory_needs_no_path(
@@ -94,8 +96,8 @@ def test_an_executable_in_the_working_directory_needs_no_path(
 ) -> None:
     monkeypatch.chdir(os.path.dirname(returnn.executable))
     name = os.path.basename(returnn.executable)
-    returnn.check(returnn.pool("loop", sprintExecPath=name), returnn.bench.NAMES[:2])
-    returnn.check(returnn.pool("loop", sprintExecPath=f"./{name}"), returnn.bench.NAMES[:2])
+    returnn.check(returnn.pool("loop", sprintExecPath=name), returnn.sprint_env.NAMES[:2])
+    returnn.check(returnn.pool("loop", sprintExecPath=f"./{name}"), returnn.sprint_env.NAMES[:2])
 
 
 WRONG = {
@@ -113,7 +115,7 @@ WRONG = {
 def test_wrong_options_are_errors_that_show_them(returnn: Any, config: Any, case: str) -> None:
     options, expected = WRONG[case]
     with pytest.raises(shmbridge.OptionError) as raised:
-        returnn.check(returnn.pool("loop", **options), returnn.bench.NAMES[:2])
+        returnn.check(returnn.pool("loop", **options), returnn.sprint_env.NAMES[:2])
     assert expected in str(raised.value)
 
 
@@ -124,7 +126,7 @@ def test_a_named_setting_without_a_config_is_an_error(
 
     monkeypatch.setattr(returnn_config, "_global_config", None)
     with pytest.raises(shmbridge.OptionError, match="no config"):
-        returnn.check(returnn.pool("loop", sprintConfigStr="config:x"), returnn.bench.NAMES[:2])
+        returnn.check(returnn.pool("loop", sprintConfigStr="config:x"), returnn.sprint_env.NAMES[:2])
 
 
 def test_a_callable_that_raises_is_seen_as_it_is(returnn: Any) -> None:
@@ -132,4 +134,4 @@ def test_a_callable_that_raises_is_seen_as_it_is(returnn: Any) -> None:
         raise FileNotFoundError("no lexicon here")
 
     with pytest.raises(FileNotFoundError, match="no lexicon here"):
-        returnn.check(returnn.pool("loop", sprintConfigStr=fails), returnn.bench.NAMES[:2])
+        returnn.check(returnn.pool("loop", sprintConfigStr=fails), returnn.sprint_env.NAMES[:2])

@@ -35,7 +35,7 @@ TAGS = {
 @pytest.mark.parametrize("tags", TAGS)
 def test_tags_may_come_in_all_of_returnns_ways(returnn: Any, tags: str) -> None:
     pool = returnn.pool("loop")
-    names = returnn.bench.NAMES[:4]
+    names = returnn.sprint_env.NAMES[:4]
     returnn.check(pool, names, TAGS[tags](names))
     expected = pool.get_automata_for_batch(names)
     for array, wanted in zip(pool.get_automata_for_batch(TAGS[tags](names)), expected):
@@ -45,18 +45,18 @@ def test_tags_may_come_in_all_of_returnns_ways(returnn: Any, tags: str) -> None:
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
 def test_all_ways_to_drive_sprint_work(returnn: Any, way: str) -> None:
     # RETURNN's own child fails in the first (orthographies are bytes) and has no loss in the last.
-    returnn.check(returnn.pool(way, numInstances=2), returnn.bench.NAMES)
+    returnn.check(returnn.pool(way, numInstances=2), returnn.sprint_env.NAMES)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint8"])
 def test_lengths_may_have_any_integer_dtype(returnn: Any, dtype: str) -> None:
-    returnn.check(returnn.pool("loop"), returnn.bench.NAMES[:2], lengths_dtype=dtype)
+    returnn.check(returnn.pool("loop"), returnn.sprint_env.NAMES[:2], lengths_dtype=dtype)
 
 
 def test_a_discarded_segment_has_an_infinite_loss_and_no_error_signal(returnn: Any) -> None:
-    names = [returnn.bench.NAMES[0], returnn.bench.SHORT]
-    lengths = returnn.bench.frames(names)
-    posteriors = returnn.bench.posteriors(lengths)
+    names = [returnn.sprint_env.NAMES[0], returnn.sprint_env.SHORT]
+    lengths = returnn.sprint_env.frames(names)
+    posteriors = returnn.sprint_env.posteriors(lengths)
     loss, error_signal = returnn.pool("loop").get_batch_loss_and_error_signal(
         posteriors, np.array(lengths), names
     )
@@ -68,14 +68,14 @@ def test_a_discarded_segment_has_an_infinite_loss_and_no_error_signal(returnn: A
 
 def test_a_segment_that_is_there_twice_has_a_result_for_each_place(returnn: Any) -> None:
     pool = returnn.pool("loop", numInstances=2)
-    names = [returnn.bench.NAMES[index] for index in (0, 1, 0, 0, 1)]
+    names = [returnn.sprint_env.NAMES[index] for index in (0, 1, 0, 0, 1)]
     returnn.check(pool, names)
     returnn.check(pool, names, [name if index % 2 else name.encode() for index, name in enumerate(names)])
 
 
 def test_automata_of_a_segment_that_is_there_twice(returnn: Any) -> None:
     pool = returnn.pool("loop")
-    names = [returnn.bench.NAMES[index] for index in (1, 0, 1)]
+    names = [returnn.sprint_env.NAMES[index] for index in (1, 0, 1)]
     edges, weights, states = pool.get_automata_for_batch(names)
     assert edges.dtype == states.dtype == np.uint32
     assert states[0, 0] == 0
@@ -100,8 +100,8 @@ def test_rounds_keep_the_order_and_have_no_name_twice() -> None:
 
 
 def test_repeating_each_sequence_once_changes_nothing(returnn: Any) -> None:
-    automata = returnn.pool("loop").get_automata_for_batch(returnn.bench.NAMES)
-    for array, wanted in zip(repeat(*automata, range(len(returnn.bench.NAMES))), automata):
+    automata = returnn.pool("loop").get_automata_for_batch(returnn.sprint_env.NAMES)
+    for array, wanted in zip(repeat(*automata, range(len(returnn.sprint_env.NAMES))), automata):
         assert array.dtype == wanted.dtype
         np.testing.assert_array_equal(array, wanted)
 
@@ -127,14 +127,14 @@ def test_what_does_not_fit_is_an_error_and_the_pool_goes_on(returnn: Any) -> Non
         with pytest.raises(shmbridge.BatchError) as raised:
             pool.get_batch_loss_and_error_signal(*arguments)
         assert expected in str(raised.value), case
-    returnn.check(pool, returnn.bench.NAMES[:2])
+    returnn.check(pool, returnn.sprint_env.NAMES[:2])
 
 
 def test_an_unknown_segment_is_an_error_that_names_it(returnn: Any) -> None:
     pool = returnn.pool("loop")
     with pytest.raises(shmbridge.RemoteError, match="no/such/segment"):
         pool.get_automata_for_batch(["no/such/segment"])
-    returnn.check(pool, returnn.bench.NAMES[:2])
+    returnn.check(pool, returnn.sprint_env.NAMES[:2])
 
 
 def test_a_child_that_dies_is_told_with_its_signal_and_started_anew(returnn: Any) -> None:
@@ -155,7 +155,7 @@ def test_a_child_that_dies_is_told_with_its_signal_and_started_anew(returnn: Any
     for name in segment_list():
         process(control, name)
     """
-    pool = SprintInstancePool.get_global_instance(returnn.bench.hand(body))
+    pool = SprintInstancePool.get_global_instance(returnn.sprint_env.scripted(body))
     posteriors, lengths = np.zeros((3, 1, 4), np.float32), np.array([3], np.int32)
     with pytest.raises(shmbridge.PeerGoneError) as raised:
         pool.get_batch_loss_and_error_signal(posteriors, lengths, [b"c/s2"])
@@ -170,9 +170,9 @@ def test_the_same_options_are_the_same_pool_and_its_children_run_our_module(retu
     pool = returnn.pool("loop", numInstances=2)
     assert returnn.pool("loop", numInstances=2) is pool
     assert returnn.pool("loop") is not pool
-    assert returnn.bench.sprint_pids() == []  # they start at the first call, as RETURNN's do
-    returnn.check(pool, returnn.bench.NAMES)
-    pids = returnn.bench.sprint_pids()
+    assert returnn.sprint_env.sprint_pids() == []  # they start at the first call, as RETURNN's do
+    returnn.check(pool, returnn.sprint_env.NAMES)
+    pids = returnn.sprint_env.sprint_pids()
     assert len(pids) == 2
     for pid in pids:
         assert b"pymod-name=sprint_entry" in Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -182,11 +182,11 @@ def test_a_pool_that_nobody_has_any_more_ends_its_children(returnn: Any) -> None
     from returnn.sprint.error_signals import SprintInstancePool
 
     pool = SprintInstancePool(returnn.sprint_opts("loop"))
-    returnn.check(pool, returnn.bench.NAMES[:2])
-    pids = returnn.bench.sprint_pids()
+    returnn.check(pool, returnn.sprint_env.NAMES[:2])
+    pids = returnn.sprint_env.sprint_pids()
     assert pids
     del pool
-    returnn.bench.wait_gone(pids)
+    returnn.sprint_env.wait_gone(pids)
 
 
 def test_threads_that_ask_at_once_share_one_set_of_children(returnn: Any) -> None:
@@ -195,7 +195,7 @@ def test_threads_that_ask_at_once_share_one_set_of_children(returnn: Any) -> Non
 
     def ask() -> None:
         try:
-            returnn.check(pool, returnn.bench.NAMES)
+            returnn.check(pool, returnn.sprint_env.NAMES)
         except BaseException as error:
             failures.append(error)
 
@@ -205,10 +205,10 @@ def test_threads_that_ask_at_once_share_one_set_of_children(returnn: Any) -> Non
     for thread in threads:
         thread.join()
     assert not failures, failures
-    assert len(returnn.bench.sprint_pids()) == 1
+    assert len(returnn.sprint_env.sprint_pids()) == 1
 
 
 def test_returnns_own_instances_are_not_handed_out(returnn: Any) -> None:
     with pytest.raises(shmbridge.UsageError, match="claim"):
         returnn.pool("loop").get_free_instance()
-    assert returnn.bench.sprint_pids() == []
+    assert returnn.sprint_env.sprint_pids() == []

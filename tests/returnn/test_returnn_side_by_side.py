@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.fixture
-def both(bench: Any, returnn: Any, in_a_process: Any, numpy_for_returnn: list[str]) -> Any:
+def both(sprint_env: Any, returnn: Any, in_a_process: Any, numpy_for_returnn: list[str]) -> Any:
     """(RETURNN's results, ours) of the same jobs: see run_returnn.py."""
 
     def run(*jobs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -59,14 +59,14 @@ def test_losses_and_error_signals_are_the_same_to_the_last_bit(returnn: Any, bot
     )
     assert_same(theirs, ours)
     loss, error_signal = ours["0/0/0"], ours["0/0/1"]
-    assert loss[names.index(returnn.bench.SHORT)] == np.inf  # discarded by Sprint
-    assert np.isfinite(np.delete(loss, names.index(returnn.bench.SHORT))).all()
+    assert loss[names.index(returnn.sprint_env.SHORT)] == np.inf  # discarded by Sprint
+    assert np.isfinite(np.delete(loss, names.index(returnn.sprint_env.SHORT))).all()
     assert error_signal.any()
 
 
 def test_a_segment_may_be_in_a_batch_more_than_once(returnn: Any, both: Any) -> None:
     names = [returnn.names[index] for index in (0, 1, 0, 2, 1, 0)]
-    lengths = returnn.bench.frames(names)
+    lengths = returnn.sprint_env.frames(names)
     theirs, ours = both(
         {
             "sprint_opts": returnn.sprint_opts("trainer", numInstances=2),

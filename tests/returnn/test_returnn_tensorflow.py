@@ -14,9 +14,9 @@ import pytest
 def test_the_operations_give_what_the_pool_gives(
     returnn: Any, in_a_process: Any, install: str, lengths_dtype: str
 ) -> None:
-    names = [*returnn.bench.NAMES, returnn.bench.NAMES[0]]
-    lengths = returnn.bench.frames(names)
-    posteriors = returnn.bench.posteriors(lengths)
+    names = [*returnn.sprint_env.NAMES, returnn.sprint_env.NAMES[0]]
+    lengths = returnn.sprint_env.frames(names)
+    posteriors = returnn.sprint_env.posteriors(lengths)
     results = in_a_process(
         "run_tensorflow.py",
         {
@@ -29,7 +29,7 @@ def test_the_operations_give_what_the_pool_gives(
         },
     )
     assert results["real"] == (importlib.util.find_spec("tensorflow") is not None)
-    returnn.bench.compare(results["loss"], results["error_signal"], posteriors, lengths, names)
+    returnn.sprint_env.compare(results["loss"], results["error_signal"], posteriors, lengths, names)
     expected = returnn.pool("loop").get_automata_for_batch(names)
     for name, array in zip(("edges", "weights", "start_end_states"), expected):
         assert results[name].dtype == ("float32" if name == "weights" else "int32")  # RETURNN casts them
