@@ -128,11 +128,11 @@ def _limited_memory(limit: int, children: int, ring_size: int) -> Check:
 
 
 def _object() -> Check:
-    from shmbridge.parent.reserve import create_object
+    from shmbridge.memory import create_shared_memory
 
     name = "shared-memory object"
     try:
-        os.close(create_object(1 << 16))
+        os.close(create_shared_memory(1 << 16))
     except ShmbridgeError as error:
         return Check(name, FAILED, str(error), f"see who may write to {_SHM} (ls -ld {_SHM}: drwxrwxrwt)")
     return Check(name, OK, "created, reserved, unlinked")
@@ -141,10 +141,9 @@ def _object() -> Check:
 def _doorbell() -> Check:
     """A thread sleeps at a doorbell in shared memory, and is woken."""
     from shmbridge.doorbell import Doorbell, WaitList
-    from shmbridge.memory import PAGE, Memory
-    from shmbridge.parent.reserve import create_object
+    from shmbridge.memory import PAGE, Memory, create_shared_memory
 
-    descriptor = create_object(PAGE)
+    descriptor = create_shared_memory(PAGE)
     try:
         doorbell = Doorbell(Memory(descriptor, PAGE), create=True)
     finally:

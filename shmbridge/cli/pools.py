@@ -1,6 +1,6 @@
 """Pools that run in this user's processes: found by their sockets, and asked.
 
-A pool listens at an abstract unix socket (shmbridge/parent/live.py).
+A pool listens at an abstract unix socket (shmbridge/parent/stats_socket.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Optional
 
 from shmbridge.errors import ProtocolError
-from shmbridge.parent import PoolStatistics, live
+from shmbridge.parent import PoolStatistics, stats_socket
 
 __all__ = ["Pool", "again", "ask", "names", "pools"]
 
@@ -64,7 +64,7 @@ def again(first: list[Pool], pid: Optional[int], interval: Optional[float]) -> I
 
 def names(pid: Optional[int] = None) -> list[str]:
     """The names of the pools' sockets, of all users, as the kernel lists them."""
-    prefix = f"@{live.NAME_PREFIX}{'' if pid is None else f'{pid}/'}"
+    prefix = f"@{stats_socket.NAME_PREFIX}{'' if pid is None else f'{pid}/'}"
     found = set()
     for line in _SOCKETS.read_text(errors="replace").splitlines()[1:]:
         name = line.split(" ")[-1]
@@ -84,7 +84,7 @@ def ask(name: str) -> Pool:
         connection.settimeout(_TIMEOUT)
         connection.connect(f"\0{name}")
         # Anybody may take a name like this, and tell what they want.
-        pid, uid = live.peer_credentials(connection)
+        pid, uid = stats_socket.peer_credentials(connection)
         if uid != os.geteuid() or name.split("/")[1] != str(pid):
             raise PermissionError(f"{name} is the socket of process {pid} of user {uid} [stats-connection]")
         data = bytearray()
@@ -96,7 +96,7 @@ def ask(name: str) -> Pool:
                     f"process {pid} does not come to an end with its answer [stats-connection]"
                 )
     try:
-        executable, statistics = live.decode(bytes(data))
+        executable, statistics = stats_socket.decode(bytes(data))
     except ValueError as error:
         raise ProtocolError(
             f"the answer of process {pid} cannot be read (another version of shmbridge?): {error}"

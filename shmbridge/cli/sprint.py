@@ -66,7 +66,7 @@ def check_sprint(path: str, config: str, timeout: float) -> Iterator[Check]:
 
 def _probe(command: list[str], timeout: float) -> tuple[Optional[dict[str, Any]], str, list[str]]:
     """Run it with sprint_probe. Returns the report, how the process ended, and its last output."""
-    from shmbridge.parent.process import MODULE_PATH
+    from shmbridge.parent.spawn import MODULE_PATH
 
     report_read, report_write = os.pipe()
     output_read, output_write = os.pipe()

@@ -13,7 +13,8 @@ import sys
 from typing import Any, Optional
 
 from ..errors import OptionError, UsageError
-from ..parent.options import ALIASES, Options
+from ..parent.options import Options
+from ..parent.returnn_options import RETURNN_NAMES
 from . import pool
 from .output import Output
 
@@ -33,7 +34,7 @@ _REPLACEMENTS = {
     "get_free_instance": pool.get_free_instance,
 }
 # Options that RETURNN has no name for.
-_OURS = {field.name for field in dataclasses.fields(Options)} - set(ALIASES.values())
+_OURS = {field.name for field in dataclasses.fields(Options)} - set(RETURNN_NAMES.values())
 
 _originals: dict[tuple[type, str], Any] = {}
 _output = Output()

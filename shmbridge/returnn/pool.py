@@ -14,8 +14,8 @@ import numpy as np
 
 from ..errors import BatchError, UsageError
 from ..parent import SprintInstancePool
+from ..parent.returnn_options import translate
 from ..ring import Array
-from .options import translate
 from .tags import names_of, repeat, rounds
 
 _pools: weakref.WeakKeyDictionary[Any, SprintInstancePool] = weakref.WeakKeyDictionary()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BatchError
-from ..parent.batch import check_tag
+from ..parent.arguments import decode_name
 from ..ring import Array
 
 
@@ -29,7 +29,7 @@ def names_of(tags: Iterable[Any]) -> list[str]:
                 "or (batch,length) bytes [segment-names]"
             )
         tags = [row.tobytes().rstrip(b"\0") for row in tags]
-    return [check_tag(tag, index)[0] for index, tag in enumerate(tags)]
+    return [decode_name(tag, index)[0] for index, tag in enumerate(tags)]
 
 
 def rounds(names: Sequence[str]) -> list[list[int]]:

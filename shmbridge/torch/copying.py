@@ -67,7 +67,7 @@ def get_batch_loss(
         elif from_logits:
             tensor.copy_(torch.log_softmax(source, -1, dtype=torch.float32))
         elif source.device.type == "cpu" and source.dtype in _NUMPY_DTYPES:
-            return copying.copy_checked(target, source.resolve_neg().numpy(), two_threads)
+            return copying.copy_rejecting_nan(target, source.resolve_neg().numpy(), two_threads)
         elif source.device.type == "cpu" and source.dtype == torch.bfloat16:
             bits = source.resolve_neg().view(torch.int16).numpy()
             return copying.copy_bfloat16(target, bits, two_threads)

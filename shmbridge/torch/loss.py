@@ -10,7 +10,7 @@ import torch
 
 from ..errors import BatchError, OptionError, UsageError
 from ..parent import SprintInstancePool
-from ..parent.batch import check_tag
+from ..parent.arguments import decode_name
 from ..ring import Array
 from .copying import get_batch_loss
 
@@ -167,7 +167,7 @@ class _Criterion(torch.autograd.Function):
         skipped = np.isinf(losses)
         if skipped.any():
             if discarded == "error":
-                names = ", ".join(repr(check_tag(tag)[0]) for tag, skip in zip(tags, skipped) if skip)
+                names = ", ".join(repr(decode_name(tag)[0]) for tag, skip in zip(tags, skipped) if skip)
                 raise BatchError(
                     f"Sprint discarded the segments {names}: its log says why; a usual reason are too few "
                     'frames for the words. discarded="zero" goes on without them [skipped]'

@@ -20,7 +20,7 @@ from typing import Any
 from .statistics import ChildStatistics, PoolStatistics
 from .watcher import Watcher
 
-__all__ = ["NAME_PREFIX", "decode", "offer", "peer_credentials"]
+__all__ = ["NAME_PREFIX", "decode", "peer_credentials", "serve_stats"]
 
 _log = logging.getLogger("shmbridge")
 
@@ -34,7 +34,7 @@ _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "st
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
-def offer(watcher: Watcher, executable: str, stats: Callable[[], PoolStatistics]) -> None:
+def serve_stats(watcher: Watcher, executable: str, stats: Callable[[], PoolStatistics]) -> None:
     """Answer whoever of the same user asks, from the watcher's thread, until the watcher is closed.
 
     Where the system allows no such socket, there is none: the pool works without.

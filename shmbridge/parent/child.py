@@ -1,0 +1,412 @@
+"""One Sprint process and its channel, from spawn to death. No child is restarted; another replaces it."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import os
+import time
+from bisect import bisect
+from collections import deque
+from typing import NoReturn, Optional
+
+from .. import protocol
+from .._native import lib
+from ..channel import Channel
+from ..doorbell import Doorbell
+from ..errors import ClosedError, ProtocolError, ShmbridgeError, UsageError, without_traceback
+from ..memory import Geometry, Memory, create_shared_memory
+from ..ring import Claim, Record
+from . import fork_safety
+from .options import Options
+from .process import SprintProcess
+from .request import Request, RequestState, validate_answer
+from .score_requests import Asking, ScoreRequests
+from .watcher import Watcher
+
+_log = logging.getLogger("shmbridge")
+
+_FEATURES, _FLOAT32 = lib.SHMB_FEATURES, lib.SHMB_FLOAT32  # global names cost less on the hot path
+
+
+class ChildState(enum.Enum):
+    """The life of a child: it is ready once it has sent its hello."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DEAD = "ended"
+
+
+_DEAD = ChildState.DEAD
+_IN_FLIGHT = RequestState.IN_FLIGHT
+
+
+class Child:
+    """Spawn a Sprint process, send requests to it, and deliver its answers to them.
+
+    Not thread-safe: the pool serialises.
+
+    Args:
+        options: the pool's.
+        watcher: the pool's.
+
+    Raises:
+        OptionError: the executable cannot be executed.
+        ResourceError: no memory, process or descriptor is left.
+
+    Attributes:
+        state: see ChildState.
+        error: why the child ended; None while it is alive.
+        hello: the message that made it ready; None before.
+        num_labels: the number of labels that Sprint sent, or None.
+        no_room: the child's latest no-room message: the sequence number that it could not claim a record for,
+            and the ring's release position at that time; or None.
+        in_flight: the requests sent and not answered, oldest first, with their sequence numbers. After the
+            death they stay here until the scheduler takes them; Sprint ended while it worked on the first.
+        answered: the number of requests answered.
+        scored: the number of score requests answered.
+        score_requests: what the child requests.
+        busy_since: when it began what it does now (time.monotonic()): to start, or to work on the oldest
+            request.
+        longest: the seconds that its slowest answer took.
+        deadline: when it must have finished that; None if it may take any time.
+    """
+
+    def __init__(self, options: Options, watcher: Watcher) -> None:
+        self._options = options
+        self._timeout = options.segment_timeout
+        self._next_sequence = 1
+        self.state = ChildState.STARTING
+        self.error: Optional[ShmbridgeError] = None
+        self.hello: Optional[protocol.Message] = None
+        self.num_labels: Optional[int] = None
+        self.no_room: Optional[tuple[int, int]] = None
+        self.in_flight: deque[tuple[int, Request]] = deque()
+        self.answered = 0
+        self.scored = 0
+        self.score_requests = ScoreRequests()
+        self.longest = 0.0
+        self.busy_since = 0.0
+        self.deadline: Optional[float] = None
+        geometry = Geometry.for_ring_size(options.ring_size)
+        with fork_safety.fork_blocked():
+            shm_fd = create_shared_memory(geometry.total_size)
+            try:
+                memory = Memory(shm_fd, geometry.total_size)
+                self._channel: Optional[Channel] = Channel.of_parent(
+                    memory, geometry, own=watcher.doorbell, peer=Doorbell(memory, create=True)
+                )
+                self._process = SprintProcess(options, watcher, shm_fd)
+            finally:
+                os.close(shm_fd)
+        self.pid = self._process.pid
+        self._process.send(
+            "hello",
+            protocol=protocol.PROTOCOL_VERSION,
+            abi=lib.SHMB_ABI,
+            posteriors_size=geometry.posteriors_size,
+            error_signals_size=geometry.error_signals_size,
+        )
+        self._begin(options.start_timeout)
+
+    # --- sending
+
+    @property
+    def channel(self) -> Channel:
+        """The rings; gone once the child is dead.
+
+        Raises:
+            ShmbridgeError: why the child ended.
+        """
+        if self._channel is None:
+            self._raise_error()
+        return self._channel
+
+    def try_claim(self, kind: int, rows: int, columns: int, name: bytes) -> Optional[Claim]:
+        """Claim a float32 record; return None if the ring has no room now.
+
+        Raises:
+            SegmentTooLargeError: the record can never fit.
+            BufferError: there is no room until the user sends, aborts or deletes what is held.
+            ProtocolError: the child wrote an invalid position, and was killed for it.
+        """
+        channel = self._channel
+        if channel is None:
+            self._raise_error()
+        try:
+            claim = channel.sender.claim_record(kind, _FLOAT32, rows, columns, self._next_sequence, name)
+        except BufferError:
+            if not self.in_flight:
+                raise
+            return None  # requests in flight may hold posteriors for a retry; their answers release them
+        except ProtocolError as error:
+            self.kill_for(error)
+            raise
+        if claim is not None:
+            self._next_sequence += 1
+        return claim
+
+    def send(self, claim: Claim, request: Request) -> None:
+        """Send a filled claim; `request` receives the answer."""
+        in_flight = self.in_flight
+        if not in_flight and self.hello is not None:
+            self._begin(self._timeout)
+        entry = (claim.sequence, request)
+        if not in_flight or in_flight[-1] < entry:
+            in_flight.append(entry)
+        else:  # claimed earlier than requests that were sent before it: Sprint receives it first
+            in_flight.insert(bisect(in_flight, entry), entry)
+        try:
+            request.state = _IN_FLIGHT
+            claim.commit()
+        except BaseException:  # Ctrl-C may come just before or just after the commit itself
+            with contextlib.suppress(UsageError):  # raised if the claim is committed: the answer will come
+                claim.abort()
+                in_flight.remove(entry)
+                request.fail(UsageError(f"sending segment {request.name!r} was interrupted [claim-state]"))
+            raise
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether the process has ended, also if nothing has polled the child since. From any thread."""
+        return self._process.exited
+
+    @property
+    def load(self) -> int:
+        """The frames sent and not answered."""
+        return sum(request.rows for _, request in self.in_flight)
+
+    def is_working_on(self, request: Request) -> bool:
+        """Return whether the request was sent to this child and is not answered."""
+        return any(each is request for _, each in self.in_flight)
+
+    def oldest_open_claim(self) -> Optional[tuple[int, str]]:
+        """Return the sequence number and segment name of the oldest claim that is not sent, or None."""
+        claim = None if self._channel is None else self._channel.sender.oldest_open()
+        # The name was read from shared memory, where the child may write any bytes.
+        return None if claim is None else (claim[0], claim[1].decode("utf-8", "replace"))
+
+    def check_no_open_claim(self) -> None:
+        """Raise UsageError if a claim is open, behind which Sprint would receive all that is sent now."""
+        claim = self.oldest_open_claim()
+        if claim is not None:
+            raise UsageError(
+                f"segment {claim[1]!r} is claimed and not sent; Sprint receives segments in the order of "
+                "their claims: send or abort it first [behind-claim]"
+            )
+
+    # --- receiving
+
+    def poll(self) -> bool:
+        """Deliver the next answer, if there is one, and process other events. Return whether there were any.
+
+        A dead child always has an event: its death, until the supervisor replaces it.
+        """
+        if self._process.has_events:
+            return self._process_events()
+        return self._receive() or self.state is _DEAD
+
+    def poll_exit(self) -> bool:
+        """Return whether the child is dead, as far as can be known now."""
+        if self._process.has_events:
+            self._process_events()
+        return self.state is _DEAD
+
+    def enforce_deadline(self) -> None:
+        """Terminate the child if it has missed its deadline."""
+        if self.deadline is None or time.monotonic() < self.deadline or self.poll():
+            return
+        if self.state is ChildState.STARTING:
+            self._end(self._process.terminate_unready(self._options.start_timeout))
+        else:
+            self._end(self._process.terminate_hung(self._timeout or 0, self._unanswered()))
+
+    # --- score requests
+
+    def begin_serving(self) -> None:
+        """Expect score requests from now on."""
+        if self.score_requests.state is Asking.NOBODY:
+            self.score_requests.state = Asking.TRAINER
+            self._begin(self._timeout)
+
+    def end_serving(self) -> None:
+        """Store the next score request for the next call."""
+        if self.score_requests.state is Asking.TRAINER:
+            self.score_requests.state = Asking.NOBODY
+        self.deadline = None
+
+    def try_claim_scores(self, rows: int, columns: int, dtype: int) -> Optional[Claim]:
+        """Claim a record for the answer to the open score request; return None if there is no room now.
+
+        If there is none, the child must first consume padding; segment_timeout runs until it does.
+
+        Raises: as ScoreRequests.try_claim_answer; at a ProtocolError the child was killed.
+        """
+        try:
+            claim = self.score_requests.try_claim_answer(self.channel.sender, rows, columns, dtype)
+        except ProtocolError as error:
+            self.kill_for(error)
+            raise
+        if claim is None and self.deadline is None:
+            self._begin(self._timeout)
+        return claim
+
+    def send_scores(self, claim: Claim, status: int = lib.SHMB_ANSWERED) -> None:
+        """Send the answer to the open score request."""
+        self.score_requests.answer(claim, status)
+        self._begin(self._timeout)
+
+    # --- ending
+
+    def request_exit(self) -> None:
+        """Ask the child to exit; `close` waits for it."""
+        self._process.send("exit")
+
+    def join(self) -> None:
+        """Wait until a child that received an error for its scores has ended; kill it if it does not end."""
+        self._process.join_or_kill(self._options.exit_timeout)
+        self.poll_exit()
+
+    def close(self) -> None:
+        """End the child and free its memory, apart from what arrays still view. May be called again."""
+        self._process.close(self._options.exit_timeout)
+        if self.state is not _DEAD:
+            self._end(ClosedError("the pool was closed [closed]"))
+        self.score_requests.features = None
+
+    def kill(self) -> None:
+        """End the child at once."""
+        self._process.kill()
+
+    def kill_for(self, error: ShmbridgeError) -> None:
+        """End a child that broke the protocol at once. Nothing that it sent later counts."""
+        self._process.kill()
+        self._end(error)
+
+    def disown(self) -> None:
+        """Leave the rings to the parent: called in a fork of the trainer."""
+        if self._channel is not None:
+            self._channel.disown()
+
+    # --- within
+
+    def _begin(self, timeout: Optional[float]) -> None:
+        self.busy_since = now = time.monotonic()
+        self.deadline = None if timeout is None else now + timeout
+
+    def _process_events(self) -> bool:
+        """Process control messages and the process's end, and all answers sent before it."""
+        process = self._process
+        process.has_events = False
+        exited = process.exited  # read before the last look at the ring, which is then complete
+        progress = self._take_messages()
+        while exited and self._receive():
+            progress = True
+        if exited and self.state is not _DEAD:
+            self._end(process.exit_error(self._unanswered()))
+        return progress or self.state is _DEAD
+
+    def _receive(self) -> bool:
+        """Take the next record from the ring. Return whether there was one."""
+        channel = self._channel
+        if channel is None:
+            return False
+        try:
+            record = channel.receiver.receive()
+            if record is None:
+                return False
+            self._deliver(record)
+        except ProtocolError as error:
+            self.kill_for(error)
+        return True
+
+    def _deliver(self, record: Record) -> None:
+        in_flight = self.in_flight
+        if not in_flight:
+            if record.kind != _FEATURES:
+                raise ProtocolError(
+                    f"Sprint answered request {record.sequence}; no request is open [bad-answer]"
+                )
+            self._take_score_request(record)
+            return
+        sequence, request = in_flight[0]
+        error = None
+        if not record.is_answer(sequence, request.answer_kind, request.rows, request.columns):
+            if record.kind == _FEATURES:
+                self._take_score_request(record)
+                return
+            error = validate_answer(record, sequence, request)
+        in_flight.popleft()
+        self.answered += 1
+        began = self.busy_since
+        self._begin(self._timeout if in_flight else None)
+        self.longest = max(self.longest, self.busy_since - began)
+        if error is None:
+            request.accept(record)
+        else:
+            request.fail(error)
+
+    def _take_score_request(self, features: Record) -> None:
+        self.score_requests.take(features)
+        if not self.in_flight:
+            self.deadline = None
+
+    def _take_messages(self) -> bool:
+        process = self._process
+        if process.broken is not None:
+            self.kill_for(process.broken)
+            return True
+        progress = False
+        # The message "exception" is for exit_error.
+        for kind in ("hello", "dimension", "awaits_requests", "no_room"):
+            message = process.messages.take(kind)
+            if message is None:
+                continue
+            progress = True
+            try:
+                self._take_message(message)
+            except ProtocolError as error:
+                self.kill_for(error)
+        return progress
+
+    def _take_message(self, message: protocol.Message) -> None:
+        if message["kind"] == "hello":
+            protocol.check_versions(message)
+            self._take_hello(message)
+        elif message["kind"] == "dimension":
+            if message["labels"] < 1:
+                raise ProtocolError(
+                    f"Sprint's number of labels is {message['labels']}; it must be at least 1 [bad-message]"
+                )
+            self.num_labels = message["labels"]
+        elif message["kind"] == "awaits_requests":
+            if self.score_requests.state is Asking.TRAINER:
+                self.deadline = None
+            if self.score_requests.state is not Asking.SPRINT:
+                self.score_requests.state = Asking.NEVER
+        else:
+            self.no_room = (message["sequence"], message["released"])
+
+    def _take_hello(self, message: protocol.Message) -> None:
+        self.hello = message
+        if self.state is ChildState.STARTING:
+            self.state = ChildState.READY
+        self._begin(self._timeout if self.in_flight else None)
+        _log.info(
+            "Sprint (pid %s) is ready: Python %s, numpy %s, callback version %s",
+            *(message.get(key) for key in ("pid", "python", "numpy", "sprint_version")),
+        )
+
+    def _unanswered(self) -> list[str]:
+        return [request.name for _, request in self.in_flight]
+
+    def _end(self, error: ShmbridgeError) -> None:
+        if self.state is not _DEAD:
+            self.error = without_traceback(error)
+            self.state = _DEAD
+            self.deadline = None
+            self._channel = None
+
+    def _raise_error(self) -> NoReturn:
+        raise without_traceback(self.error or ClosedError("the child was closed [closed]"))
