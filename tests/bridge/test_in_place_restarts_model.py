@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import shmbridge
+from support.internals import ChildProcess, children
 
 RING_SIZE = 1 << 16  # takes three of the longest segments
 FRAMES = (3, 4, 5, 300, 700, *[1300] * 9)
@@ -52,7 +53,7 @@ class Model:
         self.n_claims = 0
         self.n_kills = 0
         self.n_left = 0  # of batches that were refused: who dies at one of those does not get it again
-        self.stopped: list[Any] = []
+        self.stopped: list[ChildProcess] = []
 
     # --- what the user does; `choose` says with which
 
@@ -119,7 +120,7 @@ class Model:
         for process in self._processes(choose):
             self._end(process)
             if choose(2):
-                assert process.wait(60)
+                process.wait_for_exit()
 
     def stop(self, choose: Choose) -> None:
         """It answers nothing any more, and is killed while somebody waits."""
@@ -130,14 +131,13 @@ class Model:
 
     # --- the model
 
-    def _processes(self, choose: Choose) -> list[Any]:
+    def _processes(self, choose: Choose) -> list[ChildProcess]:
         """One, or all; of those that live and were ready: others are not started anew by themselves."""
-        ready = [each._process for each in self.pool._dispatcher.instances if each.ready]
-        living = [process for process in ready if process._popen.returncode is None]
+        living = [child for child in children(self.pool) if child.is_ready and child.is_running]
         chosen = choose(3)
         return living[chosen : chosen + 1] if chosen < 2 else living
 
-    def _end(self, process: Any) -> None:
+    def _end(self, process: ChildProcess) -> None:
         self.n_kills += 1
         process.kill()
 

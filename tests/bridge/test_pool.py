@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import shmbridge
+from support.internals import use_cores
 
 
 @pytest.fixture(scope="module")
@@ -403,10 +404,9 @@ def test_the_children_work_in_parallel(sprint_env: Any, sprint_log: Any) -> None
     ],
 )
 def test_a_second_thread_copies_where_a_core_is_idle(
-    sprint_env: Any, monkeypatch: pytest.MonkeyPatch, cores: int, expected: dict[str, list[bool]]
+    sprint_env: Any, cores: int, expected: dict[str, list[bool]]
 ) -> None:
     """Two segments are with Sprint at a time: the first finds it idle, and the last leaves it so."""
-    monkeypatch.setattr("shmbridge.parent.copying._CORES", cores)
     seen: dict[str, list[bool]] = {"in": [], "out": []}
 
     def copy_in(target: Any, source: Any, two_threads: bool) -> None:
@@ -421,7 +421,7 @@ def test_a_second_thread_copies_where_a_core_is_idle(
     lengths = sprint_env.frames(names)
     posteriors = sprint_env.posteriors(lengths)
     error_signal = np.empty(posteriors.shape, np.float32)
-    with sprint_env.pool("loop") as pool:
+    with use_cores(cores), sprint_env.pool("loop") as pool:
         loss = pool.get_batch_loss(
             posteriors, lengths, names, error_signal, copy_in=copy_in, copy_out=copy_out
         )

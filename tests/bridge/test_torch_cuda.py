@@ -10,6 +10,7 @@ import pytest
 
 import shmbridge
 from shmbridge.parent import copying
+from support.internals import children
 
 torch = pytest.importorskip("torch")
 
@@ -66,7 +67,7 @@ def test_the_rings_are_pinned_and_stay_so_for_a_child_that_is_started_anew(sprin
         (first,) = pool.memories
         with pool.claim("c/s1", 3, 4) as segment:
             assert posteriors_of(segment).is_pinned()
-        pool._dispatcher.instances[0].kill()
+        children(pool)[0].kill()
         sprint_env.wait_until(lambda: not sprint_env.sprint_pids(), "the child is gone")
         for _ in range(3):
             try:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import shmbridge
+from support.internals import children
 
 torch = pytest.importorskip("torch")
 
@@ -214,7 +215,7 @@ def test_the_memory_is_registered_once_for_each_child_and_unregistered_before_it
     kept = posteriors_of(claim)
     (address,) = [a for a, s in cudart.registered.items() if a <= kept.data_ptr() < a + s]
     del claim, memory
-    pool._dispatcher.instances[addresses.index(address)].kill()
+    children(pool)[addresses.index(address)].kill()
     sprint_env.wait_until(lambda: len(sprint_env.sprint_pids()) == 1, "the child is gone")
     with contextlib.suppress(shmbridge.PeerGoneError):
         sprint_env.check(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
-import signal
 import weakref
 
 import numpy as np
 import pytest
 
 import shmbridge
+from support.internals import kill_child
 
 SPRINT = """
 import signal
@@ -105,9 +104,7 @@ def test_a_batch_with_a_nan_is_gone_when_its_error_is(pool):
 
 def test_a_batch_for_which_no_sprint_can_be_started_is_gone_when_its_error_is(pool, mark):
     mark.touch()
-    (process,) = [instance._process for instance in pool._dispatcher.instances]
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(60)
+    kill_child(pool)
     for _ in range(2):
         assert is_gone(batch(pool, "c/s2", shmbridge.PeerGoneError))
 

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 import shmbridge
-from shmbridge.parent.automata import AutomatonJob
-from shmbridge.parent.batch import Batch
-from shmbridge.parent.statistics import Counters
+from support.internals import receive_automaton
 
 # In Sprint's process: writes records, positions and control messages as its trainer will see them.
 FORGER = """
@@ -302,6 +300,4 @@ class Changing:
 
 
 def test_an_automaton_is_what_was_checked_whatever_sprint_writes_meanwhile():
-    job = AutomatonJob(Batch(Counters(), []), "c/s0")
-    job.deliver(Changing())
-    assert job.edges[0].tolist() == [0]
+    assert receive_automaton(Changing())[0].tolist() == [0]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
 import shmbridge
-from shmbridge.parent import instance
+from support.internals import (
+    before_each_memory_reservation,
+    before_each_sleep,
+    kill_child,
+    once,
+    same_child,
+)
 
 SLOW = """
 import time
@@ -22,13 +27,6 @@ def slow(command, **arguments):
 init().run_control_loop(callback=slow)
 """
 QUICK = "init().run_control_loop(callback=callback)"
-
-
-def end_of(pool):
-    """Its only child ends, and that is known."""
-    (process,) = [instance._process for instance in pool._dispatcher.instances]
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(60)
 
 
 def claim(pool, name, frames, labels=4):
@@ -44,8 +42,8 @@ class TwoChildren:
         self.open = claim(pool, "c/open", 1000)
         self.large = claim(pool, "c/large", 10, 20_000)  # for the other child; it fills most of the ring
         self.behind = claim(pool, "c/behind", 500)
-        assert self.open._instance is self.behind._instance
-        assert self.open._instance is not self.large._instance
+        assert same_child(self.open, self.behind)
+        assert not same_child(self.open, self.large)
         self.behind.send()
 
 
@@ -65,7 +63,7 @@ def test_room_is_waited_for_whatever_lies_at_other_children(sprint_env):
         children = TwoChildren(pool)
         children.large.send()
         another = claim(pool, "c/another", 11, 20_000)
-        assert another._instance is children.large._instance
+        assert same_child(another, children.large)
         another.abort()
         children.open.abort()
 
@@ -81,7 +79,7 @@ def test_a_batch_is_waited_for_only_where_all_of_it_can_come(sprint_env):
 def test_what_finds_no_room_to_be_sent_again_is_asked_for_again_when_there_is(sprint_env):
     with sprint_env.scripted_pool(QUICK, max_restarts=1, ring_size=1 << 16) as pool:
         orphan = claim(pool, "c/orphan", 1200)
-        end_of(pool)
+        kill_child(pool)
         others = [claim(pool, f"c/s{number}", 1200) for number in range(3)]
         orphan.send()
         for _ in range(2):
@@ -98,7 +96,7 @@ def test_what_is_to_be_sent_again_to_children_that_all_wait_for_the_user_is_an_e
 ):
     with sprint_env.scripted_pool(QUICK, max_restarts=1) as pool:
         orphan = claim(pool, "c/orphan", 3)
-        end_of(pool)
+        kill_child(pool)
         first, *behind = (claim(pool, f"c/s{number}", 3) for number in range(3))
         for each in behind:  # as many as a child is given at a time
             each.send()
@@ -121,32 +119,23 @@ init().run_control_loop(callback=callback)
 @pytest.mark.parametrize("call", ["claim", "automata", "batch"])
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_child_that_could_not_be_started_anew_is_an_error_that_says_so_or_does_not_matter(
-    sprint_env, monkeypatch, call, lost
+    sprint_env, call, lost
 ):
     """It ends, with no shared memory left for another, while a call waits for the other child to start."""
     hold = sprint_env.path / "hold"
     body = f"HOLD = {str(hold)!r}\n{HELD}"
-    with sprint_env.scripted_pool(body, max_restarts=1, num_instances=2) as pool:
-        losing, starting = pool._dispatcher.instances[lost], pool._dispatcher.instances[1 - lost]
-
-        def end(child):
-            os.kill(child._process.pid, signal.SIGKILL)
-            assert child._process.wait(60)
-
+    with sprint_env.scripted_pool(body, max_restarts=1, num_instances=2) as pool, ExitStack() as changes:
         hold.touch()
-        end(starting)
+        kill_child(pool, 1 - lost)
         pool.claim("c/s1", 3, 4).abort()  # which starts it anew
-        end(starting)
-        wait = pool._dispatcher.wait
+        kill_child(pool, 1 - lost)
 
-        def lose_the_other(*arguments, **more):
-            monkeypatch.undo()
-            monkeypatch.setattr(instance, "create_object", no_memory)
-            end(losing)
+        def lose_the_other():
+            changes.enter_context(before_each_memory_reservation(no_memory))
+            kill_child(pool, lost)
             hold.unlink()
-            wait(*arguments, **more)
 
-        monkeypatch.setattr(pool._dispatcher, "wait", lose_the_other)
+        changes.enter_context(before_each_sleep(pool, once(lose_the_other)))
         if call == "claim":
             assert claim(pool, "c/s1", 3).send().result().loss == 1.5
         elif call == "automata":
@@ -159,5 +148,5 @@ def test_a_child_that_could_not_be_started_anew_is_an_error_that_says_so_or_does
         assert pool.stats().children[1 - lost].state == "ready"
 
 
-def no_memory(_size):
+def no_memory():
     raise shmbridge.ResourceError("no shared memory is left")
