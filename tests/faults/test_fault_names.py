@@ -10,7 +10,7 @@ import pytest
 
 # Forks of the trainer make shared memory, and each is killed before another line of what does so.
 KILLED = """
-from support.internals import create_object, memory_reservation_file
+from support.internals import create_shared_memory, memory_reservation_file
 
 def is_killed_before(place):
     fork = os.fork()
@@ -26,7 +26,7 @@ def is_killed_before(place):
                     os.kill(os.getpid(), signal.SIGKILL)
             return at_each_line
         sys.settrace(at_each_line)
-        create_object(1 << 20)
+        create_shared_memory(1 << 20)
         os._exit(0)
     return os.waitpid(fork, 0)[1] == signal.SIGKILL
 
@@ -85,7 +85,7 @@ def test_where_the_system_knows_no_memory_without_a_name_it_is_unlinked_at_once(
 
 
 INTERRUPTED = """
-from support.internals import create_object, memory_reservation_file
+from support.internals import create_shared_memory, memory_reservation_file
 
 def interrupted(*_):
     raise KeyboardInterrupt
@@ -93,7 +93,7 @@ def interrupted(*_):
 os.posix_fallocate = interrupted
 before = len(os.listdir("/proc/self/fd"))
 try:
-    create_object(1 << 20)
+    create_shared_memory(1 << 20)
 except KeyboardInterrupt:
     say(len(os.listdir("/proc/self/fd")) - before)
 """

@@ -14,12 +14,12 @@ from typing import Any
 from unittest import mock
 
 import shmbridge
+from shmbridge import memory as shared_memory
 from shmbridge.errors import PeerGoneError
-from shmbridge.memory import Memory
-from shmbridge.parent import copying, dispatcher, in_place, instance, process, reserve, scoring
-from shmbridge.parent.automata import AutomatonJob
+from shmbridge.memory import Memory, create_shared_memory
+from shmbridge.parent import child, copying, in_place, process, scheduler, scoring
+from shmbridge.parent.automata import AutomatonRequest
 from shmbridge.parent.batch import Batch
-from shmbridge.parent.reserve import create_object
 from shmbridge.parent.statistics import Counters
 from shmbridge.ring import Array, Claim
 
@@ -33,7 +33,7 @@ __all__ = [
     "before_each_sleep",
     "change_control_messages",
     "children",
-    "create_object",
+    "create_shared_memory",
     "in_place_of_start_wait",
     "is_serving",
     "kill_child",
@@ -58,9 +58,9 @@ _PATIENCE = 60.0  # seconds for what takes none
 class ChildProcess:
     """One Sprint process of a pool. The process that replaces it is another one."""
 
-    def __init__(self, child: instance.Instance) -> None:
-        self._child = child
-        self._process = child._process
+    def __init__(self, slot_child: child.Child) -> None:
+        self._child = slot_child
+        self._process = slot_child._process
 
     @property
     def pid(self) -> int:
@@ -69,8 +69,8 @@ class ChildProcess:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has sent its hello and was not replaced since."""
-        return self._child.ready and self._child._process is self._process
+        """Whether it has sent its hello."""
+        return self._child.hello is not None
 
     @property
     def is_running(self) -> bool:
@@ -85,7 +85,7 @@ class ChildProcess:
     @property
     def is_dead(self) -> bool:
         """Whether the pool treats it as dead."""
-        return self._child.death is not None
+        return self._child.state is child.ChildState.DEAD
 
     @property
     def is_timed(self) -> bool:
@@ -95,7 +95,7 @@ class ChildProcess:
     @property
     def awaits_scores(self) -> bool:
         """Whether it has sent features whose scores it has not received."""
-        return self._child.questions.unanswered is not None
+        return self._child.score_requests.features is not None
 
     @property
     def memory(self) -> Memory:
@@ -108,15 +108,15 @@ class ChildProcess:
 
     def wait_for_exit(self) -> None:
         """Wait until it has ended and its last output and messages were read."""
-        assert self._process.wait(_PATIENCE), f"the child {self.pid} still runs"
+        assert self._process.join(_PATIENCE), f"the child {self.pid} still runs"
 
     def notice_death(self) -> bool:
         """Have the pool take news of the process. Returns whether it now treats it as dead."""
-        return self._child.look_for_death() is not None
+        return self._child.poll_exit()
 
     def death(self) -> PeerGoneError:
         """The error that says how the process has ended."""
-        return self._process.death()
+        return self._process.exit_error()
 
     def send_raw_control_bytes(self, data: bytes) -> None:
         """Write to its control pipe, as the trainer's process may."""
@@ -131,19 +131,19 @@ class ChildProcess:
 
 def children(pool: shmbridge.SprintInstancePool) -> list[ChildProcess]:
     """The newest process of each child, in the order of `pool.stats().children`."""
-    return [ChildProcess(child) for child in pool._dispatcher.instances]
+    return [ChildProcess(slot.child) for slot in pool._scheduler._supervisor.slots]
 
 
 def kill_child(pool: shmbridge.SprintInstancePool, index: int = 0) -> None:
     """Kill a child with SIGKILL, and wait until its last output and messages were read."""
-    child = children(pool)[index]
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait_for_exit()
+    victim = children(pool)[index]
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.wait_for_exit()
 
 
 def same_child(claim: in_place.SegmentClaim, other: in_place.SegmentClaim) -> bool:
     """Whether both were claimed in the ring to the same child."""
-    return claim._instance is other._instance
+    return claim._child is other._child
 
 
 # --- the pool
@@ -151,19 +151,19 @@ def same_child(claim: in_place.SegmentClaim, other: in_place.SegmentClaim) -> bo
 
 def poll(pool: shmbridge.SprintInstancePool) -> bool:
     """Have the pool take an answer of each child, and news of it. Returns whether there were any."""
-    return pool._dispatcher.collect()
+    return pool._scheduler.poll()
 
 
 def is_serving(pool: shmbridge.SprintInstancePool) -> bool:
     """Whether a thread is in serve_scores."""
-    return pool._dispatcher.serving
+    return pool._scheduler.state is scheduler.PoolState.SERVING
 
 
 def watch_descriptor(
     pool: shmbridge.SprintInstancePool, descriptor: int, callback: Callable[[], bool]
 ) -> None:
     """Call back in the pool's thread when the descriptor is readable. The pool closes it."""
-    pool._dispatcher._watcher.watch(descriptor, callback)
+    pool._scheduler._watcher.watch(descriptor, callback)
 
 
 # --- moments: a hook is called at each of them until the context manager is left
@@ -192,7 +192,7 @@ def _before(owner: object, name: str, hook: Hook) -> Any:
 @contextlib.contextmanager
 def before_each_sleep(pool: shmbridge.SprintInstancePool, hook: Callable[[], Any]) -> Iterator[None]:
     """Before a call of the pool sleeps until a child has news."""
-    with _before(pool._dispatcher, "wait", hook):
+    with _before(pool._scheduler, "_sleep", hook):
         yield
 
 
@@ -200,38 +200,38 @@ def before_each_sleep(pool: shmbridge.SprintInstancePool, hook: Callable[[], Any
 def in_place_of_start_wait(hook: Callable[[], Any]) -> Iterator[None]:
     """Where a pool would wait until its children are ready: it does not wait."""
 
-    def call(_self: dispatcher.Dispatcher) -> None:
+    def call(_self: scheduler.Scheduler, _children: object) -> None:
         hook()
 
-    with mock.patch.object(dispatcher.Dispatcher, "_wait_until_ready", call):
+    with mock.patch.object(scheduler.Scheduler, "_await_ready", call):
         yield
 
 
 @contextlib.contextmanager
 def before_each_exit_wait(hook: Callable[[], Any]) -> Iterator[None]:
     """Before a pool waits for a child to exit, which it has asked for."""
-    with _before(process.SprintProcess, "wait", hook):
+    with _before(process.SprintProcess, "join", hook):
         yield
 
 
 @contextlib.contextmanager
 def after_each_spawn(hook: Callable[[int], Any]) -> Iterator[None]:
     """Right behind the start of a child's process, with its id."""
-    spawn = process._spawn
+    spawn = process.spawn
 
     def hooked(*arguments: Any) -> Any:
         popen = spawn(*arguments)
         hook(popen.pid)
         return popen
 
-    with mock.patch.object(process, "_spawn", hooked):
+    with mock.patch.object(process, "spawn", hooked):
         yield
 
 
 @contextlib.contextmanager
 def before_each_memory_reservation(hook: Callable[[], Any]) -> Iterator[None]:
     """Before the memory of a child is reserved."""
-    with _before(instance, "create_object", hook):
+    with _before(child, "create_shared_memory", hook):
         yield
 
 
@@ -245,7 +245,7 @@ def before_each_result(hook: Callable[[], Any]) -> Iterator[None]:
 @contextlib.contextmanager
 def before_each_score_copy(hook: Callable[[], Any]) -> Iterator[None]:
     """Before scores are copied to Sprint."""
-    with _before(scoring, "copy_checked", hook):
+    with _before(scoring, "copy_rejecting_nan", hook):
         yield
 
 
@@ -255,14 +255,14 @@ def before_each_score_copy(hook: Callable[[], Any]) -> Iterator[None]:
 @contextlib.contextmanager
 def poll_after_exits_only() -> Iterator[None]:
     """A pool polls its children only when all have exited, as if it got no core before."""
-    collect = dispatcher.Dispatcher.collect
+    poll_now = scheduler.Scheduler.poll
 
-    def late(self: dispatcher.Dispatcher) -> bool:
-        for child in self.instances:
-            ChildProcess(child).wait_for_exit()
-        return collect(self)
+    def late(self: scheduler.Scheduler) -> bool:
+        for each in self.children:
+            ChildProcess(each).wait_for_exit()
+        return poll_now(self)
 
-    with mock.patch.object(dispatcher.Dispatcher, "collect", late):
+    with mock.patch.object(scheduler.Scheduler, "poll", late):
         yield
 
 
@@ -298,11 +298,11 @@ def use_cores(number: int) -> Iterator[None]:
 
 def receive_automaton(record: object) -> Array:
     """The edges that a pool makes of a record with an automaton."""
-    job = AutomatonJob(Batch(Counters(), []), "a segment")
-    job.deliver(record)  # type: ignore[arg-type]  # only what it has of a record is used
-    return job.edges
+    request = AutomatonRequest(Batch(Counters(), lambda: False), "a segment")
+    request.accept(record)  # type: ignore[arg-type]  # only what it has of a record is used
+    return request.edges
 
 
 def memory_reservation_file() -> str:
-    """The file whose lines create shared memory: see `create_object`."""
-    return reserve.__file__
+    """The file whose lines create shared memory: see `create_shared_memory`."""
+    return shared_memory.__file__
