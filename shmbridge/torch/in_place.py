@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..parent.in_place import SegmentClaim, SegmentResult
+from ..parent import SegmentClaim, SegmentResult
 
 
 def posteriors_of(segment: SegmentClaim) -> torch.Tensor:
