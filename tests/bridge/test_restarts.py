@@ -188,10 +188,8 @@ def test_in_place_segments_are_sent_again_too(deadly):
         claims = [pool.claim(name, 4, 3) for name in NAMES[:3]]
         for value, claim in enumerate(claims):
             claim.posteriors[...] = -value
-        for claim in claims:
-            claim.send()
-        for value, claim in enumerate(claims):
-            with claim.result() as result:
+        for value, sent in enumerate([claim.send() for claim in claims]):
+            with sent.result() as result:
                 assert result.loss == -12.0 * value
                 assert (result.error_signal == -2 * value).all()
         assert pool.stats().restarts == 1
@@ -214,13 +212,13 @@ def test_what_is_claimed_behind_an_end_stays_behind_what_is_sent_again(deadly, s
         pids = sprint_env.sprint_pids()
         earlier = []
         for value, name in enumerate(NAMES[:4]):
-            earlier.append(pool.claim(name, 4, 3))
-            earlier[-1].posteriors[...] = -value
-            earlier[-1].send()
+            claim = pool.claim(name, 4, 3)
+            claim.posteriors[...] = -value
+            earlier.append(claim.send())
         sprint_env.wait_gone(pids)
         later = pool.claim(NAMES[4], 4, 3)
-        for value, claim in enumerate(earlier):
-            assert claim.result().loss == -12.0 * value
+        for value, sent in enumerate(earlier):
+            assert sent.result().loss == -12.0 * value
         later.posteriors[...] = -9
         assert later.send().result().loss == -12.0 * 9
 
@@ -327,9 +325,9 @@ def test_a_result_is_not_waited_for_where_sprint_does_not_start_anew(deadly, spr
         script.unlink()
         (pid,) = sprint_env.sprint_pids()
         os.kill(pid, signal.SIGKILL)
-        claim.send()
+        sent = claim.send()
         with pytest.raises(shmbridge.PeerGoneError, match="exited with code 2"):
-            claim.result()
+            sent.result()
 
 
 def test_a_call_in_another_thread_ends_when_the_pool_is_closed(deadly):
@@ -361,13 +359,13 @@ def test_what_sprint_leaves_while_a_claim_waits_for_room_is_sent_again_before_it
         os.kill(pid, signal.SIGSTOP)
         earlier = []
         for value, name in enumerate(NAMES[:3]):  # more do not fit
-            earlier.append(pool.claim(name, 1600, 3))
-            earlier[-1].posteriors[...] = -value
-            earlier[-1].send()
+            claim = pool.claim(name, 1600, 3)
+            claim.posteriors[...] = -value
+            earlier.append(claim.send())
         with before_each_sleep(pool, once(lambda: os.kill(pid, signal.SIGKILL))):
             later = pool.claim(NAMES[3], 1600, 3)
-        for value, claim in enumerate(earlier):
-            with claim.result() as result:
+        for value, sent in enumerate(earlier):
+            with sent.result() as result:
                 assert result.loss == -4800.0 * value
         later.posteriors[...] = -9
         assert later.send().result().loss == -4800.0 * 9
