@@ -460,10 +460,24 @@ def test_a_claim_on_a_child_that_has_died_is_an_error_at_send_and_not_in_the_way
         with claim(pool, "c/s4").send().result() as result:
             assert (result.error_signal == 2).all()
         stale.posteriors[:] = 0  # still memory of ours
-        with pytest.raises(shmbridge.PeerGoneError, match="claim the segment again"):
+        with pytest.raises(shmbridge.PeerGoneError, match=r"'c/s2'.*SIGKILL") as caught:
             stale.send()
+        assert "[claim-lost]" in str(caught.value)
+        assert (caught.value.signal_name, caught.value.exit_code) == ("SIGKILL", None)
         stale.abort()
         batch(pool, "c/s4")
+
+
+def test_a_result_that_was_not_answered_before_the_pool_was_closed_is_a_closed_error(sprint_env: Any) -> None:
+    with waiter(sprint_env, exit_timeout=0.2) as pool:
+        (sprint_env.path / "s1").touch()
+        answered = claim(pool, "c/s1", frames=3).send()
+        answered.result()
+        unanswered = claim(pool, "c/never", frames=3).send()
+    for _ in range(2):
+        with pytest.raises(shmbridge.ClosedError, match=r"\[closed\]"):
+            unanswered.result()
+    assert answered.result().loss == 1.5
 
 
 @pytest.mark.parametrize(

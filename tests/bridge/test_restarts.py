@@ -12,7 +12,7 @@ import pytest
 
 import shmbridge
 from shmbridge.memory import POSTERIORS_LINES
-from support.internals import before_each_sleep, once
+from support.internals import before_each_memory_reservation, before_each_sleep, once
 
 # A criterion that does what the segment's file says, at most so many times: `kill`, `exit`, `hang`, `stop`.
 DEADLY = """
@@ -137,6 +137,91 @@ def test_without_restarts_the_other_childs_work_is_kept(deadly):
         # At the most two were with the one that was killed; the other has done all the rest.
         assert len(answered) >= len(names) - 2
         check((loss[answered], error_signal[:, answered]), posteriors[:, answered])
+
+
+def test_each_segment_that_failed_has_its_error(deadly, caplog):
+    posteriors, lengths, names = batch()
+    with deadly.pool(max_restarts=1) as pool:
+        deadly.plan("c/s2", "raise")
+        deadly.plan("c/s4", "abort", times=100)
+        nan = posteriors.copy()
+        nan[1, 6, 2] = np.nan
+        with pytest.raises(shmbridge.ShmbridgeError) as caught:
+            pool.get_batch_loss_and_error_signal(nan, lengths, names)
+        error = caught.value
+        expected = {
+            "c/s2": (shmbridge.RemoteError, "for a change"),
+            "c/s4": (shmbridge.PeerGoneError, "SIGABRT"),
+            "c/s6": (shmbridge.BatchError, "time 1, label 2"),
+        }
+        assert set(error.failed) == set(expected)
+        for name, (kind, text) in expected.items():
+            assert type(error.failed[name]) is kind
+            assert text in str(error.failed[name])
+        logged = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        first, *others = error.failed
+        assert str(error) == str(error.failed[first])
+        assert [str(error.failed[name]) for name in others] == logged
+        assert type(error.partial) is shmbridge.BatchResult
+        assert not error.partial.skipped.any()
+        right = [index for index, name in enumerate(names) if name not in expected]
+        loss, error_signal = error.partial
+        assert np.isnan(loss[[2, 4, 6]]).all()
+        check((loss[right], error_signal[:, right]), posteriors[:, right])
+        result = pool.get_batch_loss_and_error_signal(posteriors[:, :2], lengths[:2], names[:2])
+        check(result, posteriors[:, :2])
+
+
+def no_memory():
+    raise shmbridge.ResourceError("no shared memory is left")
+
+
+def test_the_other_child_answers_all_if_a_dead_one_cannot_be_replaced(deadly, caplog):
+    posteriors, lengths, names = batch()
+    with deadly.pool(max_restarts=1, num_instances=2) as pool:
+        deadly.plan("c/s0", "kill")
+        with before_each_memory_reservation(no_memory):
+            for _ in range(2):
+                check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+            assert sorted(child.state for child in pool.stats().children) == ["ended", "ready"]
+            in_place = pool.claim("c/s0", 4, 3)
+            in_place.posteriors[...] = -1
+            assert in_place.send().result().loss == -12.0
+        assert (pool.stats().segments, pool.stats().failed) == (2 * len(names) + 1, 0)
+        assert pool.stats().restarts == 0
+        assert "SIGKILL" in caplog.text
+        assert "no shared memory is left" in caplog.text
+        check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+        assert [child.state for child in pool.stats().children] == ["ready", "ready"]
+        assert pool.stats().restarts == 1
+
+
+def test_in_place_segments_go_to_the_other_child_if_a_dead_one_cannot_be_replaced(deadly):
+    with deadly.pool(max_restarts=1, num_instances=2) as pool, before_each_memory_reservation(no_memory):
+        deadly.plan("c/s0", "kill")
+        claims = [pool.claim(name, 4, 3) for name in NAMES]
+        for value, claim in enumerate(claims):
+            claim.posteriors[...] = -value
+        for value, sent in enumerate([claim.send() for claim in claims]):
+            assert sent.result().loss == -12.0 * value
+
+
+def test_if_no_child_is_left_and_none_can_be_started_the_batch_fails_with_the_death(deadly):
+    posteriors, lengths, names = batch()
+    with deadly.pool(max_restarts=1, num_instances=2) as pool:
+        deadly.plan("c/s0", "kill", times=2)
+        with before_each_memory_reservation(no_memory):
+            with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
+                pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+            assert "c/s0" in caught.value.failed
+            for error in caught.value.failed.values():
+                assert (type(error), error.signal_name) == (shmbridge.PeerGoneError, "SIGKILL")
+            answered = [index for index, name in enumerate(names) if name not in caught.value.failed]
+            loss, error_signal = caught.value.partial
+            check((loss[answered], error_signal[:, answered]), posteriors[:, answered])
+            with pytest.raises(shmbridge.ResourceError, match="no shared memory is left"):
+                pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+        check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
 
 
 def test_what_python_in_sprint_raises_is_not_tried_again(deadly):
