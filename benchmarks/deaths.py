@@ -37,13 +37,13 @@ def measure(deaths: int, number: signal.Signals, progress: Progress) -> dict[str
         for _ in range(deaths):
             claim = pool.claim("corpus/recording/segment", frames, labels)  # starts a dead Sprint anew
             claim.posteriors[:] = -1
-            claim.send()
+            segment = claim.send()
             (pid,) = children_of(os.getpid())
             sent: list[int] = []
             thread = threading.Thread(target=_kill, args=(pid, number, sent))
             thread.start()
             try:
-                claim.result()
+                segment.result()
                 raise RuntimeError("Sprint answered, though it was to sleep")
             except PeerGoneError as error:
                 noticed = time.perf_counter_ns()

@@ -559,7 +559,7 @@ def test_serving_is_refused_until_what_was_claimed_and_sent_is_done(sprint_env: 
     with sprint_env.pool("loop") as pool:
         name, frames = sprint_env.NAMES[0], sprint_env.segments[sprint_env.NAMES[0]][1]
         with pool.claim(name, frames, sprint_env.LABELS) as segment:
-            with pytest.raises(shmbridge.UsageError, match=f"{name}.* was claimed and is not sent yet"):
+            with pytest.raises(shmbridge.UsageError, match=f"{name}.*behind-claim"):
                 pool.serve_scores(network)
             segment.posteriors[:] = 0
             pending = segment.send()

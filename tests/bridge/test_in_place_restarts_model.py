@@ -38,7 +38,7 @@ class Segment:
         self.order = order  # among all claims
         self.restarts = restarts  # of the pool, when it was claimed
         self.late = False  # its Sprint ended before it was sent: it has to queue anew
-        self.sent = False
+        self.sent: Any = None  # what send() has returned
         self.result: Any = None
 
 
@@ -181,12 +181,11 @@ class Model:
 
     def _send(self, segment: Segment) -> None:
         segment.late = self.pool.stats().restarts != segment.restarts
-        segment.claim.send()
-        segment.sent = True
+        segment.sent = segment.claim.send()
 
     def _take(self, segment: Segment, timeout: Any = None) -> None:
         try:
-            result = self._waiting(lambda: segment.claim.result(timeout))
+            result = self._waiting(lambda: segment.sent.result(timeout))
         except REFUSALS as error:
             self._check_refusal(error)
             return
@@ -205,7 +204,7 @@ class Model:
 
     def _check_refusal(self, error: Exception) -> None:
         """Whether the user can do something about it, and nothing waits for what was claimed later."""
-        behind = re.match(r"segment '(.*)' waits behind '(.*)', which was claimed earlier", str(error))
+        behind = re.match(r"segment '(.*)' cannot be answered before '(.*)', which", str(error))
         if behind is not None:
             waiting, older = (self.segments[name] for name in behind.groups())
             assert waiting.sent
@@ -214,7 +213,7 @@ class Model:
         elif isinstance(error, BufferError):
             assert self._open() or self._results(), error
         else:
-            assert "was claimed and is not sent yet" in str(error)
+            assert "[behind-claim]" in str(error)
             assert self._open(), error
 
     def finish(self) -> None:

@@ -57,12 +57,12 @@ def test_what_is_sent_and_not_answered_is_in_flight_and_lies_in_the_ring(sprint_
         claim = pool.claim("c/s1", 4, 3)
         claim.posteriors[:] = -1
         assert pool.stats().children[0].posteriors_used == 0
-        claim.send()
+        sent = claim.send()
         (child,) = pool.stats().children
         assert child.in_flight == 1
         assert child.posteriors_used == 64 + 64 + 64  # header, name, 4 x 3 floats
         gate.write_text("go")
-        with claim.result():
+        with sent.result():
             (child,) = pool.stats().children
             assert child.error_signals_used == 64 + 64
         (child,) = pool.stats().children

@@ -46,8 +46,7 @@ for line in sys.stdin:
     elif line == "hold\\n":
         held = pools[0].claim(names[0], int(lengths[0]), len(PHONEMES))
         held.posteriors[:] = -1
-        held.send()
-        held = held.result()
+        held = held.send().result()
     elif line == "fork\\n":
         if os.fork() == 0:
             sys.stdin.read()  # until the test closes it

@@ -252,9 +252,9 @@ def test_a_position_that_a_claim_finds_is_no_hang_of_what_was_sent_earlier(modul
     body = f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}"
     with module_sprint_env.scripted_pool(body, max_restarts=max_restarts) as pool:
         mark.write_text(f"f.head.value += 1 << 20; open({str(forged)!r}, 'w').close()")
-        earlier = pool.claim(NAMES[0], 3, 4)
-        earlier.posteriors[:] = 1
-        earlier.send()
+        claim = pool.claim(NAMES[0], 3, 4)
+        claim.posteriors[:] = 1
+        earlier = claim.send()
         module_sprint_env.wait_until(forged.exists, "the position is forged")
         if max_restarts == 0:
             for call in (lambda: pool.claim(NAMES[1], 3, 4), earlier.result):

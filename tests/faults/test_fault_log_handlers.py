@@ -40,10 +40,10 @@ def test_sprint_goes_on_and_its_end_is_noticed(sprint_env, handler, capfd):
         claim = pool.claim("c/s1", 3, 4)
         claim.posteriors[:] = 1
         os.kill(child.pid, signal.SIGSTOP)
-        claim.send()
+        sent = claim.send()
         os.kill(child.pid, signal.SIGKILL)
         with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
-            claim.result()
+            sent.result()
         assert "what Sprint says" in caught.value.last_output
     assert "OSError: the log's disk is full" in capfd.readouterr().err
 

@@ -11,9 +11,9 @@ import shmbridge
 from support.internals import (
     before_each_memory_reservation,
     before_each_sleep,
+    child_of,
     kill_child,
     once,
-    same_child,
 )
 
 SLOW = """
@@ -42,9 +42,8 @@ class TwoChildren:
         self.open = claim(pool, "c/open", 1000)
         self.large = claim(pool, "c/large", 10, 20_000)  # for the other child; it fills most of the ring
         self.behind = claim(pool, "c/behind", 500)
-        assert same_child(self.open, self.behind)
-        assert not same_child(self.open, self.large)
-        self.behind.send()
+        assert child_of(self.open) == child_of(self.behind) != child_of(self.large)
+        self.sent = self.behind.send()
 
 
 def test_a_result_is_waited_for_whatever_lies_at_other_children(sprint_env):
@@ -52,18 +51,18 @@ def test_a_result_is_waited_for_whatever_lies_at_other_children(sprint_env):
         children = TwoChildren(pool)
         with children.large.send().result() as result:
             assert result.loss == 1.5
-        with pytest.raises(shmbridge.UsageError, match="'c/behind' waits behind 'c/open'"):
-            children.behind.result()
-        children.open.send()
-        assert (children.open.result().loss, children.behind.result().loss) == (1.5, 1.5)
+        with pytest.raises(shmbridge.UsageError, match=r"'c/behind'.* 'c/open'.*\[behind-claim\]"):
+            children.sent.result()
+        assert (children.open.send().result().loss, children.sent.result().loss) == (1.5, 1.5)
 
 
 def test_room_is_waited_for_whatever_lies_at_other_children(sprint_env):
     with sprint_env.scripted_pool(SLOW, num_instances=2) as pool:
         children = TwoChildren(pool)
+        pid = child_of(children.large)
         children.large.send()
         another = claim(pool, "c/another", 11, 20_000)
-        assert same_child(another, children.large)
+        assert child_of(another) == pid
         another.abort()
         children.open.abort()
 
@@ -71,7 +70,7 @@ def test_room_is_waited_for_whatever_lies_at_other_children(sprint_env):
 def test_a_batch_is_waited_for_only_where_all_of_it_can_come(sprint_env):
     with sprint_env.scripted_pool(SLOW, num_instances=2) as pool:
         children = TwoChildren(pool)
-        with pytest.raises(shmbridge.UsageError, match="'c/open' was claimed and is not sent yet"):
+        with pytest.raises(shmbridge.UsageError, match=r"'c/open'.*\[behind-claim\]"):
             pool.get_automata_for_batch(["c/s1"])
         children.open.abort()
 
@@ -81,13 +80,13 @@ def test_what_finds_no_room_to_be_sent_again_is_asked_for_again_when_there_is(sp
         orphan = claim(pool, "c/orphan", 1200)
         kill_child(pool)
         others = [claim(pool, f"c/s{number}", 1200) for number in range(3)]
-        orphan.send()
+        sent = orphan.send()
         for _ in range(2):
             with pytest.raises(BufferError):
-                orphan.result()
+                sent.result()
         for other in others:
             other.abort()
-        with orphan.result() as result:
+        with sent.result() as result:
             assert (result.error_signal == 2).all()
 
 
@@ -98,13 +97,11 @@ def test_what_is_to_be_sent_again_to_children_that_all_wait_for_the_user_is_an_e
         orphan = claim(pool, "c/orphan", 3)
         kill_child(pool)
         first, *behind = (claim(pool, f"c/s{number}", 3) for number in range(3))
-        for each in behind:  # as many as a child is given at a time
-            each.send()
-        orphan.send()
-        with pytest.raises(shmbridge.UsageError, match="'c/s1' waits behind 'c/s0'"):
-            orphan.result()
-        first.send()
-        assert [each.result().loss for each in (orphan, first, *behind)] == [1.5] * 4
+        sent = [each.send() for each in behind]  # as many as a child is given at a time
+        retried = orphan.send()
+        with pytest.raises(shmbridge.UsageError, match=r"'c/s1'.* 'c/s0'.*\[behind-claim\]"):
+            retried.result()
+        assert [each.result().loss for each in (first.send(), retried, *sent)] == [1.5] * 4
 
 
 # Waits before its hello for as long as the file HOLD is there.
@@ -142,8 +139,8 @@ def test_a_child_that_could_not_be_started_anew_is_an_error_that_says_so_or_does
             with pytest.raises(shmbridge.RemoteError, match="export_allophone_state_fsa_by_segment_name"):
                 pool.get_automata_for_batch(["c/s1"])  # which this Sprint does not know
         else:
-            with pytest.raises(shmbridge.ResourceError, match="no shared memory is left"):
-                pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
+            loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
+            assert loss.tolist() == [1.5]
         assert pool.stats().children[lost].state == "ended"
         assert pool.stats().children[1 - lost].state == "ready"
 

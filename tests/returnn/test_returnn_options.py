@@ -48,6 +48,20 @@ def test_sprints_options_may_be_written_in_all_of_returnns_ways(
     returnn.check(returnn.pool("loop", sprintConfigStr=value), returnn.sprint_env.NAMES[:2])
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("named", [False, True])
+def test_from_returnn_evaluates_sprints_options_as_returnn_does(
+    returnn: Any, config: Any, kind: str, named: bool
+) -> None:
+    value = CONFIGS[kind](returnn.sprint_config("loop"))
+    if named:
+        config.typed_dict["sprint_config"] = value
+        value = "config:sprint_config"
+    more = {"ring_size": 1 << 20, "env": returnn.sprint_env.env, "sprintConfigStr": value}
+    with shmbridge.SprintInstancePool.from_returnn(returnn.sprint_opts("loop", **more)) as pool:
+        returnn.check(pool, returnn.sprint_env.NAMES[:2])
+
+
 def test_variables_of_the_environment_are_looked_up(returnn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPRINT_OPTIONS", " ".join(returnn.sprint_config("loop")))
     monkeypatch.delenv("SPRINT_MISSING", raising=False)

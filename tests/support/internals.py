@@ -32,6 +32,7 @@ __all__ = [
     "before_each_score_copy",
     "before_each_sleep",
     "change_control_messages",
+    "child_of",
     "children",
     "create_shared_memory",
     "in_place_of_start_wait",
@@ -42,7 +43,6 @@ __all__ = [
     "poll",
     "poll_after_exits_only",
     "receive_automaton",
-    "same_child",
     "use_cores",
     "watch_descriptor",
     "wrap_score_claims",
@@ -141,9 +141,10 @@ def kill_child(pool: shmbridge.SprintInstancePool, index: int = 0) -> None:
     victim.wait_for_exit()
 
 
-def same_child(claim: in_place.SegmentClaim, other: in_place.SegmentClaim) -> bool:
-    """Whether both were claimed in the ring to the same child."""
-    return claim._child is other._child
+def child_of(claim: in_place.SegmentClaim) -> int:
+    """The id of the process in whose ring an open claim lies."""
+    assert claim._child is not None, "the claim was sent or aborted"
+    return claim._child.pid
 
 
 # --- the pool
