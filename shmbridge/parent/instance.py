@@ -286,7 +286,7 @@ class Instance:
             return True
         news = False
         # An exception is for the death notice.
-        for kind in ("hello", "dimension", "awaits_requests", "no_room"):
+        for kind in ("hello", "dimension", "ready_for_requests", "no_room"):
             message = process.messages.take(kind)
             if message is None:
                 continue
@@ -307,11 +307,11 @@ class Instance:
                 *(message.get(key) for key in ("pid", "python", "numpy", "sprint_version")),
             )
         elif message["kind"] == "dimension":
-            if message["labels"] < 1:
-                raise ProtocolError(f"Sprint says that it has {message['labels']} labels [bad-message]")
-            self.labels = message["labels"]
-        elif message["kind"] == "awaits_requests":
-            self.questions.awaits_requests = True
+            if message["num_labels"] < 1:
+                raise ProtocolError(f"Sprint says that it has {message['num_labels']} labels [bad-message]")
+            self.labels = message["num_labels"]
+        elif message["kind"] == "ready_for_requests":
+            self.questions.ready_for_requests = True
         else:
             self.no_room = (message["sequence"], message["released"])
 

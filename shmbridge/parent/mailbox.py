@@ -7,7 +7,7 @@ from typing import Optional
 from ..errors import ProtocolError
 from ..protocol import Message
 
-_NEWEST_COUNTS = frozenset({"dimension", "no_room", "awaits_requests"})
+_NEWEST_COUNTS = frozenset({"dimension", "no_room", "ready_for_requests"})
 
 
 class Mailbox:

@@ -22,14 +22,14 @@ class Questions:
         asked: how many questions have come.
         awaited_since: from when on, of time.monotonic(), Sprint has segment_timeout for its next question, or
             to make room for the answer; None: neither is awaited of it.
-        awaits_requests: Sprint has told that it waits for what it is asked, and so asks nothing.
+        ready_for_requests: Sprint has told that it waits for what it is asked, and so asks nothing.
     """
 
     def __init__(self) -> None:
         self.unanswered: Optional[Record] = None
         self.asked = 0
         self.awaited_since: Optional[float] = None
-        self.awaits_requests = False
+        self.ready_for_requests = False
 
     def begin_serving(self) -> None:
         """From now on they are answered."""
@@ -47,7 +47,7 @@ class Questions:
         """
         if self.unanswered is not None:
             raise ProtocolError("Sprint sent features while it awaits the scores of others [bad-answer]")
-        if self.awaits_requests:
+        if self.ready_for_requests:
             raise ProtocolError(
                 "Sprint asks for scores in the midst of the trainer's segments, which nobody can answer: "
                 "leave its python-feature-scorer out of this configuration [serving]"

@@ -97,7 +97,7 @@ def check_question_can_come(instance: Instance) -> None:
     """
     if instance.death is not None:
         return
-    if instance.questions.awaits_requests:
+    if instance.questions.ready_for_requests:
         raise UsageError(
             "this Sprint awaits segments from the trainer, and so never asks for scores: it runs the "
             "control loop, or the segment order of use_python_segment_order=True; set that to False, "

@@ -108,12 +108,12 @@ def test_an_exception_in_the_users_module_is_exit_code_1_after_atexit(sprint_env
         sprint_env,
         """
 import atexit
-import shmbridge.child.control as control
+import shmbridge.child.connect as connect
 atexit.register(note, "atexit")
-class PythonControl(control.PythonControl):
+class PythonControl(connect.PythonControl):
     def process_segment(self, name, **arguments):
         raise OSError("on purpose")
-control.PythonControl = PythonControl
+connect.PythonControl = PythonControl
 """,
     )
     with sprint_env.pool("iterate", *options) as pool:
