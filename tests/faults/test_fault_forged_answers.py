@@ -163,7 +163,7 @@ MESSAGES = {
     "no UTF-8": (r"f.message(struct.pack('<I', 4) + b'\xff' * 4)", "is not valid JSON"),
     "an empty message": ("f.message(bytes(4))", "is not valid JSON"),
     "a length of 4 GB": (r"f.message(b'\xff' * 4)", "4294967295 bytes"),
-    "a list": ("f.json('[]')", "is a list"),
+    "a list": ("f.json('[]')", "is of type list"),
     "a kind that there is not": ("""f.json('{"kind": "segment"}')""", "unknown kind"),
     "a kind that is none": ("""f.json('{"kind": {}}')""", "unknown kind"),
     "a message of the trainer": ("""f.json('{"kind": "exit"}')""", "not for it to send"),
