@@ -5,6 +5,7 @@ refsprint and the host are always compared with it, nn-trainer if there is one (
 
 from __future__ import annotations
 
+import inspect
 import signal
 from pathlib import Path
 from typing import Any, Union
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 import sprints
 from ctc_by_paths import ctc_by_paths
+
+import sprint_entry
+from shmbridge.child.feature_scorer import FeatureScorer
 
 ABORTED = -signal.SIGABRT
 # The number of these calls differs between Sprints.
@@ -342,6 +346,15 @@ def test_sprint_makes_these_calls_with_these_arguments(sprint: sprints.Sprint, w
     for (_, arguments), (_, expected) in zip(finished.calls, CALLS[way]):
         assert_agree(arguments, expected)
     assert ended_well(sprint, finished, way)
+
+
+def test_sprint_entry_names_each_parameter_that_sprint_passes() -> None:
+    owners = (sprint_entry, sprint_entry.PythonControl, sprint_entry.SprintNnPythonLayer, FeatureScorer)
+    for call, arguments in (one for calls in CALLS.values() for one in calls):
+        named = [
+            inspect.signature(getattr(owner, call)).parameters for owner in owners if hasattr(owner, call)
+        ]
+        assert any(arguments.keys() <= parameters.keys() for parameters in named), call
 
 
 @pytest.mark.parametrize(
