@@ -1,8 +1,8 @@
-"""A Sprint that computes nothing: what is measured around it is the exchange alone.
+"""A Sprint whose criterion computes nothing, so that only the exchange is measured.
 
     python -m shmbridge.cli.null_sprint --*.pymod-path=DIR --*.pymod-name=MODULE --*.pymod-config=CONFIG …
 
-It knows Sprint's control loop only.
+It supports the control loop only.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def main(arguments: list[str]) -> None:
     control.exit()
 
 
-def _callback(command: str, **given: Any) -> Any:
+def _callback(command: str, **arguments: Any) -> Any:
     if command == "calculate_criterion":
-        posteriors = given["posteriors"]
-        # As Sprint's numpy does: allocated, in Fortran order. One number shows that the matrix has come.
+        posteriors = arguments["posteriors"]
+        # A new array in Fortran order, as Sprint returns. The copied number proves that the matrix arrived.
         error_signal = np.empty(posteriors.shape, np.float32, order="F")
         error_signal[0, 0] = posteriors[0, 0]
         return 0.0, error_signal

@@ -1,7 +1,4 @@
-"""Pools that run in this user's processes: found by their sockets, and asked.
-
-A pool listens at an abstract unix socket (shmbridge/parent/live.py).
-"""
+"""Find and query the pools of this user's processes, by their sockets (shmbridge/parent/live.py)."""
 
 from __future__ import annotations
 
@@ -17,22 +14,22 @@ from typing import Optional
 from shmbridge.errors import ProtocolError
 from shmbridge.parent import PoolStatistics, live
 
-__all__ = ["Pool", "again", "ask", "names", "pools"]
+__all__ = ["Pool", "find_pools", "list_sockets", "poll", "query"]
 
 _SOCKETS = Path("/proc/net/unix")
 _TIMEOUT = 5.0  # seconds for an answer
-_MOST = 16 << 20  # bytes of an answer
+_MAX_ANSWER = 16 << 20  # bytes
 
 
 @dataclass(frozen=True)
 class Pool:
-    """What a pool has answered.
+    """A pool's answer.
 
     Attributes:
         name: of its socket.
         pid: of its process.
-        executable: what its children run, without Sprint's options.
-        statistics: its figures.
+        executable: the command of its children, without Sprint's options.
+        statistics: its statistics.
     """
 
     name: str
@@ -41,65 +38,65 @@ class Pool:
     statistics: PoolStatistics
 
 
-def pools(pid: Optional[int]) -> list[Pool]:
-    """The pools of the process, or of all processes of this user."""
+def find_pools(pid: Optional[int]) -> list[Pool]:
+    """Query the pools of one process, or of all processes of this user."""
     found = []
-    for name in names(pid):
-        # It may have been closed meanwhile, or be another user's.
+    for name in list_sockets(pid):
+        # The pool may have been closed in the meantime, or belong to another user.
         with contextlib.suppress(OSError, ProtocolError):
-            found.append(ask(name))
+            found.append(query(name))
     return found
 
 
-def again(first: list[Pool], pid: Optional[int], interval: Optional[float]) -> Iterator[list[Pool]]:
-    """What was found, and, with an interval, what is found each time until nothing is."""
+def poll(first: list[Pool], pid: Optional[int], interval: Optional[float]) -> Iterator[list[Pool]]:
+    """Yield `first`; then, given an interval in seconds, the pools after each until none is running."""
     yield first
     while interval is not None:
         time.sleep(interval)
-        found = pools(pid)
+        found = find_pools(pid)
         if not found:
             return
         yield found
 
 
-def names(pid: Optional[int] = None) -> list[str]:
-    """The names of the pools' sockets, of all users, as the kernel lists them."""
+def list_sockets(pid: Optional[int] = None) -> list[str]:
+    """Return the names of the pools' sockets, of all users, from the kernel's list."""
     prefix = f"@{live.NAME_PREFIX}{'' if pid is None else f'{pid}/'}"
-    found = set()
-    for line in _SOCKETS.read_text(errors="replace").splitlines()[1:]:
-        name = line.split(" ")[-1]
-        if name.startswith(prefix):
-            found.add(name[1:])
-    return sorted(found)
+    names = (line.split(" ")[-1] for line in _SOCKETS.read_text(errors="replace").splitlines()[1:])
+    return sorted({name[1:] for name in names if name.startswith(prefix)})
 
 
-def ask(name: str) -> Pool:
-    """Ask the pool whose socket this is.
+def query(name: str) -> Pool:
+    """Query the pool that listens at a socket.
 
     Raises:
-        OSError: nobody listens there, or somebody else's process does, or no answer comes in time.
-        ProtocolError: the answer cannot be read: it is of another version of shmbridge.
+        OSError: the socket is closed or belongs to another user or process, or no answer comes in time.
+        ProtocolError: the answer is invalid, or from another version of shmbridge.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_TIMEOUT)
         connection.connect(f"\0{name}")
-        # Anybody may take a name like this, and tell what they want.
+        # Any process may bind an abstract name. Only the credentials prove whose socket it is.
         pid, uid = live.peer_credentials(connection)
         if uid != os.geteuid() or name.split("/")[1] != str(pid):
-            raise PermissionError(f"{name} is the socket of process {pid} of user {uid} [stats-connection]")
+            raise PermissionError(
+                f"the owner of socket {name} is process {pid} of user {uid}; it must be the process in its "
+                "name, of this user [stats-connection]"
+            )
         data = bytearray()
         deadline = time.monotonic() + _TIMEOUT
         while part := connection.recv(1 << 16):
             data += part
-            if len(data) > _MOST or time.monotonic() > deadline:
+            if len(data) > _MAX_ANSWER or time.monotonic() > deadline:
                 raise TimeoutError(
-                    f"process {pid} does not come to an end with its answer [stats-connection]"
+                    f"the answer of process {pid} is incomplete after {len(data)} bytes and up to "
+                    f"{_TIMEOUT:g} s [stats-connection]"
                 )
     try:
         executable, statistics = live.decode(bytes(data))
     except ValueError as error:
         raise ProtocolError(
-            f"the answer of process {pid} cannot be read (another version of shmbridge?): {error}"
+            f"the answer of process {pid} is invalid; it may run another version of shmbridge: {error}"
             " [stats-connection]"
         ) from None
     return Pool(name, pid, executable, statistics)
