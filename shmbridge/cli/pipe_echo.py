@@ -15,9 +15,10 @@ def main(size: int) -> None:
     """Return messages of `size` bytes until standard input ends."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # an interrupted bench closes both pipes
     message = bytearray(size)
-    while sys.stdin.buffer.readinto(message) == size:
-        sys.stdout.buffer.write(message)
-        sys.stdout.buffer.flush()
+    with open(0, "rb") as source, open(1, "wb") as sink:
+        while source.readinto(message) == size:
+            sink.write(message)
+            sink.flush()
 
 
 if __name__ == "__main__":

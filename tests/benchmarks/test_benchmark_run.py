@@ -134,9 +134,22 @@ def test_every_target_is_reached_or_not_or_says_why_it_was_not_measured(results)
 
 def test_pictures_are_written(quick_run):
     out, done = quick_run
-    for name in ("latency.png", "throughput.png", "growth.png"):
-        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    for name in ("latency.svg", "floors.svg", "throughput.svg", "growth.svg"):
+        picture = (out / name).read_text()
+        assert "<svg" in picture
+        assert "prefers-color-scheme: dark" in picture
         assert name in re.sub(r"\s", "", done.stdout)
+
+
+def test_the_stored_results_can_be_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    from benchmarks import pictures
+
+    folder = ROOT / "benchmarks" / "results"
+    drawn = pictures.write(json.loads((folder / "results.json").read_text()), tmp_path)
+    drawn.append(pictures.write_rasr(json.loads((folder / "rasr.json").read_text()), tmp_path))
+    assert [path.name for path in drawn] == ["latency.svg", "floors.svg", "throughput.svg", "rasr.svg"]
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in drawn}
 
 
 def test_tables_name_every_peer(quick_run, results):
@@ -162,7 +175,7 @@ def test_a_peer_that_is_not_installed_is_reported_with_its_reason(tmp_path):
     assert "no zmq for this test" in of_size["results"]["zeromq"]["unavailable"]
     assert "no zmq for this test" in done.stdout
     assert "p50" in of_size["results"]["copy"]
-    assert (out / "latency.png").exists()
+    assert "no zmq for this test" in (out / "latency.svg").read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
