@@ -10,7 +10,6 @@ The environment variable BENCH_CRITERION sets the duration of the criterion: `sl
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import time
@@ -23,19 +22,7 @@ if __name__ == "__main__":
     # Python puts a script's folder on the path; the modules of benchmarks/ must not be importable from there.
     sys.path.pop(0)
 
-import numpy as np  # noqa: E402
-
-Array = np.ndarray[Any, np.dtype[Any]]
-
-
-def error_signal_for(posteriors: Array) -> Array:
-    """Return a new error signal for posteriors (label,time), with the strides of Sprint's.
-
-    Only one float is written, a copy from the posteriors. It proves to the parent that both matrices arrived.
-    """
-    error_signal = np.empty(posteriors.shape, np.float32, order="F")
-    error_signal[0, 0] = posteriors[0, 0]
-    return error_signal
+from shmbridge.cli.null_sprint import error_signal_for, main  # noqa: E402
 
 
 def delay_from(setting: str) -> Optional[Callable[[], None]]:
@@ -90,25 +77,5 @@ def callback_with(delay: Optional[Callable[[], None]]) -> Callable[..., Any]:
     return callback
 
 
-def main(arguments: list[str]) -> None:
-    """Import the module that the options name, and run its control loop."""
-    options = dict(argument[len("--*.") :].partition("=")[::2] for argument in arguments if "=" in argument)
-    callback = callback_with(delay_from(os.environ.get(CRITERION_VARIABLE, "")))
-    sys.path.insert(0, options["pymod-path"])
-    module = importlib.import_module(options["pymod-name"])
-    control = module.init(
-        name="Sprint.PythonControl",
-        sprint_unit="NnTrainer.pythonControl",
-        reference=object(),
-        callback=callback,
-        version_number=5,
-        config=options["pymod-config"],
-    )
-    try:
-        control.run_control_loop(callback=callback)
-    finally:
-        control.exit()
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1:], callback_with(delay_from(os.environ.get(CRITERION_VARIABLE, ""))))

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from shmbridge.cli.null_sprint import error_signal_for
+
 from ..leftovers import name_of_run, remove_shared_memory
-from ..minimal_sprint import error_signal_for
 from .child import die_with_parent
 from .peer import SEGMENT_NAME, TIMEOUT, Array, Peer
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..minimal_sprint import error_signal_for
+from shmbridge.cli.null_sprint import error_signal_for
+
 from .child import die_with_parent, pipe, run_module
 from .peer import SEGMENT_NAME, Array, Peer
 

@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import zmq
 
+from shmbridge.cli.null_sprint import error_signal_for
+
 from ..leftovers import temporary_folder
-from ..minimal_sprint import error_signal_for
 from .child import die_with_parent, run_module
 from .peer import SEGMENT_NAME, TIMEOUT, Array, Peer
 

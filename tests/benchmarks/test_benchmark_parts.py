@@ -14,6 +14,7 @@ from benchmarks.peers import ENTRIES, Entry, PeerFailedError, Work
 from benchmarks.peers.peer import Peer
 from benchmarks.percentiles import summarise
 from benchmarks.progress import Progress
+from shmbridge.cli.null_sprint import error_signal_for
 
 ENTRY = {entry.name: entry for entry in ENTRIES}
 
@@ -109,7 +110,7 @@ def test_a_target_that_was_not_measured_has_a_reason():
 
 def test_the_error_signal_of_the_null_criterion_has_sprints_layout():
     posteriors = np.arange(6, dtype=np.float32).reshape(2, 3).T  # (label,time)
-    error_signal = minimal_sprint.error_signal_for(posteriors)
+    error_signal = error_signal_for(posteriors)
     assert error_signal.shape == (3, 2)
     assert error_signal.dtype == np.float32
     assert error_signal.flags.f_contiguous
