@@ -66,7 +66,9 @@ pyplot.rcParams.update(
 def save(figure: Any, path: Path) -> None:
     """Write a figure as SVG whose colours follow the page's colour scheme, and close it."""
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
+    figure.savefig(
+        buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None, "Creator": None}
+    )
     pyplot.close(figure)
     svg = re.sub("|".join(_DARK), lambda colour: f"var(--c{colour[0][1:]}, {colour[0]})", buffer.getvalue())
     dark = "".join(f"--c{light[1:]}:{dark};" for light, dark in _DARK.items())
@@ -75,7 +77,7 @@ def save(figure: Any, path: Path) -> None:
 
 
 def label_lines(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
-    """Write a label at the right end of each line, at such a distance that no two overlap.
+    """Write a label at the right end of each line, without overlaps.
 
     Args:
         axes: with their final limits.
@@ -84,24 +86,24 @@ def label_lines(axes: Any, ends: list[tuple[float, float, str, str]]) -> None:
     axes.figure.canvas.draw()
     points = 72 / axes.figure.dpi
     ends = sorted(ends, key=lambda end: end[1])
-    wanted = [axes.transData.transform(end[:2])[1] * points for end in ends]
+    targets = [axes.transData.transform(end[:2])[1] * points for end in ends]
     places: list[float] = []
-    for place in wanted:
+    for place in targets:
         places.append(max(place, places[-1] + _LABEL_GAP) if places else place)
-    # Move the labels down again by half of what each group of neighbours was moved up.
+    # Centre each group of adjacent labels on the ends of its lines.
     start = 0
     for index in range(1, len(places) + 1):
         if index == len(places) or places[index] > places[index - 1] + _LABEL_GAP + 1e-6:
-            shift = sum(p - w for p, w in zip(places[start:index], wanted[start:index])) / (index - start)
-            floor = places[start - 1] + _LABEL_GAP if start else -1e9
-            shift = min(shift, places[start] - floor)
+            shift = sum(p - w for p, w in zip(places[start:index], targets[start:index])) / (index - start)
+            if start:
+                shift = min(shift, places[start] - places[start - 1] - _LABEL_GAP)
             places[start:index] = [place - shift for place in places[start:index]]
             start = index
-    for (x, y, text, colour), place, at in zip(ends, places, wanted):
+    for (x, y, text, colour), place, target in zip(ends, places, targets):
         axes.annotate(
             text,
             (x, y),
-            xytext=(16, place - at),
+            xytext=(16, place - target),
             textcoords="offset points",
             color=colour,
             fontsize=_LABEL_SIZE,

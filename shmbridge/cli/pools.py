@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Optional
 
 from shmbridge.errors import ProtocolError
-from shmbridge.parent import PoolStatistics, live
+from shmbridge.parent import PoolStatistics
+from shmbridge.parent.live import NAME_PREFIX, decode, peer_credentials
 
 __all__ = ["Pool", "find_pools", "list_sockets", "poll", "query"]
 
@@ -61,7 +62,7 @@ def poll(first: list[Pool], pid: Optional[int], interval: Optional[float]) -> It
 
 def list_sockets(pid: Optional[int] = None) -> list[str]:
     """Return the names of the pools' sockets, of all users, from the kernel's list."""
-    prefix = f"@{live.NAME_PREFIX}{'' if pid is None else f'{pid}/'}"
+    prefix = f"@{NAME_PREFIX}{'' if pid is None else f'{pid}/'}"
     names = (line.split(" ")[-1] for line in _SOCKETS.read_text(errors="replace").splitlines()[1:])
     return sorted({name[1:] for name in names if name.startswith(prefix)})
 
@@ -77,7 +78,7 @@ def query(name: str) -> Pool:
         connection.settimeout(_TIMEOUT)
         connection.connect(f"\0{name}")
         # Any process may bind an abstract name. Only the credentials prove whose socket it is.
-        pid, uid = live.peer_credentials(connection)
+        pid, uid = peer_credentials(connection)
         if uid != os.geteuid() or name.split("/")[1] != str(pid):
             raise PermissionError(
                 f"the owner of socket {name} is process {pid} of user {uid}; it must be the process in its "
@@ -93,7 +94,7 @@ def query(name: str) -> Pool:
                     f"{_TIMEOUT:g} s [stats-connection]"
                 )
     try:
-        executable, statistics = live.decode(bytes(data))
+        executable, statistics = decode(bytes(data))
     except ValueError as error:
         raise ProtocolError(
             f"the answer of process {pid} is invalid; it may run another version of shmbridge: {error}"

@@ -26,13 +26,13 @@ class Utterance:
 
     Attributes:
         name: the full segment name.
-        words: indices into the lexicon.
+        orth: the words, separated by spaces.
         phonemes: the words' phonemes, as labels.
         features: (time, dimension) float32.
     """
 
     name: str
-    words: tuple[int, ...]
+    orth: str
     phonemes: tuple[int, ...]
     features: Array
 
@@ -62,20 +62,21 @@ class SyntheticCorpus:
         self.utterances = [self._speak(number, random, means) for number in range(segments)]
 
     def _speak(self, number: int, random: np.random.Generator, means: Array) -> Utterance:
-        words = tuple(random.integers(_WORDS, size=random.integers(2, 7)).tolist())
-        phonemes = tuple(label for word in words for label in self._words[word])
+        words = [self._words[word] for word in random.integers(_WORDS, size=random.integers(2, 7))]
+        phonemes = tuple(label for word in words for label in word)
         frames: list[Array] = []
         for label in phonemes:
             frames += [means[label]] * int(random.integers(2, 5))
             frames += [np.zeros(_DIMENSION, np.float32)]  # silence: the blank
         features = np.stack(frames) + _NOISE * random.normal(size=(len(frames), _DIMENSION))
-        return Utterance(f"demo/recording/{number}", words, phonemes, features.astype(np.float32))
+        orth = " ".join(map(_orth, words))
+        return Utterance(f"demo/recording/{number}", orth, phonemes, features.astype(np.float32))
 
     def write(self, folder: Path) -> list[str]:
         """Write corpus.xml and lexicon.xml into the folder. Return Sprint's options for them."""
         segments = (
             f'<segment name="{utterance.name.rpartition("/")[2]}" start="0" '
-            f'end="{len(utterance.features) / 100}"><orth> {self._spell(utterance)} </orth></segment>\n'
+            f'end="{len(utterance.features) / 100}"><orth> {utterance.orth} </orth></segment>\n'
             for utterance in self.utterances
         )
         corpus, lexicon = folder / "corpus.xml", folder / "lexicon.xml"
@@ -103,9 +104,6 @@ class SyntheticCorpus:
             f"--*.corpus.file={corpus}",
             f"--*.lexicon.file={lexicon}",
         ]
-
-    def _spell(self, utterance: Utterance) -> str:
-        return " ".join(_orth(self._words[word]) for word in utterance.words)
 
 
 def _orth(word: tuple[int, ...]) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from shmbridge import ProtocolError
 from shmbridge.cli import pools
-from shmbridge.parent import live
+from shmbridge.parent.live import NAME_PREFIX
 
 
 def children(report):
@@ -199,8 +199,8 @@ def impostor(name, answer):
 
 def test_a_socket_of_another_process_is_refused():
     # This process listens, but the name says process 1.
-    with impostor(f"{live.NAME_PREFIX}1/00", None), pytest.raises(PermissionError, match=str(os.getpid())):
-        pools.query(f"{live.NAME_PREFIX}1/00")
+    with impostor(f"{NAME_PREFIX}1/00", None), pytest.raises(PermissionError, match=str(os.getpid())):
+        pools.query(f"{NAME_PREFIX}1/00")
 
 
 @pytest.mark.parametrize(
@@ -219,6 +219,6 @@ def test_a_socket_of_another_process_is_refused():
     ],
 )
 def test_an_invalid_answer_raises_a_protocol_error(answer):
-    name = f"{live.NAME_PREFIX}{os.getpid()}/00"
+    name = f"{NAME_PREFIX}{os.getpid()}/00"
     with impostor(name, answer), pytest.raises(ProtocolError, match="is invalid"):
         pools.query(name)
