@@ -281,7 +281,7 @@ class Child:
             return True
         progress = False
         # The message "exception" is for exit_error.
-        for kind in ("hello", "dimension", "awaits_requests", "no_room"):
+        for kind in ("hello", "dimension", "ready_for_requests", "no_room"):
             message = process.messages.take(kind)
             if message is None:
                 continue
@@ -297,12 +297,12 @@ class Child:
             protocol.check_versions(message)
             self._take_hello(message)
         elif message["kind"] == "dimension":
-            if message["labels"] < 1:
+            if message["num_labels"] < 1:
                 raise ProtocolError(
                     f"Sprint's number of labels is {message['labels']}; it must be at least 1 [bad-message]"
                 )
-            self.num_labels = message["labels"]
-        elif message["kind"] == "awaits_requests":
+            self.num_labels = message["num_labels"]
+        elif message["kind"] == "ready_for_requests":
             self.score_requests.expect_none()
         else:
             self.no_room = (message["sequence"], message["released"])
