@@ -1,4 +1,4 @@
-"""Types of the C part: see csrc/shmbridge.h for what the functions do."""
+"""Types of the C part. csrc/declarations.h documents the functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +22,7 @@ class Lib:
     SHMB_HEADER_SIZE: int
     SHMB_NAME_MAX: int
     SHMB_PAGE: int
+    SHMB_HEAD_OFFSET: int
     SHMB_STACK_SIGNAL: int
     SHMB_OK: int
     SHMB_EMPTY: int
@@ -75,7 +76,7 @@ class Lib:
     def shmb_record_size(self, dtype: int, rows: int, columns: int, name_length: int) -> int: ...
     def shmb_ring_released(self, end: Any) -> int: ...
     def shmb_ring_used(self, end: Any) -> int: ...
-    def shmb_end_with(self, pidfd: int, grace_ms: int) -> int: ...
+    def shmb_exit_with_pidfd(self, pidfd: int, grace_ms: int) -> int: ...
 
 ffi: FFI
 lib: Lib

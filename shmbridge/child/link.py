@@ -73,7 +73,7 @@ class ParentLink:
         self.ended = False
         if self._parent_pidfd is not None:
             # Before the first read: whatever Sprint or this does from here on, it ends with the parent.
-            error = lib.shmb_end_with(self._parent_pidfd, int(_GRACE * 1000))
+            error = lib.shmb_exit_with_pidfd(self._parent_pidfd, int(_GRACE * 1000))
             if error:
                 raise ResourceError(
                     f"cannot start a thread in Sprint: {os.strerror(error)} (see `ulimit -a`)"

@@ -135,7 +135,7 @@ class ParentSegment(SegmentRequest):
                 _ERROR_SIGNAL, _FLOAT32, rows, columns, self._sequence, b""
             )
             if self._claim is not None:
-                self._claim.expect_landing()
+                self._claim.expect_allocation()
 
     def _skip(self) -> None:
         self._claim = None

@@ -160,7 +160,7 @@ static void *consume(void *unused) {
         while (n_held > 0 && (all || n_held == MAX_HELD || next_random(&random) % 2)) {
             size_t which = next_random(&random) % n_held;
             check(&held[which]); /* nobody has written over it meanwhile */
-            shmb_ring_release(consumer, held[which].position, held[which].matrix);
+            shmb_ring_release(consumer, held[which].position);
             held[which] = held[--n_held];
         }
         if (result == SHMB_EMPTY) {
@@ -170,7 +170,7 @@ static void *consume(void *unused) {
     }
     while (n_held > 0) {
         n_held--;
-        shmb_ring_release(consumer, held[n_held].position, held[n_held].matrix);
+        shmb_ring_release(consumer, held[n_held].position);
     }
     fprintf(stderr, "consumer: %llu waits\n", (unsigned long long)n_waits);
     return unused;

@@ -93,7 +93,7 @@ static shmb_record receive(uint64_t size) {
     return record;
 }
 
-static void release(const shmb_record *record) { shmb_ring_release(consumer, record->position, record->matrix); }
+static void release(const shmb_record *record) { shmb_ring_release(consumer, record->position); }
 
 static void take(uint64_t size) {
     shmb_record record = receive(size);
@@ -248,9 +248,9 @@ static void an_anchored_claim_keeps_its_place(void) {
     send(512);
     take(512);
     check_claim(64, SHMB_HELD);
-    shmb_ring_unanchor(producer, anchored.position, anchored.matrix);
+    shmb_ring_unanchor(producer, anchored.position);
     check_claim(64, SHMB_HELD);
-    shmb_ring_unanchor(producer, anchored.position, anchored.matrix);
+    shmb_ring_unanchor(producer, anchored.position);
     CHECK_EQUAL(shmb_ring_anchor(producer, anchored.position + 64), SHMB_BAD_SPAN);
     CHECK_EQUAL(send(1024), 0);
     take(1024);
@@ -457,8 +457,8 @@ static void a_disowned_end_does_nothing(void) {
     CHECK_EQUAL(shmb_ring_receive(consumer, &record), SHMB_DISOWNED);
     CHECK_EQUAL(shmb_ring_commit(producer, open.position, 0, 0, 0), SHMB_DISOWNED);
     CHECK_EQUAL(shmb_ring_abort(producer, open.position), SHMB_DISOWNED);
-    shmb_ring_unanchor(producer, open.position, NULL);
-    shmb_ring_release(consumer, 0, NULL);
+    shmb_ring_unanchor(producer, open.position);
+    shmb_ring_release(consumer, 0);
     CHECK_EQUAL(tail(), 128);
     CHECK_EQUAL(head(), 0);
 }

@@ -257,7 +257,7 @@ static void call_unanchor(sent_record *sent) {
             set_blocks(&sent->record, sent->size, 0, 0, WRITING);
     }
     begin_call(SHMB_PRODUCER);
-    shmb_ring_unanchor(S.producer, sent->record.position, sent->record.matrix);
+    shmb_ring_unanchor(S.producer, sent->record.position);
     end_call(SHMB_PRODUCER);
 }
 
@@ -318,7 +318,7 @@ static void call_release(size_t index) {
         check_content(&held.record, held.record.sequence);
     set_blocks(&held.record, held.size, 0, 0, READING);
     begin_call(SHMB_CONSUMER);
-    shmb_ring_release(S.consumer, held.record.position, held.record.matrix);
+    shmb_ring_release(S.consumer, held.record.position);
     end_call(SHMB_CONSUMER);
 }
 
@@ -332,9 +332,9 @@ static void call_with_wild_position(void) {
             return;
     MUST(shmb_ring_commit(S.producer, position, 0, 0, 0) == SHMB_BAD_SPAN);
     MUST(shmb_ring_abort(S.producer, position) == SHMB_BAD_SPAN);
-    shmb_ring_unanchor(S.producer, position, NULL);
-    shmb_ring_release(S.producer, position, NULL);
-    shmb_ring_release(S.consumer, position, NULL);
+    shmb_ring_unanchor(S.producer, position);
+    shmb_ring_release(S.producer, position);
+    shmb_ring_release(S.consumer, position);
 }
 
 static void call_wait(void) {
@@ -414,11 +414,11 @@ static void check_figures(void) {
 static const struct {
     size_t offset, size;
 } fields[] = {
-    {offsetof(record_header, position), 8}, {offsetof(record_header, size), 8},
-    {offsetof(record_header, sequence), 8}, {offsetof(record_header, loss), 8},
-    {offsetof(record_header, kind), 4},     {offsetof(record_header, status), 4},
-    {offsetof(record_header, dtype), 4},    {offsetof(record_header, name_length), 4},
-    {offsetof(record_header, rows), 4},     {offsetof(record_header, columns), 4},
+    {offsetof(shmb_record_header, position), 8}, {offsetof(shmb_record_header, size), 8},
+    {offsetof(shmb_record_header, sequence), 8}, {offsetof(shmb_record_header, loss), 8},
+    {offsetof(shmb_record_header, kind), 4},     {offsetof(shmb_record_header, status), 4},
+    {offsetof(shmb_record_header, dtype), 4},    {offsetof(shmb_record_header, name_length), 4},
+    {offsetof(shmb_record_header, rows), 4},     {offsetof(shmb_record_header, columns), 4},
 };
 
 /* A header as it should be, where the producer's next one is expected; then one field of it may be changed. */
@@ -426,7 +426,7 @@ static void send_forged_record(uint8_t what) {
     uint64_t tail = number_at(LINES), at = RECORDS + tail % S.capacity;
     if (tail % 64 != 0)
         return;
-    record_header header = {.position = tail,
+    shmb_record_header header = {.position = tail,
                             .size = 64,
                             .kind = what & 32 ? SHMB_PADDING : SHMB_POSTERIORS,
                             .dtype = SHMB_FLOAT32 + what / 8 % 3};
@@ -621,10 +621,10 @@ static void check_disowned(void) {
     MUST(shmb_ring_receive(S.consumer, &record) == SHMB_DISOWNED);
     for (size_t i = 0; i < S.n_claims; i++) {
         MUST(shmb_ring_commit(S.producer, S.claims[i].record.position, 0, 0, 0) == SHMB_DISOWNED);
-        shmb_ring_unanchor(S.producer, S.claims[i].record.position, NULL);
+        shmb_ring_unanchor(S.producer, S.claims[i].record.position);
     }
     for (size_t i = 0; i < S.n_held; i++)
-        shmb_ring_release(S.consumer, S.held[i].record.position, NULL);
+        shmb_ring_release(S.consumer, S.held[i].record.position);
     MUST(number_at(LINES) == tail && number_at(HEAD) == head);
 }
 

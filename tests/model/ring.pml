@@ -15,7 +15,7 @@
  * that the buffer was emptied earlier is a run of its own. Each inline names the function whose steps it takes:
  *
  *   claim, fill, commit, no_room   csrc/ring.c      shmb_ring_claim, shmb_ring_commit, no_room
- *   receive, release               csrc/ring.c      look_at_tail, receive, release_in_order
+ *   receive, release               csrc/ring.c      load_tail, receive, release_in_order
  *   publish                        csrc/ring.c      publish
  *   ring, poke, take_token         csrc/doorbell.c  shmb_doorbell_ring, _poke, _take_token
  *   announce, sleep                csrc/doorbell.c  shmb_doorbell_announce, _sleep
@@ -294,7 +294,7 @@ inline pad_to_end(me) {
 /* A record of `wanted` units; into `claimed` whether there was room. */
 inline claim(me) {
     atomic {
-        assert(head[me] >= p_peer && head[me] <= p_published); /* look_at_head */
+        assert(head[me] >= p_peer && head[me] <= p_published); /* load_head */
         p_peer = head[me];
         claimed = true;
         if
@@ -385,7 +385,7 @@ inline take_header(r) {
 
 inline receive(me, r) {
     atomic {
-        assert(tail[r] >= c_peer && tail[r] - c_published <= CAPACITY); /* look_at_tail */
+        assert(tail[r] >= c_peer && tail[r] - c_published <= CAPACITY); /* load_tail */
         c_peer = tail[r];
         take_header(r)
     };
