@@ -11,13 +11,11 @@ import pytest
 
 import shmbridge
 from shmbridge import protocol
-from shmbridge._native import lib
+from shmbridge._native import ffi, lib
 from shmbridge.memory import PAGE
 from shmbridge.parent import process
 
 SPRINT = "init().run_control_loop(callback=callback)"
-HEADER = struct.Struct("<QQQdQIIIIII")
-FIELDS = ("position", "size", "sequence", "loss", "states", "kind", "status", "dtype", "name_length", "rows")
 TOP = 1 << 64
 
 
@@ -49,7 +47,7 @@ class Forger:
             "name_length": len(name), "rows": 3, "columns": 4, **changes,
         }  # fmt: skip
         at = 2 * PAGE + self.tail.value
-        self.raw[at : at + 64] = HEADER.pack(*fields.values())
+        self.raw[at : at + 64] = ffi.buffer(ffi.new("shmb_record_header *", fields))[:]
         self.raw[at + 64 : at + 64 + len(name)] = name
         if publish:
             self.tail.value += 192

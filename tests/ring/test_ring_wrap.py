@@ -98,8 +98,8 @@ def test_padding_does_not_overwrite_unreleased_records(ring):
     ring.receive(0).release()
     ring.must_send(64)
     assert ring.must_send(256) == 0
-    # The next offset is 256; the records from 512 on are in use. 320 bytes do not fit between, and padding to the
-    # end would overwrite those records.
+    # The next offset is 256; the records from 512 on are in use. 320 bytes do not fit between, and padding to
+    # the end would overwrite those records.
     before = bytes(ring.raw)
     assert not ring.send(320)
     assert bytes(ring.raw) == before
