@@ -176,15 +176,15 @@ static void call_claim(void) {
     if (S.n_claims == CLAIMS)
         return;
     static char name[SHMB_NAME_MAX];
-    uint8_t what = read_byte(&S.input);
+    uint8_t op = read_byte(&S.input);
     sent_record *sent = &S.claims[S.n_claims];
     *sent = (sent_record){.record = {.sequence = S.n_claims,
-                                     .kind = SHMB_POSTERIORS + what % 4,
-                                     .dtype = what / 4 % 8 == 7 ? SHMB_FLOAT64 : SHMB_FLOAT32 + what / 4 % 3,
+                                     .kind = SHMB_POSTERIORS + op % 4,
+                                     .dtype = op / 4 % 8 == 7 ? SHMB_FLOAT64 : SHMB_FLOAT32 + op / 4 % 3,
                                      .rows = (uint32_t)read_number(&S.input),
                                      .columns = (uint32_t)read_number(&S.input)}};
     shmb_record *record = &sent->record;
-    if (what & 128)
+    if (op & 128)
         record->name_length = (uint32_t)read_number(&S.input);
     for (uint64_t i = 0; i < record->name_length && i < sizeof name; i++)
         name[i] = (char)(record->sequence + i);
@@ -338,17 +338,17 @@ static void call_with_wild_position(void) {
 }
 
 static void call_wait(void) {
-    uint8_t what = read_byte(&S.input);
+    uint8_t op = read_byte(&S.input);
     int64_t duration = (int64_t)read_number(&S.input);
-    shmb_doorbell *bell = what & 1 ? S.consumer_bell : S.producer_bell;
+    shmb_doorbell *bell = op & 1 ? S.consumer_bell : S.producer_bell;
     shmb_ring_end *ends[] = {S.consumer, S.producer};
-    size_t n_ends = what / 2 % 3;
+    size_t n_ends = op / 2 % 3;
     int result;
     begin_call(SHMB_PRODUCER | SHMB_CONSUMER);
     S.touches_max = UINT64_MAX; /* bounded by time */
-    if (what & 8) {
+    if (op & 8) {
         int wakes = n_ends > 0 && any_news(ends, n_ends);
-        wakes |= number_at(what & 1 ? CONSUMER_BELL : PRODUCER_BELL) % ((uint64_t)1 << 32) != 0;
+        wakes |= number_at(op & 1 ? CONSUMER_BELL : PRODUCER_BELL) % ((uint64_t)1 << 32) != 0;
         /* Without a bound only if something must wake it, which a hostile peer could revert. */
         int must_wake = wakes && !S.hostile && !S.armed;
         int64_t timeout = must_wake ? duration : duration % 1000 < 0 ? 0 : duration % 1000;
@@ -366,13 +366,13 @@ static void call_wait(void) {
 }
 
 static void call_doorbell(void) {
-    uint8_t what = read_byte(&S.input);
-    shmb_doorbell *bell = what & 1 ? S.consumer_bell : S.producer_bell;
+    uint8_t op = read_byte(&S.input);
+    shmb_doorbell *bell = op & 1 ? S.consumer_bell : S.producer_bell;
     begin_call(SHMB_PRODUCER | SHMB_CONSUMER);
-    switch (what / 2 % 4) {
+    switch (op / 2 % 4) {
     case 0: shmb_doorbell_ring(bell); break;
     case 1: shmb_doorbell_poke(bell); break;
-    case 2: shmb_doorbell_announce(bell, what & 8); break;
+    case 2: shmb_doorbell_announce(bell, op & 8); break;
     default: shmb_doorbell_take_token(bell);
     }
     end_call(SHMB_PRODUCER | SHMB_CONSUMER);
@@ -422,20 +422,20 @@ static const struct {
 };
 
 /* Write a valid header at the producer's tail, but possibly change one field. */
-static void send_forged_record(uint8_t what) {
+static void send_forged_record(uint8_t op) {
     uint64_t tail = number_at(LINES), at = RECORDS + tail % S.capacity;
     if (tail % 64 != 0)
         return;
     shmb_record_header header = {.position = tail,
                             .size = 64,
-                            .kind = what & 32 ? SHMB_PADDING : SHMB_POSTERIORS,
-                            .dtype = SHMB_FLOAT32 + what / 8 % 3};
+                            .kind = op & 32 ? SHMB_PADDING : SHMB_POSTERIORS,
+                            .dtype = SHMB_FLOAT32 + op / 8 % 3};
     header.rows = (uint32_t)read_number(&S.input);
     header.columns = (uint32_t)read_number(&S.input);
-    if (what & 64)
+    if (op & 64)
         header.name_length = (uint32_t)read_number(&S.input);
     header.size = shmb_record_size(header.dtype, header.rows, header.columns, header.name_length);
-    if (what & 128) {
+    if (op & 128) {
         uint8_t field = read_byte(&S.input) % (sizeof fields / sizeof *fields);
         uint64_t number = read_number(&S.input);
         memcpy((char *)&header + fields[field].offset, &number, fields[field].size);
@@ -446,20 +446,20 @@ static void send_forged_record(uint8_t what) {
 }
 
 static void be_hostile(void) {
-    uint8_t what = read_byte(&S.input);
+    uint8_t op = read_byte(&S.input);
     int8_t steps;
-    switch (what % 8) {
+    switch (op % 8) {
     case 0:
     case 1:
         steps = (int8_t)read_byte(&S.input);
-        put(what % 8 ? HEAD : LINES, number_at(what % 8 ? HEAD : LINES) + 64 * (uint64_t)(int64_t)steps, 8);
+        put(op % 8 ? HEAD : LINES, number_at(op % 8 ? HEAD : LINES) + 64 * (uint64_t)(int64_t)steps, 8);
         break;
-    case 2: put(what & 8 ? HEAD : LINES, read_number(&S.input), 8); break;
+    case 2: put(op & 8 ? HEAD : LINES, read_number(&S.input), 8); break;
     case 3:
-    case 4: send_forged_record(what); break;
+    case 4: send_forged_record(op); break;
     case 5: {
         /* often the header that the consumer reads now or next */
-        uint64_t block = what & 8 ? get(&S.consumer->next) % S.capacity / 64
+        uint64_t block = op & 8 ? get(&S.consumer->next) % S.capacity / 64
                                   : read_byte(&S.input) % (S.capacity / 64);
         uint8_t field = read_byte(&S.input) % (sizeof fields / sizeof *fields);
         put(RECORDS + 64 * block + fields[field].offset, read_number(&S.input), fields[field].size);
@@ -467,21 +467,21 @@ static void be_hostile(void) {
     }
     case 6: S.bytes[RECORDS + read_bytes(&S.input, 2) % S.capacity] = read_byte(&S.input); break;
     default:
-        put((what & 8 ? CONSUMER_BELL : PRODUCER_BELL) + (what & 16 ? 64u : 0u), read_number(&S.input), 4);
+        put((op & 8 ? CONSUMER_BELL : PRODUCER_BELL) + (op & 16 ? 64u : 0u), read_number(&S.input), 4);
     }
 }
 
 /* --- the input as calls */
 
-static void call_of_producer(uint8_t what) {
+static void call_of_producer(uint8_t op) {
     sent_record *sent;
-    switch (what % 5) {
+    switch (op % 5) {
     case 0: call_claim(); return;
     case 1:
     case 2:
         sent = pick_claim();
         if (sent != NULL)
-            finish_claim(sent, what % 5 == 1);
+            finish_claim(sent, op % 5 == 1);
         return;
     case 3:
         sent = pick_claim();
@@ -495,8 +495,8 @@ static void call_of_producer(uint8_t what) {
     }
 }
 
-static void call_of_consumer(uint8_t what) {
-    if (what % 2)
+static void call_of_consumer(uint8_t op) {
+    if (op % 2)
         call_receive();
     else
         call_release(read_byte(&S.input));
@@ -534,14 +534,14 @@ static void touch(const volatile void *address) {
 }
 
 static void one_call(void) {
-    uint8_t what = read_byte(&S.input);
+    uint8_t op = read_byte(&S.input);
     S.interrupted = 0;
-    if (what & 128)
+    if (op & 128)
         arm();
-    what &= 127;
-    switch (what % 16) {
-    case 0: case 1: case 2: case 3: case 4: call_of_producer(what % 16); break;
-    case 5: case 6: case 7: call_of_consumer(what); break;
+    op &= 127;
+    switch (op % 16) {
+    case 0: case 1: case 2: case 3: case 4: call_of_producer(op % 16); break;
+    case 5: case 6: case 7: call_of_consumer(op); break;
     case 8: call_wait(); break;
     case 9: call_doorbell(); break;
     case 10: call_with_wild_position(); break;
@@ -551,7 +551,7 @@ static void one_call(void) {
         if (S.hostile)
             be_hostile();
         else
-            call_of_producer(what / 16);
+            call_of_producer(op / 16);
     }
     S.armed = 0;
 }

@@ -98,9 +98,9 @@ def test_an_expectation_is_limited_to_its_thread(claim_of):
 
 def test_arrays_are_allocated_in_place_in_every_context_of_a_thread(claim_of):
     """Numpy stores the handler in a context variable, so each context needs it."""
-    for where in [contextvars.copy_context().run, contextvars.Context().run, lambda call, *more: call(*more)]:
-        assert where(is_allocated_in, claim_of())
-        assert where(is_allocated_in, claim_of())
+    for run in [contextvars.copy_context().run, contextvars.Context().run, lambda call, *more: call(*more)]:
+        assert run(is_allocated_in, claim_of())
+        assert run(is_allocated_in, claim_of())
     found = []
     thread = threading.Thread(target=lambda: found.append(is_allocated_in(claim_of())))
     thread.start()

@@ -107,56 +107,56 @@ class AllocationMachine(RingMachine):
 
     # --- allocation
 
-    @rule(rows=st.integers(1, 12), columns=st.integers(1, 5), where=THREADS)
-    def claim_and_allocate(self, rows, columns, where):
+    @rule(rows=st.integers(1, 12), columns=st.integers(1, 5), thread=THREADS)
+    def claim_and_allocate(self, rows, columns, thread):
         item = self.claim_matrix(rows, columns, lib.SHMB_FLOAT32, 0, lib.SHMB_ERROR_SIGNAL)
         if item is not None:
-            self.expect(item, where)
-            self.allocate(where, "the same")
+            self.expect(item, thread)
+            self.allocate(thread, "the same")
 
     @if_any(can_expect_allocation)
-    @rule(data=st.data(), where=THREADS)
-    def expect_allocation(self, data, where):
-        self.expect(self.pick(data, can_expect_allocation), where)
+    @rule(data=st.data(), thread=THREADS)
+    def expect_allocation(self, data, thread):
+        self.expect(self.pick(data, can_expect_allocation), thread)
 
-    def expect(self, item, where):
-        self.threads[where].do(item.claim.expect_allocation)
-        self.expected[where], self.shapes[where] = item, item.shape
+    def expect(self, item, thread):
+        self.threads[thread].do(item.claim.expect_allocation)
+        self.expected[thread], self.shapes[thread] = item, item.shape
 
-    @rule(where=THREADS, how=st.sampled_from(list(ARRAYS)))
-    def allocate(self, where, how):
-        item = self.expected[where]
-        rows, columns = self.shapes[where]
-        array = self.threads[where].do(lambda: ARRAYS[how](rows, columns))
+    @rule(thread=THREADS, how=st.sampled_from(list(ARRAYS)))
+    def allocate(self, thread, how):
+        item = self.expected[thread]
+        rows, columns = self.shapes[thread]
+        array = self.threads[thread].do(lambda: ARRAYS[how](rows, columns))
         begin = address(array) - self.ring.base
         if item and item.state == OPEN and how != "zeros" and array.nbytes == item.content.size > 0:
             assert address(array) == address(item.claim.matrix)
             assert item.claim.holds(array) == (array.shape == item.shape and array.dtype == item.dtype)
-            self.expected[where] = None
+            self.expected[thread] = None
             item.arrays.append(array)
         else:
             assert not 0 <= begin < self.ring.capacity
 
     @if_any(has_arrays)
     @if_any(has_claim)
-    @rule(data=st.data(), where=THREADS)
-    def check_what_a_claim_holds(self, data, where):
+    @rule(data=st.data(), thread=THREADS)
+    def check_what_a_claim_holds(self, data, thread):
         item, other = self.pick(data, has_claim), self.pick(data, has_arrays)
         array, claim = other.arrays[-1], item.claim
-        found = self.threads[where].do(lambda: claim.holds(array))
-        if self.expected[where] is item:
-            self.expected[where] = None
+        found = self.threads[thread].do(lambda: claim.holds(array))
+        if self.expected[thread] is item:
+            self.expected[thread] = None
         whole = isinstance(array, np.ndarray) and (array.shape, array.dtype) == (item.shape, item.dtype)
         whole = whole and array.flags.c_contiguous
         matrix = self.ring.base + item.begin + item.size - -(-item.content.size // 64) * 64
         assert found == (whole and address(array) == matrix)
 
     @if_any(is_open)
-    @rule(data=st.data(), where=THREADS, how=st.sampled_from(["commit", "abort", "drop"]))
-    def finish_in_a_thread(self, data, where, how):
+    @rule(data=st.data(), thread=THREADS, how=st.sampled_from(["commit", "abort", "drop"]))
+    def finish_in_a_thread(self, data, thread, how):
         item = self.pick(data, is_open)
         claims, item.claim = [item.claim], None
-        self.threads[where].do(claims.clear if how == "drop" else getattr(claims[0], how))
+        self.threads[thread].do(claims.clear if how == "drop" else getattr(claims[0], how))
         item.claim = claims.pop() if claims else None
         item.state = COMMITTED if how == "commit" else ABORTED
         item.status, item.states = 0, 0
@@ -167,14 +167,14 @@ class AllocationMachine(RingMachine):
     @rule(
         data=st.data(),
         use=st.sampled_from(["write", "resize", "view"]),
-        where=THREADS,
+        thread=THREADS,
         more=st.integers(-40, 40),
     )
-    def use_an_array_in_place(self, data, use, where, more):
+    def use_an_array_in_place(self, data, use, thread, more):
         item = self.pick(data, has_arrays_in_place)
         index = next(index for index, array in enumerate(item.arrays) if is_in_place(array))
         if use == "resize":
-            self.resize(item, item.arrays.pop(index), where, more)
+            self.resize(item, item.arrays.pop(index), thread, more)
         elif use == "view":
             item.arrays[index] = item.arrays[index][::-1]
         elif is_open(item):
@@ -182,10 +182,10 @@ class AllocationMachine(RingMachine):
             item.content = pattern(self.n_written + 4321, item.content.size)
             item.arrays[index].reshape(-1).view(np.uint8)[...] = item.content
 
-    def resize(self, item, array, where, more):
+    def resize(self, item, array, thread, more):
         """Resize an array, which moves it out of the ring."""
         begin, kept, size = address(array), item.content, max(1, array.size + more)
-        self.threads[where].do(lambda: array.resize(size, refcheck=False))
+        self.threads[thread].do(lambda: array.resize(size, refcheck=False))
         if array.nbytes == kept.size:  # numpy does nothing
             assert address(array) == begin
             item.arrays.append(array)

@@ -126,8 +126,8 @@ def test_the_copy_and_the_search_return_the_index_of_the_first_nan(layout, dtype
     for place in places:
         values[divmod(place % values.size, columns)] = np.nan
     source = layout(values, dtype)
-    where = np.argwhere(np.isnan(source.astype(np.float32)))
-    expected = tuple(int(index) for index in where[0]) if len(where) else None
+    indices = np.argwhere(np.isnan(source.astype(np.float32)))
+    expected = tuple(int(index) for index in indices[0]) if len(indices) else None
     guarded, target = fresh_target(values.shape)
     assert copy_checked(target, source) == expected
     check_guards(guarded)

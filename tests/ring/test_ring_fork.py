@@ -15,7 +15,7 @@ from shmbridge.errors import UsageError
 from shmbridge.memory import PAGE, Geometry, Memory
 from shmbridge.parent.reserve import create_object
 
-# Python 3.12 and later warn of a fork beside other threads, which these tests need.
+# Python 3.12 and later warn of a fork in a process with several threads, which these tests need.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
