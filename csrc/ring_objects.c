@@ -196,7 +196,7 @@ static PyObject *claim_abort(Claim *self, PyObject *unused) {
 }
 
 /* Set the handler of allocation.c in the current context (PEP 567), for good. Each context of a thread has its own
- * handler: if it is neither the default nor ours, other code has set it, and it stays. */
+ * handler. One that is neither `before` nor `ours` was set by other code, and stays. */
 static int install_handler(void) {
     static PyObject *before, *ours; /* never freed: arrays that ours allocated may outlive everything else */
     PyObject *current = PyDataMem_GetHandler();
