@@ -1,4 +1,4 @@
-"""Builds the C part (see csrc/) with cffi; everything else is said in pyproject.toml."""
+"""Build the C part (csrc/) with cffi; pyproject.toml configures everything else."""
 
 from setuptools import setup
 

@@ -1,6 +1,6 @@
-"""Builds the C part: shmbridge._native in cffi's API mode, and in the same library shmbridge._ring.
+"""Build the C part: shmbridge._native in cffi's API mode, and shmbridge._ring in the same library.
 
-Named in setup.py.
+setup.py names this file.
 """
 
 import os
@@ -9,19 +9,23 @@ from pathlib import Path
 import numpy as np
 from cffi import FFI
 
-# cffi runs this file with exec, so that __file__ is not set: setup.py's folder is the current one.
+# cffi runs this file with exec, without __file__, in the folder of setup.py.
 CSRC = Path("csrc")
-SOURCES = ["memory.c", "doorbell.c", "ring.c", "wait.c", "guard.c", "copy.c", "landing.c", "ring_objects.c"]
+SOURCES = [
+    *("memory.c", "doorbell.c", "ring.c", "wait.c", "parent_death.c", "copy.c", "allocation.c"),
+    "ring_objects.c",
+]
 
 ffibuilder = FFI()
-ffibuilder.cdef((CSRC / "declarations.h").read_text())
+# "...": the compiler determines the value, which depends on the architecture.
+ffibuilder.cdef((CSRC / "declarations.h").read_text("utf-8").replace("SIGUSR1", "..."))
 ffibuilder.set_source(
     "shmbridge._native",
     '#include "shmbridge.h"',
     sources=[str(CSRC / name) for name in SOURCES],
-    depends=[str(CSRC / "shmbridge.h")],
+    depends=[str(CSRC / "shmbridge.h"), str(CSRC / "declarations.h")],
     include_dirs=[str(CSRC), np.get_include()],
-    py_limited_api=False,  # ring_objects.c uses calls that are quicker than those which never change
+    py_limited_api=False,  # ring_objects.c uses faster calls outside of the limited API
     libraries=["pthread"],
     extra_compile_args=[
         "-std=c11",

@@ -1,4 +1,4 @@
-/* Matrices into and out of the ring: one pass that converts to float32 and looks for NaN on the way. */
+/* Copy matrices into and out of the ring: one pass converts to float32 and checks for NaN. */
 #include "shmbridge.h"
 
 #include <math.h>
@@ -6,12 +6,12 @@
 #include <string.h>
 
 enum {
-    BLOCK = 2048,                 /* floats: looked at while they are in the nearest cache, then copied */
-    PARALLEL_FROM = 4 * 1024 * 1024, /* floats; below this, a second thread costs more than it saves */
+    BLOCK = 2048, /* floats: fits into the first-level cache, so that the check for NaN reads no memory again */
+    PARALLEL_FROM = 4 * 1024 * 1024, /* floats: below this, a second thread costs more than it saves */
 };
 
-/* Compiled for newer processors as well; which one runs is chosen when the library is loaded. Sanitizers and other
- * compilers do not go along with that. */
+/* Also compile for processors with AVX2; the loader selects the version. Sanitizers and other compilers do not
+ * support that. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
 #define WIDE __attribute__((target_clones("avx2", "default")))
@@ -22,20 +22,20 @@ enum {
 typedef struct {
     unsigned char *target;
     const unsigned char *source;
-    int64_t target_stride; /* of rows, in bytes; their elements are contiguous */
+    int64_t target_stride; /* in bytes, between rows, whose elements are contiguous */
     int64_t row_stride;
     int64_t column_stride;
     uint64_t rows;
     uint64_t columns;
     uint32_t dtype;
-    int look; /* for NaN */
+    int check_nan;
     int64_t nan; /* result: index of the first NaN, or -1 */
 } copy_job;
 
 WIDE static int any_nan(const float *values, size_t count) {
     size_t half = count / 2;
     int found = count % 2 != 0 && values[count - 1] != values[count - 1];
-    for (size_t i = 0; i < half; i++) /* unordered: one of the two is NaN, or both are. One comparison for two. */
+    for (size_t i = 0; i < half; i++) /* one comparison checks two values: unordered means that one is NaN */
         found |= isunordered(values[i], values[half + i]);
     return found;
 }
@@ -52,8 +52,8 @@ int64_t shmb_find_nan(const float *values, uint64_t count) {
     return -1;
 }
 
-static int64_t copy_contiguous(float *target, const unsigned char *source, uint64_t count, int look) {
-    if (!look) {
+static int64_t copy_contiguous(float *target, const unsigned char *source, uint64_t count, int check_nan) {
+    if (!check_nan) {
         memcpy(target, source, count * sizeof(float));
         return -1;
     }
@@ -72,13 +72,13 @@ static float from_bits(uint32_t bits) {
     return value;
 }
 
-/* The upper half of a float32. */
+/* A bfloat16 is the upper half of a float32. */
 static float from_bfloat16(uint16_t bits) {
     return from_bits((uint32_t)bits << 16);
 }
 
-/* 5 bits of exponent, biased by 15, and 10 of fraction. In the place of a float32's, whose bias is 127, they stand
- * for 2^-112 of the value, denormal numbers too; what was infinite or NaN is to be so again. */
+/* A float16 has 5 exponent bits, biased by 15, and 10 fraction bits. As those of a float32, whose bias is 127, they
+ * mean 2^-112 of the value, also for denormal numbers. Infinities and NaN need their exponent restored. */
 static float from_float16(uint16_t bits) {
     float magnitude = from_bits((uint32_t)(bits & 0x7fff) << 13) * 0x1p112f;
     uint32_t wide;
@@ -87,7 +87,7 @@ static float from_float16(uint16_t bits) {
     return from_bits(wide | (uint32_t)(bits & 0x8000) << 16);
 }
 
-/* One loop for each dtype and, so that it is done many at a time, another where the elements are contiguous. */
+/* Two loops per dtype: the one over contiguous elements is vectorized. */
 #define CONVERT(name, type, convert)                                                                     \
     WIDE static void name(float *target, const unsigned char *source, uint64_t count, int64_t stride) { \
         type value;                                                                                      \
@@ -109,7 +109,7 @@ CONVERT(convert_float16, uint16_t, from_float16)
 CONVERT(convert_bfloat16, uint16_t, from_bfloat16)
 
 static int64_t copy_converted(float *target, const unsigned char *source, uint32_t dtype, uint64_t count,
-                              int64_t stride, int look) {
+                              int64_t stride, int check_nan) {
     for (uint64_t start = 0; start < count; start += BLOCK) {
         uint64_t length = count - start < BLOCK ? count - start : BLOCK;
         const unsigned char *from = source + (int64_t)start * stride;
@@ -121,7 +121,7 @@ static int64_t copy_converted(float *target, const unsigned char *source, uint32
             convert_float16(target + start, from, length, stride);
         else
             convert_bfloat16(target + start, from, length, stride);
-        if (look && any_nan(target + start, length))
+        if (check_nan && any_nan(target + start, length))
             return (int64_t)start + shmb_find_nan(target + start, length);
     }
     return -1;
@@ -133,14 +133,15 @@ static void run(copy_job *job) {
     job->nan = -1;
     if (contiguous && job->row_stride == row_bytes && job->target_stride == row_bytes) {
         job->nan = copy_contiguous((float *)(void *)job->target, job->source, job->rows * job->columns,
-                                   job->look);
+                                   job->check_nan);
         return;
     }
     for (uint64_t row = 0; row < job->rows; row++) {
         const unsigned char *from = job->source + (int64_t)row * job->row_stride;
         float *to = (float *)(void *)(job->target + (int64_t)row * job->target_stride);
-        int64_t nan = contiguous ? copy_contiguous(to, from, job->columns, job->look)
-                                 : copy_converted(to, from, job->dtype, job->columns, job->column_stride, job->look);
+        int64_t nan = contiguous ? copy_contiguous(to, from, job->columns, job->check_nan)
+                                 : copy_converted(to, from, job->dtype, job->columns, job->column_stride,
+                                                  job->check_nan);
         if (nan >= 0) {
             job->nan = (int64_t)(row * job->columns) + nan;
             return;
@@ -154,7 +155,8 @@ static void *run_in_thread(void *job) {
 }
 
 int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint32_t dtype, uint64_t rows,
-                  uint64_t columns, int64_t row_stride, int64_t column_stride, int look, int two_threads) {
+                  uint64_t columns, int64_t row_stride, int64_t column_stride, int check_nan,
+                  int use_second_thread) {
     copy_job first = {
         .target = (unsigned char *)target,
         .source = source,
@@ -164,7 +166,7 @@ int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint
         .rows = rows,
         .columns = columns,
         .dtype = dtype,
-        .look = look,
+        .check_nan = check_nan,
     };
     copy_job second = first;
     uint64_t half = rows / 2;
@@ -172,7 +174,7 @@ int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint
     second.rows = rows - half;
     second.target += (int64_t)half * target_stride;
     second.source += (int64_t)half * row_stride;
-    if (!two_threads || rows * columns < PARALLEL_FROM ||
+    if (!use_second_thread || rows * columns < PARALLEL_FROM ||
         pthread_create(&thread, NULL, run_in_thread, &second) != 0) {
         run(&first);
         return first.nan;

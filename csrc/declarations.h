@@ -1,26 +1,30 @@
-/* What Python sees of shmbridge.h, without what only a preprocessor or a reader needs; the compiler holds the
- * two against each other when the module is built. */
+/* The constants, the record layout and the functions that Python shares with C.
+ *
+ * Both the compiler and cffi read this file, so it has no preprocessor lines: include shmbridge.h instead.
+ */
+
 enum shmb_constants {
-    SHMB_ABI = ...,
-    SHMB_ALIGNMENT = ...,
-    SHMB_HEADER_SIZE = ...,
-    SHMB_NAME_MAX = ...,
-    SHMB_PAGE = ...,
-    SHMB_STACK_SIGNAL = ...,
+    SHMB_ABI = 2,           /* increases when a diagram or enum here or in shmbridge.h changes */
+    SHMB_ALIGNMENT = 64,    /* of records and matrices, in bytes */
+    SHMB_HEADER_SIZE = 64,  /* bytes */
+    SHMB_NAME_MAX = 4096,   /* bytes of UTF-8 */
+    SHMB_PAGE = 4096,       /* bytes */
+    SHMB_HEAD_OFFSET = 128, /* from a ring's tail to its head; processors fetch cache lines in pairs */
+    SHMB_STACK_SIGNAL = SIGUSR1, /* a child that receives it prints its stacks and ends */
 };
 
 enum shmb_result {
     SHMB_OK = 0,
-    SHMB_EMPTY,
-    SHMB_FULL,
-    SHMB_HELD,
-    SHMB_TOO_LARGE,
-    SHMB_CORRUPT,
-    SHMB_DISOWNED,
-    SHMB_BAD_SPAN,
+    SHMB_EMPTY,       /* receive: no record */
+    SHMB_FULL,        /* claim: no room until the consumer releases records */
+    SHMB_HELD,        /* claim: the consumer has released everything; this end holds the rest of the ring */
+    SHMB_TOO_LARGE,   /* claim: the record does not fit even into an empty ring */
+    SHMB_CORRUPT,     /* the peer wrote an invalid value: see shmb_ring_problem */
+    SHMB_DISOWNED,    /* this process is a fork of the owner of the ring end */
+    SHMB_BAD_SPAN,    /* no such open claim */
     SHMB_NO_MEMORY,
-    SHMB_INTERRUPTED,
-    SHMB_TIMED_OUT,
+    SHMB_INTERRUPTED, /* sleep: a signal arrived */
+    SHMB_TIMED_OUT,   /* sleep */
 };
 
 enum shmb_role { SHMB_PRODUCER = 1, SHMB_CONSUMER = 2 };
@@ -31,16 +35,17 @@ enum shmb_kind {
     SHMB_ERROR_SIGNAL = 3,
     SHMB_AUTOMATON_REQUEST = 4,
     SHMB_AUTOMATON = 5,
-    SHMB_FEATURES = 6,
-    SHMB_SCORES = 7,
+    SHMB_FEATURES = 6, /* Sprint requests scores for them, in the error-signal ring */
+    SHMB_SCORES = 7,   /* the parent's answer, in the posteriors ring */
 };
 
 enum shmb_status {
     SHMB_ANSWERED = 0,
-    SHMB_SKIPPED = 1,
-    SHMB_FAILED = 2,
+    SHMB_SKIPPED = 1, /* Sprint returned no error signal; the matrix is empty */
+    SHMB_FAILED = 2,  /* the child raised a Python exception; the matrix is the report, JSON as uint8 */
 };
 
+/* Records use the first three, shmb_copy the floats. */
 enum shmb_dtype {
     SHMB_FLOAT32 = 1,
     SHMB_UINT32 = 2,
@@ -50,33 +55,87 @@ enum shmb_dtype {
     SHMB_BFLOAT16 = 6,
 };
 
+/* A record in a ring:
+ *
+ *          0 ┌──────────┬──────────┬──────────┬──────────────┐
+ *            │ position │ size     │ sequence │ loss         │ 8 bytes each
+ *         32 ├──────────┼──────────┴──────────┴──────────────┤
+ *            │ states   │ kind │ status │ dtype │ name length │ 8, then 4 bytes each
+ *         56 ├──────────┼──────────┬─────────────────────────┘
+ *            │ rows     │ columns  │ 4 bytes each
+ *         64 ├──────────┴──────────┴─────────────────────────┐
+ *            │ segment name, UTF-8, padded to 64 bytes       │
+ *            ├───────────────────────────────────────────────┤
+ *            │ matrix, rows x columns, C order, padded to 64 │
+ *            └───────────────────────────────────────────────┘
+ */
+typedef struct {
+    uint64_t position; /* its own */
+    uint64_t size;     /* of the whole record, in bytes */
+    uint64_t sequence;
+    double loss;
+    uint64_t states; /* automata: the number of states; features: the number of labels to score */
+    uint32_t kind;
+    uint32_t status;
+    uint32_t dtype;
+    uint32_t name_length;
+    uint32_t rows;
+    uint32_t columns;
+} shmb_record_header;
+
 typedef struct shmb_memory shmb_memory;
 typedef struct shmb_doorbell shmb_doorbell;
 typedef struct shmb_ring_end shmb_ring_end;
 
+/* --- memory.c: a reference-counted mapping. Ring ends and doorbells hold references to it. */
+
+/* Map the object. Returns NULL and sets errno if that fails. */
 shmb_memory *shmb_memory_map(int descriptor, uint64_t size);
+/* Drop a reference; the last one unmaps the object. */
 void shmb_memory_free(shmb_memory *memory);
+/* Return the address of `offset`, or NULL if offset + length lies outside the mapping. Takes no reference. */
 void *shmb_memory_at(shmb_memory *memory, uint64_t offset, uint64_t length);
 
+/* --- doorbell.c */
+
+/* Open the doorbell at the offset; `create` initializes it first. Returns NULL if it lies outside the mapping. */
 shmb_doorbell *shmb_doorbell_open(shmb_memory *memory, uint64_t offset, int create);
 void shmb_doorbell_free(shmb_doorbell *doorbell);
-
+/* Wake the waiter, or make its next wait return at once: for events that no ring shows. */
 void shmb_doorbell_poke(shmb_doorbell *doorbell);
 
-int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns);
-int shmb_sleep(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t timeout_ns);
-int64_t shmb_waited(shmb_doorbell *doorbell);
+/* --- ring.c */
 
+/* Open one end of the ring whose tail and head lie at control_offset and whose records start at data_offset.
+ * The end rings peer_doorbell, which may be NULL, when it publishes a position. Returns NULL if the geometry is
+ * invalid or memory is short. */
 shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint64_t data_offset,
                               uint64_t capacity, int role, shmb_doorbell *peer_doorbell);
-
+/* Call it in the child of a fork: from then on all calls return SHMB_DISOWNED and change nothing. */
 void shmb_ring_disown(shmb_ring_end *end);
-
+/* Return the reason for SHMB_CORRUPT, with the value found and the limit. */
 const char *shmb_ring_problem(shmb_ring_end *end, uint64_t *value, uint64_t *limit);
-
+/* Return the size of a record in the ring, or 0 if it overflows or the dtype is not valid in records. */
 uint64_t shmb_record_size(uint32_t dtype, uint64_t rows, uint64_t columns, uint64_t name_length);
-
+/* Return the position up to which the consumer has released, as far as this end knows. */
 uint64_t shmb_ring_released(shmb_ring_end *end);
+/* Return the bytes from this end's oldest record in use to its next position. */
 uint64_t shmb_ring_used(shmb_ring_end *end);
 
-int shmb_end_with(int pidfd, int grace_ms);
+/* --- wait.c: spin, then sleep. Both may return spuriously: check the rings, and wait again.
+ * They are separate calls so that Python handles a signal that arrives during the spin before the sleep. */
+
+/* Spin for at most max_spin_ns, and for less if recent waits were typically long. Returns SHMB_OK when an end
+ * has news (a record, or room) or the doorbell was poked, else SHMB_EMPTY. */
+int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns);
+/* Sleep until the same (SHMB_OK), until timeout_ns have passed (SHMB_TIMED_OUT; negative: no limit), or until a
+ * signal arrives (SHMB_INTERRUPTED). */
+int shmb_sleep(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t timeout_ns);
+/* Return the total duration of all finished waits at this doorbell, in nanoseconds. */
+int64_t shmb_waited(shmb_doorbell *doorbell);
+
+/* --- parent_death.c */
+
+/* Make this process exit, with code 1, grace_ms after the process of the pidfd exits. The caller may close the
+ * descriptor afterwards. Returns 0 or an errno value. */
+int shmb_exit_with_pidfd(int pidfd, int grace_ms);

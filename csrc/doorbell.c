@@ -1,8 +1,8 @@
-/* The semaphore that says "look again".
+/* The semaphore at which a process sleeps until another one has news.
  *
- * A counting semaphore of our own over a futex, not POSIX's sem_t: glibc aborts the process where a peer has
- * overwritten that, and lays it out as it likes, while Sprint's C library may be another than the trainer's. Here,
- * whatever the peer writes is a number of tokens: it can cost a look too many, or a wake-up too few.
+ * A counting semaphore over a futex, because POSIX's sem_t does not fit: glibc aborts the process if the peer has
+ * overwritten one, and its layout may differ between the C libraries of Sprint and the trainer. Here any value that
+ * the peer writes is a number of tokens: at worst it causes a spurious wake-up or a missing one.
  */
 #define _GNU_SOURCE
 #include "shmbridge.h"
@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What lies in shared memory. `waiting` spares both sides the system call while nobody sleeps. */
+/* In shared memory. `waiting` saves both sides the system call while no process sleeps. */
 typedef struct {
     _Alignas(64) _Atomic uint32_t tokens;
     _Alignas(64) _Atomic uint32_t waiting;
@@ -25,10 +25,10 @@ struct shmb_doorbell {
     shmb_memory *memory;
     shared_doorbell *shared;
     shmb_waits waits;
-    atomic_uint count; /* the ring ends that ring it hold on to it */
+    atomic_uint count; /* references: the ring ends that ring it hold one each */
 };
 
-enum { TOKENS_MAX = 1024 }; /* pokes that nobody waits for must not pile up */
+enum { TOKENS_MAX = 1024 }; /* bounds the tokens of pokes without a waiter */
 
 _Static_assert(sizeof(_Atomic uint32_t) == sizeof(uint32_t), "a futex is a plain 32-bit word");
 
@@ -68,7 +68,7 @@ shmb_waits *shmb_doorbell_waits(shmb_doorbell *doorbell) {
 
 void shmb_doorbell_poke(shmb_doorbell *doorbell) {
     _Atomic uint32_t *tokens = &doorbell->shared->tokens;
-    /* The news is to be seen by whoever takes a token, also where there are so many that none is added. */
+    /* The process that takes a token must see the news, even if the maximum is reached and none is added. */
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load(tokens) < TOKENS_MAX)
         atomic_fetch_add(tokens, 1);
@@ -77,8 +77,8 @@ void shmb_doorbell_poke(shmb_doorbell *doorbell) {
 
 void shmb_doorbell_ring(shmb_doorbell *doorbell) {
     _Atomic uint32_t *waiting = &doorbell->shared->waiting;
-    /* The fence orders the publishing of a position before the look at `waiting`; the waiter sets
-     * `waiting` before it looks at the position. One of the two sees the other. */
+    /* The fence orders the store of a position before the load of `waiting`; the waiter stores `waiting` before it
+     * loads the position. At least one of them sees the other's store. */
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(waiting, memory_order_relaxed) != 0 && atomic_exchange(waiting, 0) != 0)
         shmb_doorbell_poke(doorbell);
@@ -86,10 +86,10 @@ void shmb_doorbell_ring(shmb_doorbell *doorbell) {
 
 int shmb_doorbell_take_token(shmb_doorbell *doorbell) {
     _Atomic uint32_t *tokens = &doorbell->shared->tokens;
-    uint32_t there = atomic_load_explicit(tokens, memory_order_relaxed);
-    while (there != 0) {
-        uint32_t left = there <= TOKENS_MAX ? there - 1 : 0; /* more than can be: the peer wrote it */
-        if (atomic_compare_exchange_weak(tokens, &there, left))
+    uint32_t count = atomic_load_explicit(tokens, memory_order_relaxed);
+    while (count != 0) {
+        uint32_t left = count <= TOKENS_MAX ? count - 1 : 0; /* the peer wrote an impossible number */
+        if (atomic_compare_exchange_weak(tokens, &count, left))
             return 1;
     }
     return 0;
@@ -97,14 +97,14 @@ int shmb_doorbell_take_token(shmb_doorbell *doorbell) {
 
 void shmb_doorbell_announce(shmb_doorbell *doorbell, int waiting) {
     atomic_store(&doorbell->shared->waiting, (uint32_t)waiting);
-    atomic_thread_fence(memory_order_seq_cst); /* before the last look at the rings: see shmb_doorbell_ring */
+    atomic_thread_fence(memory_order_seq_cst); /* before the last check of the rings: see shmb_doorbell_ring */
 }
 
 int shmb_doorbell_sleep(shmb_doorbell *doorbell, int64_t deadline_ns) {
     struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000),
                              .tv_nsec = (long)(deadline_ns % 1000000000)};
     while (!shmb_doorbell_take_token(doorbell)) {
-        /* Returns at once where there is a token by now. The time is an absolute, monotonic one. */
+        /* Returns at once if a token has arrived. The timeout is an absolute time of the monotonic clock. */
         long failed = syscall(SYS_futex, &doorbell->shared->tokens, FUTEX_WAIT_BITSET, 0,
                               deadline_ns < 0 ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
         if (failed && errno == EINTR)

@@ -1,4 +1,4 @@
-/* A mapping of the shared-memory object, counted by those who point into it. */
+/* A reference-counted mapping of the shared-memory object. */
 #define _GNU_SOURCE /* MAP_POPULATE */
 #include "shmbridge.h"
 
@@ -16,7 +16,7 @@ shmb_memory *shmb_memory_map(int descriptor, uint64_t size) {
     shmb_memory *memory = malloc(sizeof *memory);
     if (memory == NULL)
         return NULL;
-    /* MAP_POPULATE: the pages exist already (they were reserved), so this only saves the faults. */
+    /* The pages are already reserved; MAP_POPULATE only saves the page faults. */
     void *address =
         mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, descriptor, 0);
     if (address == MAP_FAILED) {

@@ -1,4 +1,4 @@
-/* One end of a ring: single producer, single consumer, positions in C11 atomics. */
+/* One end of a single-producer, single-consumer ring; positions are C11 atomics. */
 #include "shmbridge.h"
 
 #include <pthread.h>
@@ -6,40 +6,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What lies in shared memory. Each line is written by one process only; 128 bytes apart, because
- * processors fetch cache lines in pairs. */
+/* In shared memory. Only one process writes each of the two. */
 typedef struct {
-    _Alignas(128) _Atomic uint64_t tail;
-    _Alignas(128) _Atomic uint64_t head;
+    _Alignas(SHMB_HEAD_OFFSET) _Atomic uint64_t tail;
+    _Alignas(SHMB_HEAD_OFFSET) _Atomic uint64_t head;
 } shared_lines;
 
-typedef struct {
-    uint64_t position;
-    uint64_t size;
-    uint64_t sequence;
-    double loss;
-    uint64_t states;
-    uint32_t kind;
-    uint32_t status;
-    uint32_t dtype;
-    uint32_t name_length;
-    uint32_t rows;
-    uint32_t columns;
-} record_header;
+_Static_assert(offsetof(shared_lines, head) == SHMB_HEAD_OFFSET, "Python reads the head there");
+_Static_assert(sizeof(shmb_record_header) == SHMB_HEADER_SIZE, "the header is one cache line");
 
-_Static_assert(sizeof(record_header) == SHMB_HEADER_SIZE, "the header is one cache line");
-
-/* A stretch of the ring that this end has claimed or received and not finished with. */
+/* A claimed or received part of the ring that this end still uses. */
 typedef struct {
     uint64_t start;
     uint64_t size;
     uint64_t sequence;
     uint32_t name_length;
     uint32_t finished; /* producer: committed or aborted; consumer: released */
-    uint32_t anchors;  /* producer: how many arrays view it */
+    uint32_t anchors;  /* producer: the number of arrays that view it */
 } span;
 
-/* The spans in use, oldest first: a queue in an array whose length is a power of two. */
+/* The spans in use, oldest first: a circular queue whose length is a power of two. */
 typedef struct {
     span *items;
     size_t first;
@@ -47,7 +33,8 @@ typedef struct {
     size_t length;
 } span_queue;
 
-enum { CROWDED = 1000 };
+/* The number of claims for which a full ring influences whether an empty one restarts. */
+enum { RECENT_CLAIMS = 1000 };
 
 struct shmb_ring_end {
     pthread_mutex_t mutex;
@@ -57,14 +44,15 @@ struct shmb_ring_end {
     uint64_t capacity;
     int role;
     shmb_doorbell *peer_doorbell;
-    atomic_uint count; /* arrays that numpy placed in the ring hold on to it */
+    atomic_uint count; /* references: arrays in the ring hold some */
     atomic_int disowned;
-    _Atomic uint64_t next; /* where the next record is claimed or received; atomic for shmb_ring_has_news */
-    _Atomic uint64_t peer; /* the peer's position when we last looked */
-    _Atomic uint64_t published; /* our own position, as the peer sees it; atomic for shmb_ring_released */
+    /* Atomic because shmb_ring_has_news and shmb_ring_released read them without the mutex. */
+    _Atomic uint64_t next;      /* position of the next record to claim or receive */
+    _Atomic uint64_t peer;      /* the peer's position when this end last loaded it */
+    _Atomic uint64_t published; /* this end's position, as the peer sees it */
     span_queue spans;
-    int crowded; /* producer: for so many claims to come, one found no room not long ago */
-    int is_corrupt; /* for good: what the peer wrote since then is not trusted either */
+    int recently_full; /* producer: the number of coming claims for which a claim without room is recent */
+    int is_corrupt;    /* permanent: later values from the peer are not trusted either */
     const char *problem;
     uint64_t problem_value;
     uint64_t problem_limit;
@@ -102,7 +90,7 @@ static void pop_span(span_queue *queue) {
     queue->count--;
 }
 
-/* The index of the first span that starts at the position or after it. */
+/* Return the index of the first span that starts at or after the position. */
 static size_t index_from(span_queue *queue, uint64_t position) {
     size_t low = 0, high = queue->count;
     while (low < high) {
@@ -157,14 +145,14 @@ uint64_t shmb_record_size(uint32_t dtype, uint64_t rows, uint64_t columns, uint6
     uint64_t matrix = 0;
     if (item_size(dtype) == 0 || rows > UINT32_MAX || columns > UINT32_MAX || name_length > SHMB_NAME_MAX)
         return 0;
-    /* rows * columns < 2^64, but times 4 and rounded up it may pass it */
+    /* rows * columns < 2^64, but its size in bytes, rounded up, may exceed that */
     matrix = rows * columns;
     if (matrix > (UINT64_MAX >> 4))
         return 0;
     return SHMB_HEADER_SIZE + round_up(name_length) + round_up(matrix * item_size(dtype));
 }
 
-/* The position up to which all spans are finished. What was published is: the search starts behind it. */
+/* Return the position up to which all spans are finished. The published ones are: search after them. */
 static uint64_t finished_position(shmb_ring_end *end) {
     for (size_t i = index_from(&end->spans, get(&end->published)); i < end->spans.count; i++) {
         span *item = span_at(&end->spans, i);
@@ -192,7 +180,7 @@ static void fill_pointers(shmb_ring_end *end, shmb_record *record) {
 
 static int enter(shmb_ring_end *end) {
     if (atomic_load_explicit(&end->disowned, memory_order_relaxed))
-        return 0; /* the mutex may be held by a thread that the fork did not take along */
+        return 0; /* a thread that does not exist in the fork may hold the mutex */
     pthread_mutex_lock(&end->mutex);
     return 1;
 }
@@ -230,7 +218,7 @@ shmb_ring_end *shmb_ring_open(shmb_memory *memory, uint64_t control_offset, uint
     end->peer_doorbell = peer_doorbell;
     if (peer_doorbell != NULL)
         shmb_doorbell_retain(peer_doorbell);
-    end->problem = "nothing is wrong";
+    end->problem = "no problem";
     return end;
 }
 
@@ -268,10 +256,14 @@ int shmb_ring_has_news(shmb_ring_end *end) {
     return atomic_load_explicit(&end->lines->head, memory_order_acquire) != get(&end->peer);
 }
 
+static uint64_t used_size(shmb_ring_end *end) {
+    return end->spans.count ? get(&end->next) - span_at(&end->spans, 0)->start : 0;
+}
+
 uint64_t shmb_ring_used(shmb_ring_end *end) {
     if (!enter(end))
         return 0;
-    uint64_t used = end->spans.count ? get(&end->next) - span_at(&end->spans, 0)->start : 0;
+    uint64_t used = used_size(end);
     leave(end, SHMB_OK);
     return used;
 }
@@ -282,14 +274,14 @@ uint64_t shmb_ring_released(shmb_ring_end *end) {
 
 /* --- producer */
 
-static int look_at_head(shmb_ring_end *end) {
+static int load_head(shmb_ring_end *end) {
     if (end->is_corrupt)
         return SHMB_CORRUPT;
     uint64_t head = atomic_load_explicit(&end->lines->head, memory_order_acquire);
     if (head < get(&end->peer) || head > get(&end->published) || head % SHMB_ALIGNMENT != 0)
-        return corrupt(end, "the consumer's head lies outside of what was published", head, get(&end->published));
+        return corrupt(end, "the consumer's head is outside the published records", head, get(&end->published));
     set(&end->peer, head);
-    /* Space comes back in order, and not while an array of ours still views it. */
+    /* Space becomes free in order, and only after the last array on this side is gone. */
     while (end->spans.count > 0) {
         span *oldest = span_at(&end->spans, 0);
         if (!oldest->finished || oldest->anchors > 0 || oldest->start + oldest->size > head)
@@ -300,7 +292,7 @@ static int look_at_head(shmb_ring_end *end) {
 }
 
 static void write_padding(shmb_ring_end *end, uint64_t start, uint64_t size) {
-    record_header header = {.position = start, .size = size, .kind = SHMB_PADDING};
+    shmb_record_header header = {.position = start, .size = size, .kind = SHMB_PADDING};
     memcpy(end->data + start % end->capacity, &header, sizeof header);
 }
 
@@ -310,39 +302,44 @@ static void pad_to_end(shmb_ring_end *end, uint64_t next, uint64_t size) {
     set(&end->next, next + size);
 }
 
-/* No room: whether the consumer can make some, or only we can. Padding that lies before the oldest open claim
- * is sent ahead, so that the consumer can pass it meanwhile. */
+/* Return the result for a claim without room: FULL if the consumer can make room, HELD if only this end can.
+ * Publish padding before the oldest open claim now, so that the consumer can skip it. */
 static int no_room(shmb_ring_end *end) {
-    end->crowded = CROWDED;
+    end->recently_full = RECENT_CLAIMS;
     publish(end, finished_position(end));
     return get(&end->peer) == get(&end->published) ? SHMB_HELD : SHMB_FULL;
+}
+
+/* Return whether a claim of this size restarts an empty ring at its beginning, so that small records stay in
+ * cache. The consumer skips the padding only when it receives this record; until then, later claims have only the
+ * space before `offset`. If a claim found no room recently, that space must suffice for a second record of this
+ * size. */
+static int restarts_at_beginning(const shmb_ring_end *end, uint64_t used, uint64_t offset, uint64_t size) {
+    return used == 0 && offset != 0 && size <= (end->recently_full > 0 ? offset / 2 : offset);
 }
 
 static int claim(shmb_ring_end *end, shmb_record *record, const char *name) {
     uint64_t size = shmb_record_size(record->dtype, record->rows, record->columns, record->name_length);
     if (size == 0 || size > end->capacity)
         return SHMB_TOO_LARGE;
-    int looked = look_at_head(end);
-    if (looked != SHMB_OK)
-        return looked;
+    int loaded = load_head(end);
+    if (loaded != SHMB_OK)
+        return loaded;
     if (!reserve_spans(&end->spans, 2))
         return SHMB_NO_MEMORY;
 
     uint64_t next = get(&end->next);
-    uint64_t used = end->spans.count ? next - span_at(&end->spans, 0)->start : 0;
+    uint64_t used = used_size(end);
     uint64_t offset = next % end->capacity;
     uint64_t to_end = end->capacity - offset;
-    /* An empty ring starts again at its beginning, so that small work stays in cache. Until the consumer has
-     * passed the padding, which it does when it takes this record, there is only what lies before the padding.
-     * Where a claim has found no room of late, that has to be enough for another of this size. */
-    int restart = used == 0 && offset != 0 && size <= (end->crowded > 0 ? offset / 2 : offset);
-    if (end->crowded > 0)
-        end->crowded--;
-    if (restart || size > to_end) {
+    int wraps = size > to_end || restarts_at_beginning(end, used, offset, size);
+    if (end->recently_full > 0)
+        end->recently_full--;
+    if (wraps) {
         if (used + to_end > end->capacity)
             return no_room(end);
         if (used + to_end + size > end->capacity) {
-            /* The record fits at the beginning once the consumer has passed the padding. */
+            /* The record fits at the beginning after the consumer has skipped the padding. */
             pad_to_end(end, next, to_end);
             return no_room(end);
         }
@@ -352,7 +349,7 @@ static int claim(shmb_ring_end *end, shmb_record *record, const char *name) {
         return no_room(end);
     }
 
-    record_header header = {
+    shmb_record_header header = {
         .position = next,
         .size = size,
         .sequence = record->sequence,
@@ -390,7 +387,7 @@ int shmb_ring_commit(shmb_ring_end *end, uint64_t position, uint32_t status, dou
     span *item = open_claim(end, position);
     if (item == NULL)
         return leave(end, SHMB_BAD_SPAN);
-    record_header *header = (record_header *)(void *)(end->data + position % end->capacity);
+    shmb_record_header *header = (shmb_record_header *)(void *)(end->data + position % end->capacity);
     header->status = status;
     header->loss = loss;
     header->states = states;
@@ -438,8 +435,7 @@ int shmb_ring_anchor(shmb_ring_end *end, uint64_t position) {
     return leave(end, SHMB_OK);
 }
 
-void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix) {
-    (void)matrix;
+void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position) {
     if (!enter(end))
         return;
     span *item = find_span(&end->spans, position);
@@ -450,29 +446,29 @@ void shmb_ring_unanchor(shmb_ring_end *end, uint64_t position, void *matrix) {
 
 /* --- consumer */
 
-static int look_at_tail(shmb_ring_end *end) {
+static int load_tail(shmb_ring_end *end) {
     if (end->is_corrupt)
         return SHMB_CORRUPT;
     uint64_t tail = atomic_load_explicit(&end->lines->tail, memory_order_acquire);
     if (tail < get(&end->peer) || tail - get(&end->published) > end->capacity || tail % SHMB_ALIGNMENT != 0)
-        return corrupt(end, "the producer's tail lies outside of the ring", tail,
+        return corrupt(end, "the producer's tail is outside the ring", tail,
                        get(&end->published) + end->capacity);
     set(&end->peer, tail);
     return SHMB_OK;
 }
 
-static int check_header(shmb_ring_end *end, const record_header *header, uint64_t next) {
+static int check_header(shmb_ring_end *end, const shmb_record_header *header, uint64_t next) {
     uint64_t available = get(&end->peer) - next;
     uint64_t to_end = end->capacity - next % end->capacity;
-    uint64_t most = available < to_end ? available : to_end;
+    uint64_t max_size = available < to_end ? available : to_end;
     if (header->position != next)
         return corrupt(end, "a record does not name its own position", header->position, next);
-    if (header->size < SHMB_HEADER_SIZE || header->size > most || header->size % SHMB_ALIGNMENT != 0)
-        return corrupt(end, "a record's size does not fit into what was published", header->size, most);
+    if (header->size < SHMB_HEADER_SIZE || header->size > max_size || header->size % SHMB_ALIGNMENT != 0)
+        return corrupt(end, "a record's size does not fit into the published bytes", header->size, max_size);
     if (header->kind == SHMB_PADDING)
         return SHMB_OK;
     if (header->kind > SHMB_SCORES || header->kind == 0)
-        return corrupt(end, "a record is of an unknown kind", header->kind, SHMB_SCORES);
+        return corrupt(end, "a record has an unknown kind", header->kind, SHMB_SCORES);
     if (header->status > SHMB_FAILED)
         return corrupt(end, "a record has an unknown status", header->status, SHMB_FAILED);
     if (item_size(header->dtype) == 0)
@@ -492,18 +488,18 @@ static void release_in_order(shmb_ring_end *end) {
 }
 
 static int receive(shmb_ring_end *end, shmb_record *record) {
-    int looked = look_at_tail(end);
-    if (looked != SHMB_OK)
-        return looked;
+    int loaded = load_tail(end);
+    if (loaded != SHMB_OK)
+        return loaded;
     for (;;) {
         uint64_t next = get(&end->next);
         if (next == get(&end->peer))
             return SHMB_EMPTY;
         if (!reserve_spans(&end->spans, 1))
             return SHMB_NO_MEMORY;
-        /* Copied once, so that what is checked is what is used. Positions are multiples of 64, so that a
-         * published byte means a whole header. */
-        record_header header;
+        /* The copy makes the checked values the used ones. Positions are multiples of 64, so a published byte
+         * implies a whole header. */
+        shmb_record_header header;
         memcpy(&header, end->data + next % end->capacity, sizeof header);
         int checked = check_header(end, &header, next);
         if (checked != SHMB_OK)
@@ -535,8 +531,7 @@ int shmb_ring_receive(shmb_ring_end *end, shmb_record *record) {
     return leave(end, receive(end, record));
 }
 
-void shmb_ring_release(shmb_ring_end *end, uint64_t position, void *matrix) {
-    (void)matrix;
+void shmb_ring_release(shmb_ring_end *end, uint64_t position) {
     if (!enter(end))
         return;
     span *item = find_span(&end->spans, position);

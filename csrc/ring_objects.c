@@ -1,11 +1,11 @@
-/* What Python holds of a ring: its end, claims and received records, and numpy arrays over and into them.
+/* The Python types of a ring: its ends, claims and received records, and numpy arrays that view them.
  *
- * These run several times for each segment, and a segment may take no longer than a few microseconds in all:
- * written against CPython and numpy, each is one call. All else that Python needs of C goes through cffi.
- * Both are in one shared library, whose second module is this, shmbridge._ring.
+ * Each segment uses these several times, within a few microseconds in all. Written against CPython and numpy, each use
+ * is one call; everything else goes through cffi. Both modules, shmbridge._native and this one, shmbridge._ring, are in
+ * one shared library.
  *
- * An array's base is a Held, which holds the ring end: so a record's place is not used anew while an array views
- * it, and the memory stays mapped. What a record shows is copied when it is received.
+ * The base of an array is a RecordRef, which references the ring end. While an array views a record, the ring does not
+ * reuse the record's space and the memory stays mapped. A Record copies its header when it is received.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -17,46 +17,47 @@
 
 #include "shmbridge.h"
 
-/* --- End: one process' end of a ring, as the base class of shmbridge.ring.RingEnd */
+/* --- End: one process's end of a ring, the base class of shmbridge.ring.RingEnd */
 
 typedef struct {
     PyObject_HEAD
     shmb_ring_end *ring;
 } End;
 
-/* --- Held: a place in the ring that is kept for arrays */
+/* --- RecordRef: keeps the space of a claim or record while arrays view it */
 
 typedef struct {
     PyObject_HEAD
     shmb_ring_end *ring;
     uint64_t position;
-    void (*let_go)(shmb_ring_end *end, uint64_t position, void *matrix);
-} Held;
+    void (*on_release)(shmb_ring_end *end, uint64_t position);
+} RecordRef;
 
-static void held_dealloc(Held *self) {
-    self->let_go(self->ring, self->position, NULL);
+static void record_ref_dealloc(RecordRef *self) {
+    self->on_release(self->ring, self->position);
     shmb_ring_free(self->ring);
     Py_TYPE(self)->tp_free(self);
 }
 
-static PyTypeObject held_type = {
+static PyTypeObject record_ref_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
-    .tp_name = "shmbridge._ring.Held",
-    .tp_doc = "A place in a ring that is not used anew while this is there: the base of arrays.",
-    .tp_basicsize = sizeof(Held),
-    .tp_dealloc = (destructor)held_dealloc,
+    .tp_name = "shmbridge._ring.RecordRef",
+    .tp_doc = "The base of arrays: while it exists, the ring does not reuse the record's space.",
+    .tp_basicsize = sizeof(RecordRef),
+    .tp_dealloc = (destructor)record_ref_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT,
 };
 
-static Held *hold(shmb_ring_end *ring, uint64_t position, void (*let_go)(shmb_ring_end *, uint64_t, void *)) {
-    Held *held = PyObject_New(Held, &held_type);
-    if (held == NULL)
+static RecordRef *new_record_ref(shmb_ring_end *ring, uint64_t position,
+                                 void (*on_release)(shmb_ring_end *, uint64_t)) {
+    RecordRef *ref = PyObject_New(RecordRef, &record_ref_type);
+    if (ref == NULL)
         return NULL;
     shmb_ring_retain(ring);
-    held->ring = ring;
-    held->position = position;
-    held->let_go = let_go;
-    return held;
+    ref->ring = ring;
+    ref->position = position;
+    ref->on_release = on_release;
+    return ref;
 }
 
 static int numpy_type(uint32_t dtype) {
@@ -68,35 +69,36 @@ static int numpy_type(uint32_t dtype) {
     }
 }
 
-/* A (rows, columns) array over the matrix; takes over the reference to its base. */
-static PyObject *view(Held *held, const shmb_record *record) {
+/* Return a (rows, columns) array over the matrix. Steals the reference to its base. */
+static PyObject *view(RecordRef *ref, const shmb_record *record) {
     npy_intp shape[2] = {(npy_intp)record->rows, (npy_intp)record->columns};
     PyObject *array = PyArray_New(&PyArray_Type, 2, shape, numpy_type(record->dtype), NULL, record->matrix, 0,
                                   NPY_ARRAY_CARRAY, NULL);
     if (array == NULL) {
-        Py_DECREF(held);
+        Py_DECREF(ref);
         return NULL;
     }
-    if (PyArray_SetBaseObject((PyArrayObject *)array, (PyObject *)held) < 0) {
+    if (PyArray_SetBaseObject((PyArrayObject *)array, (PyObject *)ref) < 0) {
         Py_DECREF(array);
         return NULL;
     }
     return array;
 }
 
-/* The exception for a result that is not SHMB_OK: RingEnd, in Python, knows the words. */
-static PyObject *fail(End *end, int result) {
-    PyObject *none = PyObject_CallMethod((PyObject *)end, "_raise", "i", result);
+/* Raise the exception for a result that is not SHMB_OK. RingEnd, in Python, has the messages. */
+static PyObject *raise_result(End *end, int result) {
+    PyObject *none = PyObject_CallMethod((PyObject *)end, "_raise_result", "i", result);
     if (none != NULL) {
         Py_DECREF(none);
-        PyErr_Format(PyExc_SystemError, "result %d of the ring raised nothing [ring-corrupt]", result);
+        PyErr_Format(PyExc_SystemError, "ring result %d raised no exception [ring-corrupt]", result);
     }
     return NULL;
 }
 
-/* The number, which may be one of numpy's; 0 and an exception where it is none, or not from `least` to `most`. */
-static int take_number(PyObject *object, const char *what, unsigned long long least, unsigned long long most,
-                       unsigned long long *number) {
+/* Store an integer, possibly one of numpy's. Returns 0 with an exception set if it is not one from `minimum` to
+ * `maximum`. */
+static int parse_uint(PyObject *object, const char *what, unsigned long long minimum, unsigned long long maximum,
+                      unsigned long long *number) {
     PyObject *index = PyNumber_Index(object);
     if (index == NULL)
         return 0;
@@ -104,8 +106,9 @@ static int take_number(PyObject *object, const char *what, unsigned long long le
     Py_DECREF(index);
     if (*number == (unsigned long long)-1 && PyErr_Occurred())
         return 0;
-    if (*number < least || *number > most) {
-        PyErr_Format(PyExc_ValueError, "%s is %llu; it can be from %llu to %llu [bad-call]", what, *number, least, most);
+    if (*number < minimum || *number > maximum) {
+        PyErr_Format(PyExc_ValueError, "%s is %llu; it must be from %llu to %llu [bad-call]", what, *number, minimum,
+                     maximum);
         return 0;
     }
     return 1;
@@ -118,21 +121,21 @@ typedef struct {
     End *end;
     shmb_record record;
     char open;
-    char expecting; /* numpy's next array of this size, in this thread, is to be the matrix */
-    Held *held; /* from when `matrix` is asked for until the claim is finished; arrays keep it longer */
+    char expects_allocation; /* of numpy's next array of this size in this thread */
+    RecordRef *ref; /* created by `matrix`, dropped when the claim is finished; arrays keep it longer */
 } Claim;
 
-static void stop_expecting(Claim *self) {
-    if (self->expecting)
-        shmb_landing_stop(self->end->ring, self->record.position);
-    self->expecting = 0;
+static void cancel_allocation(Claim *self) {
+    if (self->expects_allocation)
+        shmb_allocation_cancel(self->end->ring, self->record.position);
+    self->expects_allocation = 0;
 }
 
 static void claim_dealloc(Claim *self) {
-    stop_expecting(self);
+    cancel_allocation(self);
     if (self->open)
         shmb_ring_abort(self->end->ring, self->record.position);
-    Py_XDECREF(self->held);
+    Py_XDECREF(self->ref);
     Py_DECREF(self->end);
     Py_TYPE(self)->tp_free(self);
 }
@@ -140,19 +143,19 @@ static void claim_dealloc(Claim *self) {
 static PyObject *claim_matrix(Claim *self, void *closure) {
     (void)closure;
     if (!self->open)
-        return fail(self->end, SHMB_BAD_SPAN);
-    if (self->held == NULL) {
+        return raise_result(self->end, SHMB_BAD_SPAN);
+    if (self->ref == NULL) {
         int anchored = shmb_ring_anchor(self->end->ring, self->record.position);
         if (anchored != SHMB_OK)
-            return fail(self->end, anchored);
-        self->held = hold(self->end->ring, self->record.position, shmb_ring_unanchor);
-        if (self->held == NULL) {
-            shmb_ring_unanchor(self->end->ring, self->record.position, NULL);
+            return raise_result(self->end, anchored);
+        self->ref = new_record_ref(self->end->ring, self->record.position, shmb_ring_unanchor);
+        if (self->ref == NULL) {
+            shmb_ring_unanchor(self->end->ring, self->record.position);
             return NULL;
         }
     }
-    Py_INCREF(self->held);
-    return view(self->held, &self->record);
+    Py_INCREF(self->ref);
+    return view(self->ref, &self->record);
 }
 
 static PyObject *claim_shape(Claim *self, void *closure) {
@@ -162,10 +165,10 @@ static PyObject *claim_shape(Claim *self, void *closure) {
 
 static PyObject *finish(Claim *self, int result) {
     if (result != SHMB_OK)
-        return fail(self->end, result);
-    stop_expecting(self);
+        return raise_result(self->end, result);
+    cancel_allocation(self);
     self->open = 0;
-    Py_CLEAR(self->held);
+    Py_CLEAR(self->ref);
     Py_RETURN_NONE;
 }
 
@@ -173,15 +176,16 @@ static PyObject *claim_commit(Claim *self, PyObject *const *arguments, Py_ssize_
     unsigned long long status = SHMB_ANSWERED, states = 0;
     double loss = 0;
     if (n_arguments > 3)
-        return PyErr_Format(PyExc_TypeError, "commit takes status, loss, states, and got %zd arguments [bad-call]", n_arguments);
-    if (n_arguments > 0 && !take_number(arguments[0], "status", SHMB_ANSWERED, SHMB_FAILED, &status))
+        return PyErr_Format(PyExc_TypeError, "commit takes status, loss, states, but got %zd arguments [bad-call]",
+                            n_arguments);
+    if (n_arguments > 0 && !parse_uint(arguments[0], "status", SHMB_ANSWERED, SHMB_FAILED, &status))
         return NULL;
     if (n_arguments > 1) {
         loss = PyFloat_AsDouble(arguments[1]);
         if (loss == -1 && PyErr_Occurred())
             return NULL;
     }
-    if (n_arguments > 2 && !take_number(arguments[2], "states", 0, UINT64_MAX, &states))
+    if (n_arguments > 2 && !parse_uint(arguments[2], "states", 0, UINT64_MAX, &states))
         return NULL;
     return finish(self, shmb_ring_commit(self->end->ring, self->record.position, (uint32_t)status, loss, states));
 }
@@ -191,17 +195,17 @@ static PyObject *claim_abort(Claim *self, PyObject *unused) {
     return finish(self, shmb_ring_abort(self->end->ring, self->record.position));
 }
 
-/* Puts our allocation handler (landing.c) before numpy's in the current context (PEP 567), where it stays. A thread
- * may have many, and each its own handler: one that is not the one before ours is somebody's, and left alone. */
-static int install_landing(void) {
-    static PyObject *before, *ours; /* never freed: arrays that ours allocated may outlive all else */
+/* Set the handler of allocation.c in the current context (PEP 567), for good. Each context of a thread has its own
+ * handler. One that is neither `before` nor `ours` was set by other code, and stays. */
+static int install_handler(void) {
+    static PyObject *before, *ours; /* never freed: arrays that ours allocated may outlive everything else */
     PyObject *current = PyDataMem_GetHandler();
     if (current == NULL)
         return 0;
     if (ours == NULL) {
         const void *inner = PyCapsule_GetPointer(current, "mem_handler");
         if (inner != NULL)
-            ours = PyCapsule_New((void *)(uintptr_t)shmb_landing_handler(inner), "mem_handler", NULL);
+            ours = PyCapsule_New((void *)(uintptr_t)shmb_allocation_handler(inner), "mem_handler", NULL);
         if (ours != NULL) {
             Py_INCREF(current);
             before = current;
@@ -218,23 +222,24 @@ static int install_landing(void) {
     return !failed;
 }
 
-static PyObject *claim_expect_landing(Claim *self, PyObject *unused) {
+static PyObject *claim_expect_allocation(Claim *self, PyObject *unused) {
     (void)unused;
     if (!self->open)
-        return fail(self->end, SHMB_BAD_SPAN);
+        return raise_result(self->end, SHMB_BAD_SPAN);
     if (self->record.dtype != SHMB_FLOAT32)
-        return PyErr_Format(PyExc_ValueError, "only a float32 matrix can be numpy's next array; this has dtype %u [bad-call]",
-                            (unsigned)self->record.dtype);
-    if (!install_landing())
+        return PyErr_Format(PyExc_ValueError,
+                            "the claim's dtype is %u; in-place allocation needs %d, float32 [bad-call]",
+                            (unsigned)self->record.dtype, SHMB_FLOAT32);
+    if (!install_handler())
         return NULL;
-    self->expecting = 1;
+    self->expects_allocation = 1;
     uint64_t items = (uint64_t)self->record.rows * self->record.columns;
-    shmb_landing_expect(self->end->ring, self->record.position, self->record.matrix, 4 * items);
+    shmb_allocation_expect(self->end->ring, self->record.position, self->record.matrix, 4 * items);
     Py_RETURN_NONE;
 }
 
 static PyObject *claim_holds(Claim *self, PyObject *object) {
-    stop_expecting(self);
+    cancel_allocation(self);
     if (!PyArray_Check(object))
         Py_RETURN_FALSE;
     PyArrayObject *array = (PyArrayObject *)object;
@@ -263,7 +268,7 @@ static PyGetSetDef claim_properties[] = {
 static PyMethodDef claim_methods[] = {
     {"commit", (PyCFunction)(void (*)(void))claim_commit, METH_FASTCALL, NULL},
     {"abort", (PyCFunction)claim_abort, METH_NOARGS, NULL},
-    {"expect_landing", (PyCFunction)claim_expect_landing, METH_NOARGS, NULL},
+    {"expect_allocation", (PyCFunction)claim_expect_allocation, METH_NOARGS, NULL},
     {"holds", (PyCFunction)claim_holds, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -285,21 +290,21 @@ typedef struct {
     PyObject_HEAD
     shmb_record record;
     PyObject *name;
-    Held *held; /* NULL: released */
+    RecordRef *ref; /* NULL once released */
 } Record;
 
 static void record_dealloc(Record *self) {
     Py_XDECREF(self->name);
-    Py_XDECREF(self->held);
+    Py_XDECREF(self->ref);
     Py_TYPE(self)->tp_free(self);
 }
 
 static PyObject *record_matrix(Record *self, void *closure) {
     (void)closure;
-    if (self->held == NULL)
+    if (self->ref == NULL)
         Py_RETURN_NONE;
-    Py_INCREF(self->held);
-    return view(self->held, &self->record);
+    Py_INCREF(self->ref);
+    return view(self->ref, &self->record);
 }
 
 static PyObject *record_shape(Record *self, void *closure) {
@@ -309,10 +314,10 @@ static PyObject *record_shape(Record *self, void *closure) {
 
 static PyObject *record_release(Record *self, PyObject *unused) {
     (void)unused;
-    if (self->held != NULL && Py_REFCNT(self->held) > 1)
-        return PyErr_Format(PyExc_BufferError, "the record cannot be released: an array still views it; delete "
+    if (self->ref != NULL && Py_REFCNT(self->ref) > 1)
+        return PyErr_Format(PyExc_BufferError, "the record cannot be released while an array still views it; delete "
                                                "that array, or copy it first [ring-full]");
-    Py_CLEAR(self->held);
+    Py_CLEAR(self->ref);
     Py_RETURN_NONE;
 }
 
@@ -325,7 +330,7 @@ static PyObject *record_is_answer(Record *self, PyObject *const *arguments, Py_s
     static const char *const names[4] = {"sequence", "kind", "rows", "columns"};
     unsigned long long values[4];
     for (int i = 0; i < 4; i++)
-        if (!take_number(arguments[i], names[i], 0, UINT64_MAX, &values[i]))
+        if (!parse_uint(arguments[i], names[i], 0, UINT64_MAX, &values[i]))
             return NULL;
     const shmb_record *record = &self->record;
     return PyBool_FromLong(record->sequence == values[0] && record->kind == values[1] &&
@@ -380,14 +385,15 @@ static PyObject *end_own(End *self, PyObject *address) {
     shmb_ring_end *ring = PyLong_AsVoidPtr(address);
     if (ring == NULL && PyErr_Occurred())
         return NULL;
-    if (ring == NULL || self->ring != NULL) /* claims of the one that is there name positions in it */
-        return PyErr_Format(PyExc_SystemError, "a ring end is opened once, with a ring [bad-call]");
+    if (ring == NULL || self->ring != NULL) /* existing claims have positions in the ring that is open */
+        return PyErr_Format(PyExc_SystemError, "a ring end must be opened once, with a ring [bad-call]");
     self->ring = ring;
     Py_RETURN_NONE;
 }
 
-/* Whether the end may do this: a producer that received, or a consumer that claimed, would spoil the ring. */
-static int may(End *self, int role, const char *what) {
+/* Return 0 with an exception set if this end does not have the role: a producer that receives, or a consumer that
+ * claims, would corrupt the ring. */
+static int require_role(End *self, int role, const char *what) {
     if (self->ring == NULL)
         PyErr_SetString(PyExc_SystemError, "this ring end was not opened [ring-corrupt]");
     else if (shmb_ring_role(self->ring) != role)
@@ -398,29 +404,31 @@ static int may(End *self, int role, const char *what) {
     return 0;
 }
 
-static PyObject *no_claim(End *self, int result, PyObject *const *arguments) {
-    return PyObject_CallMethod((PyObject *)self, "_no_claim", "iOOOO", result, arguments[1], arguments[2],
+/* Raise the exception for a failed claim, or return None if there is only no room yet. */
+static PyObject *raise_claim_error(End *self, int result, PyObject *const *arguments) {
+    return PyObject_CallMethod((PyObject *)self, "_raise_claim_error", "iOOOO", result, arguments[1], arguments[2],
                                arguments[3], arguments[5]);
 }
 
 /* Arguments: kind, dtype, rows, columns, sequence, name. */
 static PyObject *end_claim_record(End *self, PyObject *const *arguments, Py_ssize_t n_arguments) {
-    if (!may(self, SHMB_PRODUCER, "claim_record"))
+    if (!require_role(self, SHMB_PRODUCER, "claim_record"))
         return NULL;
     if (n_arguments != 6 || !PyBytes_Check(arguments[5])) {
-        PyErr_SetString(PyExc_TypeError, "claim_record takes kind, dtype, rows, columns, sequence, name (bytes) [bad-call]");
+        PyErr_SetString(PyExc_TypeError, "claim_record takes kind, dtype, rows, columns, sequence, "
+                                         "name (bytes) [bad-call]");
         return NULL;
     }
     static const char *const names[5] = {"kind", "dtype", "rows", "columns", "sequence"};
-    static const unsigned long long least[5] = {SHMB_POSTERIORS, SHMB_FLOAT32};
-    static const unsigned long long most[5] = {SHMB_SCORES, SHMB_UINT8, UINT64_MAX, UINT64_MAX, UINT64_MAX};
+    static const unsigned long long minimum[5] = {SHMB_POSTERIORS, SHMB_FLOAT32};
+    static const unsigned long long maximum[5] = {SHMB_SCORES, SHMB_UINT8, UINT64_MAX, UINT64_MAX, UINT64_MAX};
     unsigned long long values[5];
     for (int i = 0; i < 5; i++)
-        if (!take_number(arguments[i], names[i], least[i], most[i], &values[i]))
+        if (!parse_uint(arguments[i], names[i], minimum[i], maximum[i], &values[i]))
             return NULL;
     size_t name_length = (size_t)PyBytes_GET_SIZE(arguments[5]);
     if (values[2] > UINT32_MAX || values[3] > UINT32_MAX || name_length > SHMB_NAME_MAX)
-        return no_claim(self, SHMB_TOO_LARGE, arguments);
+        return raise_claim_error(self, SHMB_TOO_LARGE, arguments);
     shmb_record record = {
         .kind = (uint32_t)values[0],
         .dtype = (uint32_t)values[1],
@@ -434,39 +442,39 @@ static PyObject *end_claim_record(End *self, PyObject *const *arguments, Py_ssiz
         return NULL;
     Py_INCREF(self);
     claim->end = self;
-    claim->held = NULL;
-    claim->expecting = 0;
+    claim->ref = NULL;
+    claim->expects_allocation = 0;
     int result = shmb_ring_claim(self->ring, &record, PyBytes_AS_STRING(arguments[5]));
     claim->record = record;
     claim->open = result == SHMB_OK;
     if (result == SHMB_OK)
         return (PyObject *)claim;
     Py_DECREF(claim);
-    return no_claim(self, result, arguments);
+    return raise_claim_error(self, result, arguments);
 }
 
 static PyObject *end_receive(End *self, PyObject *unused) {
     (void)unused;
-    if (!may(self, SHMB_CONSUMER, "receive"))
+    if (!require_role(self, SHMB_CONSUMER, "receive"))
         return NULL;
     shmb_record record;
     int result = shmb_ring_receive(self->ring, &record);
     if (result == SHMB_EMPTY)
         Py_RETURN_NONE;
     if (result != SHMB_OK)
-        return fail(self, result);
-    Held *held = hold(self->ring, record.position, shmb_ring_release);
-    if (held == NULL) {
-        shmb_ring_release(self->ring, record.position, NULL);
+        return raise_result(self, result);
+    RecordRef *ref = new_record_ref(self->ring, record.position, shmb_ring_release);
+    if (ref == NULL) {
+        shmb_ring_release(self->ring, record.position);
         return NULL;
     }
     Record *object = PyObject_New(Record, &record_type);
     if (object == NULL) {
-        Py_DECREF(held);
+        Py_DECREF(ref);
         return NULL;
     }
     object->record = record;
-    object->held = held;
+    object->ref = ref;
     object->name = PyBytes_FromStringAndSize(record.name, (Py_ssize_t)record.name_length);
     if (object->name == NULL)
         Py_CLEAR(object);
@@ -476,7 +484,7 @@ static PyObject *end_receive(End *self, PyObject *unused) {
 static PyObject *end_oldest_open(End *self, PyObject *unused) {
     (void)unused;
     shmb_record record;
-    if (!may(self, SHMB_PRODUCER, "oldest_open"))
+    if (!require_role(self, SHMB_PRODUCER, "oldest_open"))
         return NULL;
     if (!shmb_ring_oldest_open(self->ring, &record))
         Py_RETURN_NONE;
@@ -503,7 +511,7 @@ static PyTypeObject end_type = {
 
 /* --- the module */
 
-/* Of one element that shmb_copy reads, in bytes; 0: it reads no such dtype. */
+/* Return the size in bytes of an element that shmb_copy reads, or 0 if it does not support the dtype. */
 static npy_intp float_size(uint32_t dtype) {
     switch (dtype) {
     case SHMB_FLOAT32: return 4;
@@ -514,43 +522,44 @@ static npy_intp float_size(uint32_t dtype) {
     }
 }
 
-/* Arguments: target (rows, columns), float32, elements of a row contiguous; source, of the same shape; its dtype, an
- * shmb_dtype; look; two_threads. Returns the index of the first NaN, where it was to look for that, or None. */
+/* Arguments: target (rows, columns), float32, with contiguous rows; source, of the same shape; its dtype, an
+ * shmb_dtype; check_nan; use_second_thread. Returns the index of the first NaN with check_nan, else None. */
 static PyObject *copy(PyObject *module, PyObject *const *arguments, Py_ssize_t n_arguments) {
     (void)module;
     if (n_arguments != 5 || !PyArray_Check(arguments[0]) || !PyArray_Check(arguments[1])) {
-        PyErr_SetString(PyExc_TypeError, "copy takes target (array), source (array), dtype, look, two_threads [bad-call]");
+        PyErr_SetString(PyExc_TypeError, "copy takes target (array), source (array), dtype, check_nan, "
+                                         "use_second_thread [bad-call]");
         return NULL;
     }
     PyArrayObject *target = (PyArrayObject *)arguments[0], *source = (PyArrayObject *)arguments[1];
     unsigned long long dtype;
-    if (!take_number(arguments[2], "dtype", SHMB_FLOAT32, SHMB_BFLOAT16, &dtype))
+    if (!parse_uint(arguments[2], "dtype", SHMB_FLOAT32, SHMB_BFLOAT16, &dtype))
         return NULL;
-    int look = PyObject_IsTrue(arguments[3]);
-    int two_threads = look < 0 ? -1 : PyObject_IsTrue(arguments[4]);
-    if (two_threads < 0)
+    int check_nan = PyObject_IsTrue(arguments[3]);
+    int use_second_thread = check_nan < 0 ? -1 : PyObject_IsTrue(arguments[4]);
+    if (use_second_thread < 0)
         return NULL;
     if (PyArray_NDIM(target) != 2 || PyArray_NDIM(source) != 2 ||
         !PyArray_CompareLists(PyArray_DIMS(target), PyArray_DIMS(source), 2) ||
         PyArray_TYPE(target) != NPY_FLOAT32 || !PyArray_ISBEHAVED(target) ||
         PyArray_ITEMSIZE(source) != float_size((uint32_t)dtype) || !PyArray_ISNOTSWAPPED(source) ||
         (PyArray_STRIDE(target, 1) != sizeof(float) && PyArray_DIM(target, 1) > 1)) {
-        PyErr_SetString(PyExc_ValueError, "copy: these two arrays do not fit together [bad-call]");
+        PyErr_SetString(PyExc_ValueError, "copy: target and source do not match in shape, dtype or layout [bad-call]");
         return NULL;
     }
     npy_intp rows = PyArray_DIM(target, 0), columns = PyArray_DIM(target, 1);
     int64_t nan;
     Py_BEGIN_ALLOW_THREADS
     nan = shmb_copy(PyArray_DATA(target), PyArray_STRIDE(target, 0), PyArray_DATA(source), (uint32_t)dtype,
-                    (uint64_t)rows, (uint64_t)columns, PyArray_STRIDE(source, 0), PyArray_STRIDE(source, 1), look,
-                    two_threads);
+                    (uint64_t)rows, (uint64_t)columns, PyArray_STRIDE(source, 0), PyArray_STRIDE(source, 1),
+                    check_nan, use_second_thread);
     Py_END_ALLOW_THREADS
     if (nan < 0)
         Py_RETURN_NONE;
     return PyLong_FromLongLong(nan);
 }
 
-/* The index of the first NaN of a C-ordered float32 array, or None. */
+/* Return the index of the first NaN of a C-ordered float32 array, or None. */
 static PyObject *find_nan(PyObject *module, PyObject *object) {
     (void)module;
     if (!PyArray_Check(object) || PyArray_TYPE((PyArrayObject *)object) != NPY_FLOAT32 ||
@@ -583,7 +592,7 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__ring(void) {
     import_array();
-    PyTypeObject *types[] = {&end_type, &held_type, &claim_type, &record_type};
+    PyTypeObject *types[] = {&end_type, &record_ref_type, &claim_type, &record_type};
     PyObject *module = PyModule_Create(&definition);
     for (size_t i = 0; module != NULL && i < sizeof types / sizeof *types; i++) {
         if (PyModule_AddType(module, types[i]) < 0)

@@ -1,4 +1,4 @@
-/* Waiting for news in any of several rings: spin briefly, then sleep at the doorbell. */
+/* Wait for news in any of several rings: spin briefly, then sleep at the doorbell. */
 #define _GNU_SOURCE /* clock_gettime */
 #include "shmbridge.h"
 
@@ -19,7 +19,7 @@ static int any_news(shmb_ring_end **ends, size_t n_ends) {
     return 0;
 }
 
-static void relax(void) {
+static void cpu_relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -28,22 +28,22 @@ static void relax(void) {
 }
 
 enum {
-    POLITE_NS = 20000,  /* after this long, let others run on this core while we spin */
-    MARGIN_NS = 20000,  /* spin for twice the typical wait, and this */
-    HASTY_NS = 5000,    /* where waits are typically long, only look again for as long as this */
-    LONGEST_NS = 1000000000, /* nobody spins longer; and eight times this is no overflow */
+    YIELD_AFTER_NS = 20000,    /* from then on, let other threads run on this core during the spin */
+    MARGIN_NS = 20000,         /* a spin lasts twice the typical wait plus this */
+    MIN_SPIN_NS = 5000,        /* if waits are typically too long to spin for */
+    MAX_SPIN_NS = 1000000000,  /* eight times this does not overflow */
 };
 
-/* How long to spin: bounded, and only where news typically comes before it would be over. A sleeper takes 25 to
- * 50 us to wake; a spinner keeps a core busy. */
+/* Return how long to spin. A sleeper needs 25 to 50 us to wake, but a spinner keeps a core busy: spin only if news
+ * typically arrives within max_spin_ns. */
 static int64_t spin_limit(int64_t typical, int64_t max_spin_ns) {
-    int64_t wanted = 2 * typical + MARGIN_NS;
+    int64_t limit = 2 * typical + MARGIN_NS;
     if (max_spin_ns <= 0)
         return 0;
-    return wanted <= 2 * max_spin_ns ? (wanted < max_spin_ns ? wanted : max_spin_ns) : HASTY_NS;
+    return limit <= 2 * max_spin_ns ? (limit < max_spin_ns ? limit : max_spin_ns) : MIN_SPIN_NS;
 }
 
-/* A moving average; a single long wait counts for no more than what stops the spinning after a few. */
+/* Update the moving average. A long wait is capped in it, so that spinning resumes a few short waits later. */
 static void end_wait(shmb_waits *waits) {
     int64_t passed = now_ns() - waits->start;
     int64_t counted = passed < 8 * waits->max_spin ? passed : 8 * waits->max_spin;
@@ -54,7 +54,7 @@ static void end_wait(shmb_waits *waits) {
 
 int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t max_spin_ns) {
     shmb_waits *waits = shmb_doorbell_waits(doorbell);
-    max_spin_ns = max_spin_ns < 0 ? 0 : max_spin_ns > LONGEST_NS ? LONGEST_NS : max_spin_ns;
+    max_spin_ns = max_spin_ns < 0 ? 0 : max_spin_ns > MAX_SPIN_NS ? MAX_SPIN_NS : max_spin_ns;
     int64_t limit = spin_limit(waits->typical, max_spin_ns);
     waits->start = now_ns();
     waits->max_spin = max_spin_ns;
@@ -66,12 +66,12 @@ int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int6
             }
             if (limit == 0)
                 return SHMB_EMPTY;
-            relax();
+            cpu_relax();
         }
         int64_t passed = now_ns() - waits->start;
         if (passed >= limit)
             return SHMB_EMPTY;
-        if (passed >= POLITE_NS)
+        if (passed >= YIELD_AFTER_NS)
             sched_yield();
     }
 }
@@ -82,7 +82,7 @@ int shmb_sleep(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int
     int64_t deadline = timeout_ns < 0 || timeout_ns > INT64_MAX - now ? -1 : now + timeout_ns;
     shmb_doorbell_announce(doorbell, 1);
     int result = any_news(ends, n_ends) ? SHMB_OK : shmb_doorbell_sleep(doorbell, deadline);
-    /* A ringer that saw us just before this leaves a token; the next wait returns at once, once. */
+    /* A ringer that saw this waiter just before leaves a token: the next wait returns at once. */
     shmb_doorbell_announce(doorbell, 0);
     if (waits->start != 0)
         end_wait(waits);

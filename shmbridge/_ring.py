@@ -1,6 +1,6 @@
 """The part of the C library that is written against CPython and numpy (csrc/ring_objects.c).
 
-Its types are in _ring.pyi. It is the second module in the library that cffi builds, so that both share one
+Its types are in _ring.pyi. It is the second module in the library that cffi builds: the two modules share one
 copy of the code.
 """
 
@@ -9,7 +9,7 @@ from importlib.util import module_from_spec
 
 from . import _native
 
-# CPython finds PyInit__ring by the last part of the name.
+# CPython finds PyInit__ring by the last part of the module name.
 _loader = ExtensionFileLoader("shmbridge._ring", _native.__file__)
 _module = module_from_spec(ModuleSpec("shmbridge._ring", _loader, origin=_native.__file__))
 _loader.exec_module(_module)

@@ -5,10 +5,10 @@ import numpy as np
 _Array = np.ndarray[Any, np.dtype[Any]]
 
 class End:
-    """One process' end of a ring. Thread-safe."""
+    """One process's end of a ring. Thread-safe."""
 
     def _own(self, address: int) -> None:
-        """Take over a shmb_ring_end; it is freed with this object."""
+        """Take ownership of a shmb_ring_end, which is freed with this object."""
 
     def claim_record(
         self, kind: int, dtype: int, rows: int, columns: int, sequence: int, name: bytes
@@ -16,29 +16,29 @@ class End:
         """Claim a record whose matrix is (rows, columns).
 
         Returns:
-            None where there is no room now, but the consumer will make some.
+            The claim, or None if there is no room until the consumer releases records.
 
         Raises:
             SegmentTooLargeError, BufferError, ProtocolError: as `Producer.claim`.
         """
 
     def oldest_open(self) -> Optional[tuple[int, bytes]]:
-        """Sequence number and name of the oldest claim that is neither committed nor aborted."""
+        """Return the sequence number and name of the oldest open claim, or None."""
 
     def receive(self) -> Optional[Record]:
-        """The next record, or None where there is none.
+        """Return the next record, or None if there is none.
 
         Raises:
-            ProtocolError: the producer has written nonsense. The ring cannot be used any more.
+            ProtocolError: the producer wrote an invalid value. The ring is unusable from then on.
         """
 
 class Claim:
-    """A record that is being filled. Dropping it unsent aborts it.
+    """A record that the producer fills. If it is dropped before `commit`, it is aborted.
 
     Attributes:
-        sequence: the number that the answer will carry.
+        sequence: the number that the answer carries.
         position: in the ring.
-        shape: of the matrix: (rows, columns).
+        shape: (rows, columns) of the matrix.
         open: whether it is neither committed nor aborted.
     """
 
@@ -51,53 +51,53 @@ class Claim:
     def shape(self) -> tuple[int, int]: ...
     @property
     def matrix(self) -> _Array:
-        """An array to fill.
+        """The array to fill.
 
-        It may be kept: after the commit it shows what was sent, and its place in the ring stays taken.
+        It may be kept: after `commit` it shows the sent content, and the ring does not reuse its space.
 
         Raises:
             UsageError: the claim was committed or aborted.
         """
 
-    def expect_landing(self) -> None:
-        """Let numpy's next array of this float32 matrix's size, in this thread, be the matrix.
+    def expect_allocation(self) -> None:
+        """Use the float32 matrix for numpy's next array of its size in this thread.
 
-        Until it has come, another claim is expected, `holds` was asked in this thread, or the claim is
-        finished. Numpy's allocation handler (NEP 49) is ours from then on in this context (PEP 567); but for
-        that array it leaves all to the one before it. In a context with a handler of somebody else's nothing
-        lands.
+        The expectation ends with that array, with the next claim that expects one, with a call of `holds` in
+        this thread, or with the claim. This sets numpy's allocation handler (NEP 49) in the current context
+        (PEP 567); it passes all other allocations to the previous handler. If other code has set a handler in
+        the context, that one stays, and numpy allocates the array elsewhere.
 
         Raises:
             UsageError: the claim was committed or aborted.
-            ValueError: its matrix is not float32.
+            ValueError: the matrix is not float32.
         """
 
     def holds(self, array: _Array) -> bool:
-        """Whether the array is this claim's matrix: the same address, shape, dtype and order."""
+        """Return whether the array is this claim's matrix: same address, shape, dtype and order."""
 
     def commit(self, status: int = ..., loss: float = ..., states: int = ..., /) -> None:
-        """Hand the record to the consumer. Claims reach it in the order in which they were claimed.
+        """Send the record. The consumer receives records in the order of their claims.
 
         Raises:
             UsageError: the claim was committed or aborted.
-            TypeError, ValueError, OverflowError: an argument cannot be. The claim stays open.
+            TypeError, ValueError, OverflowError: an argument is invalid. The claim stays open.
         """
 
     def abort(self) -> None:
-        """Give the record up; the consumer passes it over.
+        """Abandon the record; the consumer skips it.
 
         Raises:
             UsageError: the claim was committed or aborted.
         """
 
 class Record:
-    """A record that was received. It is released when this object and all arrays over it are gone.
+    """A received record. It is released when this object and all arrays over it are gone.
 
     Attributes:
         name: the segment name, as bytes.
         sequence: the number of the request.
-        kind, status, dtype, loss, states: as in csrc/shmbridge.h.
-        shape: of the matrix: (rows, columns).
+        kind, status, dtype, loss, states: as in csrc/declarations.h.
+        shape: (rows, columns) of the matrix.
     """
 
     kind: int
@@ -113,38 +113,40 @@ class Record:
     def shape(self) -> tuple[int, int]: ...
     @property
     def matrix(self) -> Optional[_Array]:
-        """An array over it, (rows, columns); None once released."""
+        """An array over the matrix, (rows, columns), or None once released."""
 
     def is_answer(self, sequence: int, kind: int, rows: int, columns: int, /) -> bool:
-        """Whether it is a good answer to this: status ANSWERED, and a float32 matrix of this shape.
+        """Return whether this answers the request: status ANSWERED, and a float32 matrix of this shape.
 
         Raises:
-            TypeError, OverflowError: an argument is no number from 0 to 2^64 - 1.
+            TypeError, OverflowError: an argument is not an integer from 0 to 2^64 - 1.
         """
 
     def release(self) -> None:
-        """Give the record's place back.
+        """Return the record's space to the producer.
 
         Raises:
-            BufferError: an array still views the record; it is released when array and record are gone.
+            BufferError: an array still views the record, which is released when array and record are gone.
         """
 
-def copy(target: _Array, source: _Array, dtype: int, look: bool, two_threads: bool, /) -> Optional[int]:
-    """shmb_copy: convert (rows, columns) to float32, in one pass, without the GIL.
+def copy(
+    target: _Array, source: _Array, dtype: int, check_nan: bool, use_second_thread: bool, /
+) -> Optional[int]:
+    """Convert (rows, columns) to float32 in one pass, without the GIL: shmb_copy.
 
     Args:
-        target: float32, the elements of its rows contiguous.
-        source: of the same shape, any strides, of any float dtype in this machine's byte order.
-        dtype: that dtype, an SHMB_ constant.
-        look: for NaN.
-        two_threads: share large matrices with a second thread.
+        target: float32, with contiguous rows.
+        source: of the same shape, any strides, any float dtype in this machine's byte order.
+        dtype: the source's dtype, an SHMB_ constant.
+        check_nan: stop at the first NaN.
+        use_second_thread: share large matrices with a second thread.
 
     Returns:
-        The index (row * columns + column) of the first NaN, with which the copy ended; else None.
+        The index (row * columns + column) of the first NaN if `check_nan` found one, else None.
 
     Raises:
-        ValueError: the two do not fit together.
+        ValueError: target and source do not match.
     """
 
 def find_nan(array: _Array, /) -> Optional[int]:
-    """The index of the first NaN in a C-ordered float32 array, or None."""
+    """Return the index of the first NaN in a C-ordered float32 array, or None."""

@@ -1,4 +1,4 @@
-"""One end of the bridge: the ring that this end writes, the ring that it reads, and where it sleeps."""
+"""One end of the bridge: the ring that it writes, the ring that it reads, and its doorbell."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .ring import Consumer, Producer
 
 
 class Channel:
-    """The rings and doorbells of one instance, seen from one end.
+    """The rings and doorbells of one child, seen from one end.
 
-    Thread-safety: sending and receiving may happen in any thread; one thread at a time may wait.
+    Thread-safety: any thread may send and receive; one thread at a time may wait.
 
     Attributes:
         sender: the ring end that this process fills (posteriors in the parent, error signals in the child).
         receiver: the ring end that this process reads.
-        doorbell: where this process sleeps.
-        memory: in which the rings lie.
+        doorbell: this process sleeps at it.
+        memory: the mapping that contains the rings.
     """
 
     def __init__(self, memory: Memory, sender: Producer, receiver: Consumer, doorbell: Doorbell) -> None:
@@ -26,14 +26,12 @@ class Channel:
         self.sender = sender
         self.receiver = receiver
         self.doorbell = doorbell
-        self._wait_lists = {
-            False: WaitList([receiver]),
-            True: WaitList([sender]),
-        }
+        self._for_records = WaitList([receiver])
+        self._for_room = WaitList([sender])
 
     @classmethod
     def of_parent(cls, memory: Memory, geometry: Geometry, own: Doorbell, peer: Doorbell) -> Channel:
-        """The trainer's end: sends posteriors, receives error signals."""
+        """Open the trainer's end, which sends posteriors and receives error signals."""
         return cls(
             memory,
             Producer(memory, POSTERIORS_LINES, geometry.posteriors_offset, geometry.posteriors_size, peer),
@@ -45,7 +43,7 @@ class Channel:
 
     @classmethod
     def of_child(cls, memory: Memory, geometry: Geometry, own: Doorbell, peer: Doorbell) -> Channel:
-        """Sprint's end: receives posteriors, sends error signals."""
+        """Open Sprint's end, which receives posteriors and sends error signals."""
         return cls(
             memory,
             Producer(
@@ -56,14 +54,17 @@ class Channel:
         )
 
     def wait(self, *, for_room: bool = False, timeout: Optional[float] = None) -> bool:
-        """Sleep until there may be a record to receive, or a poke; `for_room`: room to send, or a poke.
+        """Sleep until there may be a record to receive (with `for_room`: room to send), or a poke.
 
-        `for_room` wants a claim that found no room just before. It does not look for records: one that is not
-        to be received yet would let no wait sleep. Returns False if the time (seconds) ran out.
+        Call it with `for_room` only after a claim that found no room. Such a wait ignores records: one that
+        the caller must not receive yet would end every wait at once.
+
+        Returns:
+            False if `timeout` (seconds) ran out.
         """
-        return self.doorbell.wait(self._wait_lists[for_room], timeout)
+        return self.doorbell.wait(self._for_room if for_room else self._for_records, timeout)
 
     def disown(self) -> None:
-        """After a fork, in the child of the fork: leave the rings to the parent for good."""
+        """Leave the rings to the forking process; for the child of a fork."""
         self.sender.disown()
         self.receiver.disown()

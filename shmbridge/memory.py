@@ -1,4 +1,4 @@
-"""The shared memory that both processes map, and where in it the rings lie."""
+"""The shared memory that both processes map, and the offsets of the rings in it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ._native import ffi, lib
 from .errors import OptionError, ResourceError
 
 PAGE: int = lib.SHMB_PAGE
-# The diagram in csrc/shmbridge.h: a page for the doorbell, one for the positions of both rings, the records.
+# As in the diagram in csrc/shmbridge.h: a page for the doorbell, one for both rings' positions, the records.
 DOORBELL_OFFSET = 0
 POSTERIORS_LINES = PAGE
-ERROR_SIGNALS_LINES = PAGE + 256
+ERROR_SIGNALS_LINES = PAGE + 2 * lib.SHMB_HEAD_OFFSET
 RECORDS_OFFSET = 2 * PAGE
-_POSITIONS = struct.Struct("=Q120xQ")  # tail and head of a ring, each on a line of its own
-MIN_RING_SIZE = 16 * PAGE  # a failure report has to fit beside anything else
+_POSITIONS = struct.Struct(f"=Q{lib.SHMB_HEAD_OFFSET - 8}xQ")  # tail and head of a ring
+MIN_RING_SIZE = 16 * PAGE  # a failure report must fit next to a segment
 MAX_RING_SIZE = 1 << 44
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The two rings' places in the shared-memory object, all in bytes.
+    """The sizes and offsets of the two rings in the shared-memory object, in bytes.
 
     Attributes:
         posteriors_size: capacity of the ring from parent to child.
@@ -38,51 +38,51 @@ class Geometry:
         for size in (self.posteriors_size, self.error_signals_size):
             if not MIN_RING_SIZE <= size <= MAX_RING_SIZE or size % PAGE:
                 raise OptionError(
-                    f"a ring of {size} bytes cannot be: it takes a multiple of {PAGE} "
-                    f"from {MIN_RING_SIZE} to {MAX_RING_SIZE} bytes [option-value]"
+                    f"ring_size is {size} bytes; it must be a multiple of {PAGE} from {MIN_RING_SIZE} to "
+                    f"{MAX_RING_SIZE} [option-value]"
                 )
 
     @classmethod
     def for_ring_size(cls, ring_size: int) -> Geometry:
-        """Two rings of this size in bytes, rounded up to whole pages."""
+        """Return the geometry of two rings of this size in bytes, rounded up to whole pages."""
         size = max(-(-ring_size // PAGE) * PAGE, MIN_RING_SIZE)
         return cls(size, size)
 
     @property
     def posteriors_offset(self) -> int:
-        """Where the posteriors' records begin."""
+        """The offset of the posteriors' records."""
         return RECORDS_OFFSET
 
     @property
     def error_signals_offset(self) -> int:
-        """Where the error signals' records begin."""
+        """The offset of the error signals' records."""
         return RECORDS_OFFSET + self.posteriors_size
 
     @property
     def total_size(self) -> int:
-        """The size of the whole object."""
+        """The size of the object."""
         return RECORDS_OFFSET + self.posteriors_size + self.error_signals_size
 
 
 class Memory:
     """A mapping of a shared-memory object.
 
-    It is unmapped when the last of those who point into it is gone: this object, the doorbells and
-    ring ends opened in it, the arrays over their records. So no array ever points to nothing.
+    It stays mapped until this object, all doorbells and ring ends opened in it, and all arrays over their
+    records are gone. No array ever points to unmapped memory.
 
     Args:
         descriptor: of the object; it may be closed afterwards.
-        size: bytes to map; the object must have them.
+        size: bytes to map.
 
     Raises:
         ResourceError: the object is smaller than `size`, or cannot be mapped.
     """
 
     def __init__(self, descriptor: int, size: int) -> None:
-        there = os.fstat(descriptor).st_size
-        if there < size:
+        actual_size = os.fstat(descriptor).st_size
+        if actual_size < size:
             raise ResourceError(
-                f"the shared memory has {there} bytes where {size} are needed [shared-memory]"
+                f"the shared memory has {actual_size} bytes; it must have {size} [shared-memory]"
             )
         pointer = lib.shmb_memory_map(descriptor, size)
         if pointer == ffi.NULL:
@@ -94,15 +94,15 @@ class Memory:
 
     @property
     def address(self) -> int:
-        """Where it is mapped."""
+        """The address of the mapping."""
         return int(ffi.cast("uintptr_t", lib.shmb_memory_at(self.pointer, 0, self.size)))
 
     def used(self, lines_offset: int, capacity: int) -> int:
-        """Bytes of a ring that were sent and are not released, as its positions say now.
+        """Return the bytes of a ring that were sent but not released, by its current positions.
 
         Args:
-            lines_offset: where the positions lie: POSTERIORS_LINES or ERROR_SIGNALS_LINES.
-            capacity: of the ring. The peer may write any position: what cannot be is cut to 0 or to this.
+            lines_offset: the offset of the positions: POSTERIORS_LINES or ERROR_SIGNALS_LINES.
+            capacity: of the ring. The result is from 0 to this even if the peer wrote invalid positions.
         """
         lines = lib.shmb_memory_at(self.pointer, lines_offset, _POSITIONS.size)
         tail, head = _POSITIONS.unpack_from(ffi.buffer(lines, _POSITIONS.size))

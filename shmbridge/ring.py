@@ -1,8 +1,7 @@
 """The two ends of a ring, and its records as numpy arrays.
 
-Claim, fill, commit is what a producer does; receive, read, release what a consumer does. The positions
-move in C only (csrc/ring.c). An array over a record keeps the record: its place in the ring is not used
-again before the last array that views it is gone.
+A producer claims, fills and commits records; a consumer receives, reads and releases them. Only C moves the
+positions (csrc/ring.c). While an array views a record, the ring does not reuse the record's space.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ __all__ = ["Array", "Claim", "Consumer", "FloatArray", "Producer", "Record", "Ri
 
 
 class RingEnd(End):
-    """What producer and consumer have in common.
+    """The base class of producer and consumer.
 
     Thread-safety: all methods may be called from any thread.
 
     Args:
-        memory: the mapping in which the ring lies.
-        lines_offset: where its positions lie, in bytes.
-        records_offset: where its records lie, in bytes.
+        memory: the mapping that contains the ring.
+        lines_offset: the offset of the ring's positions, in bytes.
+        records_offset: the offset of its records, in bytes.
         capacity: bytes of records.
-        peer_doorbell: rung when there is news for the other end.
+        peer_doorbell: rung when this end commits or releases records.
     """
 
     _role: int
@@ -52,24 +51,24 @@ class RingEnd(End):
         if pointer == ffi.NULL:
             raise MemoryError("no memory for a ring end [out-of-memory]")
         self._own(int(ffi.cast("uintptr_t", pointer)))
-        self.pointer: Any = pointer  # valid for as long as this object
+        self.pointer: Any = pointer  # valid as long as this object
         self.capacity = capacity
 
     def disown(self) -> None:
-        """After a fork, in the child of the fork: leave the ring to the parent for good."""
+        """Leave the ring to the forking process; for the child of a fork. Later calls raise UsageError."""
         lib.shmb_ring_disown(self.pointer)
 
     @property
     def released(self) -> int:
-        """The position up to which the consumer has released, as this end knows."""
+        """The position up to which the consumer has released, as far as this end knows."""
         return int(lib.shmb_ring_released(self.pointer))
 
     @property
     def used(self) -> int:
-        """Bytes that are claimed, sent and not yet released, or received and not yet released."""
+        """Bytes that are claimed, sent but not released, or received but not released."""
         return int(lib.shmb_ring_used(self.pointer))
 
-    def _raise(self, result: int) -> None:
+    def _raise_result(self, result: int) -> None:
         if result == lib.SHMB_CORRUPT:
             value, limit = ffi.new("uint64_t *"), ffi.new("uint64_t *")
             problem = lib.shmb_ring_problem(self.pointer, value, limit)
@@ -86,7 +85,7 @@ class RingEnd(End):
             raise MemoryError("no memory for the list of records in use [out-of-memory]")
         if result == lib.SHMB_BAD_SPAN:
             raise UsageError("this claim was already committed or aborted [claim-state]")
-        raise ProtocolError(f"unexpected result {result} of the ring [ring-corrupt]")
+        raise ProtocolError(f"unexpected ring result {result} [ring-corrupt]")
 
 
 class Producer(RingEnd):
@@ -104,52 +103,52 @@ class Producer(RingEnd):
         sequence: int = 0,
         dtype: Optional[int] = None,
     ) -> Optional[Claim]:
-        """Claim a record whose matrix is (rows, columns), float32 unless `dtype` says otherwise.
+        """Claim a record whose matrix is (rows, columns), float32 by default.
 
         Returns:
-            None where there is no room now, but the consumer will make some.
+            The claim, or None if there is no room until the consumer releases records.
 
         Raises:
-            SegmentTooLargeError: there never will be room.
-            BufferError: there is no room until this side sends, aborts or deletes what it holds.
-            ProtocolError: the consumer has written nonsense.
-            ValueError: records have no such kind or dtype.
+            SegmentTooLargeError: the record does not fit even into an empty ring.
+            BufferError: there is no room until this end commits or aborts claims, or deletes arrays.
+            ProtocolError: the consumer wrote an invalid value.
+            ValueError: the kind or dtype is not one of records.
         """
         return self.claim_record(
             kind, lib.SHMB_FLOAT32 if dtype is None else dtype, rows, columns, sequence, name
         )
 
-    def _no_claim(self, result: int, dtype: int, rows: int, columns: int, name: bytes) -> None:
-        """What C calls where `claim_record` got no record: returns where waiting helps, else raises."""
+    def _raise_claim_error(self, result: int, dtype: int, rows: int, columns: int, name: bytes) -> None:
+        """Raise the exception for a claim that failed, unless waiting helps. `claim_record` calls this."""
         if result == lib.SHMB_FULL:
             return
         if result == lib.SHMB_HELD:
             raise BufferError(
-                f"no room for {rows} x {columns}: {self.used} of {self.capacity} bytes of the ring "
-                "are claims that were not sent and arrays that are still held; send, abort or "
-                "delete them, or raise the option ring_size [ring-full]"
+                f"no room for {rows} x {columns}: unsent claims and held arrays take {self.used} of the "
+                f"ring's {self.capacity} bytes; send, abort or delete them, or increase the option "
+                "ring_size [ring-full]"
             )
         if result == lib.SHMB_TOO_LARGE:
             self.check_size(rows, columns, len(name), dtype)
-        self._raise(result)
+        self._raise_result(result)
 
     def check_size(self, rows: int, columns: int, name_length: int, dtype: int = lib.SHMB_FLOAT32) -> None:
-        """Raise SegmentTooLargeError where such a record cannot fit into this ring, however empty."""
+        """Raise SegmentTooLargeError if such a record does not fit into this ring even when it is empty."""
         if name_length > lib.SHMB_NAME_MAX:
             raise SegmentTooLargeError(
-                f"a segment name of {name_length} bytes is too long: {lib.SHMB_NAME_MAX} are possible"
+                f"the segment name has {name_length} bytes; it must have at most {lib.SHMB_NAME_MAX}"
                 " [segment-too-large]"
             )
-        fits = max(rows, columns) < 1 << 32
-        size = lib.shmb_record_size(dtype, rows, columns, name_length) if fits else 0
-        if size == 0 or size > self.capacity:
-            if size == 0:
-                raise SegmentTooLargeError(
-                    f"{rows} x {columns} is more than a record can ever have [segment-too-large]"
-                )
+        is_uint32 = max(rows, columns) < 1 << 32
+        size = lib.shmb_record_size(dtype, rows, columns, name_length) if is_uint32 else 0
+        if size == 0:
             raise SegmentTooLargeError(
-                f"{rows} x {columns} needs {size / 1e6:.3f} MB ({size} bytes) in the ring, which has "
-                f"{self.capacity / 1e6:.3f} MB ({self.capacity} bytes): set the option ring_size to at "
+                f"{rows} x {columns} is larger than any record can be; split the segment [segment-too-large]"
+            )
+        if size > self.capacity:
+            raise SegmentTooLargeError(
+                f"{rows} x {columns} needs {size / 1e6:.3f} MB ({size} bytes), but the ring has "
+                f"{self.capacity / 1e6:.3f} MB ({self.capacity} bytes); set the option ring_size to at "
                 f"least {size} [segment-too-large]"
             )
 

@@ -1,4 +1,4 @@
-"""The C part by itself, compiled here: plain, and under the address, undefined and thread sanitizers."""
+"""The C part alone, compiled here: plain, and under the address, undefined and thread sanitizers."""
 
 from __future__ import annotations
 

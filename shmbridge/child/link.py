@@ -72,7 +72,7 @@ class ParentLink:
         self.ended = False
         if self._parent_pidfd is not None:
             # Before the first read, so that Sprint exits with the parent even if it blocks anywhere below.
-            error = lib.shmb_end_with(self._parent_pidfd, int(_EXIT_GRACE * 1000))
+            error = lib.shmb_exit_with_pidfd(self._parent_pidfd, int(_EXIT_GRACE * 1000))
             if error:
                 raise ResourceError(
                     f"Sprint cannot start a thread: {os.strerror(error)}; check `ulimit -a`"

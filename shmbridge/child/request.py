@@ -157,7 +157,7 @@ class ParentSegment(SegmentRequest):
                 _ERROR_SIGNAL, _FLOAT32, rows, columns, self._sequence, b""
             )
             if self._claim is not None:
-                self._claim.expect_landing()
+                self._claim.expect_allocation()
 
     def _answer(self, loss: float, error_signal: Array) -> None:
         link = self._link

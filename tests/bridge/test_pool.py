@@ -591,9 +591,9 @@ def test_a_segment_larger_than_the_ring_is_refused_before_anything_is_sent(sprin
 
 def test_a_segment_name_that_is_too_long_is_refused(module_sprint_env: Any, shared: Any) -> None:
     name = "x" * 5000
-    with pytest.raises(shmbridge.SegmentTooLargeError, match="5000 bytes is too long: 4096"):
+    with pytest.raises(shmbridge.SegmentTooLargeError, match="5000 bytes; it must have at most 4096"):
         shared.get_batch_loss_and_error_signal(np.zeros((1, 1, 4)), np.array([1]), [name])
-    with pytest.raises(shmbridge.UsageError, match="5000 bytes is too long: 4096"):
+    with pytest.raises(shmbridge.UsageError, match="5000 bytes; it must have at most 4096"):
         shared.get_automata_for_batch([name])
     module_sprint_env.check(shared, module_sprint_env.NAMES)
 

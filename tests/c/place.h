@@ -1,4 +1,4 @@
-/* Shared memory without a name, with a doorbell for each end of one ring. */
+/* Unnamed shared memory, with one ring and a doorbell for each of its ends. */
 #ifndef PLACE_H
 #define PLACE_H
 
@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { CONSUMER_BELL = 0, PRODUCER_BELL = 1024, LINES = 4096, HEAD = 4096 + 128, RECORDS = 8192 };
+enum { CONSUMER_BELL = 0, PRODUCER_BELL = 1024, LINES = 4096, HEAD = 4096 + SHMB_HEAD_OFFSET, RECORDS = 8192 };
 
 static inline shmb_memory *create_memory(uint64_t capacity) {
     int descriptor = memfd_create("shmbridge-test", MFD_CLOEXEC);

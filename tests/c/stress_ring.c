@@ -1,10 +1,10 @@
-/* Two ends under load: random sizes, every byte and every sequence number checked, both ends sleeping.
+/* Two ends under load, with random sizes and sleeps. Checks every byte and every sequence number.
  *
  *   stress_ring COUNT [threads|processes] [CAPACITY] [SEED]
  *
  * The producer keeps some claims open, commits them out of order and aborts some; the consumer keeps some
- * records and releases them out of order. Processes: by fork, each with its end of the ring. Threads: the
- * same in one process, for ThreadSanitizer. Whoever sleeps for 20 seconds calls it a lost wake-up.
+ * records and releases them out of order. "processes" forks, and each process has one end. "threads" does the
+ * same in one process, for ThreadSanitizer. A sleep of 20 seconds counts as a lost wake-up.
  */
 #define _GNU_SOURCE
 #include "place.h"
@@ -30,19 +30,19 @@ static uint64_t mix(uint64_t value) {
 
 static uint64_t next_random(uint64_t *state) { return mix(++*state); }
 
-/* What record number `sequence` is: both ends know. */
+/* Both ends derive the properties of a record from its sequence number. */
 static uint32_t columns_of(uint64_t sequence) {
     uint64_t random = mix(seed ^ sequence);
-    uint64_t most = capacity - SHMB_HEADER_SIZE - 64; /* beside a name of up to 64 bytes */
+    uint64_t max_columns = capacity - SHMB_HEADER_SIZE - 64; /* leaves room for a name of up to 64 bytes */
     if (random % 64 == 0)
-        return (uint32_t)((random >> 8) % (most + 1));
-    return (uint32_t)((random >> 8) % (most / 8 + 1));
+        return (uint32_t)((random >> 8) % (max_columns + 1));
+    return (uint32_t)((random >> 8) % (max_columns / 8 + 1));
 }
 
 static uint32_t name_length_of(uint64_t sequence) { return (uint32_t)(mix(seed ^ ~sequence) % 65); }
 static int is_aborted(uint64_t sequence) { return mix(seed + sequence) % 32 == 0; }
 
-/* Calls `step` for each byte of the record: eight at a time where it can. */
+/* Write a pattern that depends on the sequence number, eight bytes at a time. */
 static void fill(unsigned char *to, uint64_t length, uint64_t sequence) {
     uint64_t word = mix(sequence), i = 0;
     for (; i + 8 <= length; i += 8, word += 0x0101010101010101u)
@@ -52,18 +52,18 @@ static void fill(unsigned char *to, uint64_t length, uint64_t sequence) {
 }
 
 static int is_filled(const unsigned char *from, uint64_t length, uint64_t sequence) {
-    uint64_t word = mix(sequence), i = 0, found, wrong = 0;
+    uint64_t word = mix(sequence), i = 0, found, difference = 0;
     for (; i + 8 <= length; i += 8, word += 0x0101010101010101u) {
         memcpy(&found, from + i, 8);
-        wrong |= found ^ word;
+        difference |= found ^ word;
     }
     for (; i < length; i++)
-        wrong |= from[i] ^ (unsigned char)(word + i);
-    return wrong == 0;
+        difference |= from[i] ^ (unsigned char)(word + i);
+    return difference == 0;
 }
 
 static void wait_for(const char *what, shmb_doorbell *bell, shmb_ring_end *end, uint64_t *random) {
-    /* Mostly without spinning: the sleep is what is hard to get right. */
+    /* Mostly without spinning, because sleeps are harder to get right. */
     int64_t spin_ns = next_random(random) % 4 == 0 ? 5000 : 0;
     int result = wait_for_news(bell, &end, 1, spin_ns, 20000000000);
     if (result == SHMB_TIMED_OUT) {
@@ -105,7 +105,7 @@ static void *produce(void *unused) {
             CHECK_EQUAL(result, SHMB_HELD);
             CHECK(n_open > 0);
         }
-        /* Room can only come once the oldest is sent: so where that is held back, all are sent. */
+        /* A held ring has room only after the oldest claim is sent: finish all. */
         int all = result == SHMB_HELD;
         while (n_open > 0 && (all || next_random(&random) % 2)) {
             size_t which = next_random(&random) % n_open;
@@ -159,8 +159,8 @@ static void *consume(void *unused) {
         int all = result == SHMB_EMPTY;
         while (n_held > 0 && (all || n_held == MAX_HELD || next_random(&random) % 2)) {
             size_t which = next_random(&random) % n_held;
-            check(&held[which]); /* nobody has written over it meanwhile */
-            shmb_ring_release(consumer, held[which].position, held[which].matrix);
+            check(&held[which]); /* not overwritten meanwhile */
+            shmb_ring_release(consumer, held[which].position);
             held[which] = held[--n_held];
         }
         if (result == SHMB_EMPTY) {
@@ -170,7 +170,7 @@ static void *consume(void *unused) {
     }
     while (n_held > 0) {
         n_held--;
-        shmb_ring_release(consumer, held[n_held].position, held[n_held].matrix);
+        shmb_ring_release(consumer, held[n_held].position);
     }
     fprintf(stderr, "consumer: %llu waits\n", (unsigned long long)n_waits);
     return unused;

@@ -1,4 +1,4 @@
-/* Unit tests of one ring, both ends in one process. Run without arguments; silent unless something is wrong. */
+/* Unit tests of one ring with both ends in one process. Takes no arguments; prints the number of passed tests. */
 #define _GNU_SOURCE
 #include "place.h"
 
@@ -23,7 +23,7 @@ static void open_ring(uint64_t capacity) {
 }
 
 static void close_ring(void) {
-    /* The memory first: the others hold on to it. */
+    /* Freed first, because the others hold references to it. */
     shmb_memory_free(memory);
     shmb_doorbell_free(consumer_bell);
     shmb_doorbell_free(producer_bell);
@@ -53,7 +53,7 @@ static void put_number(uint64_t offset, uint64_t number) {
 static uint64_t tail(void) { return number_at(LINES); }
 static uint64_t head(void) { return number_at(HEAD); }
 
-/* A record of so many bytes, header included. */
+/* Claim and fill a record of `size` bytes, including the header. */
 static int claim(shmb_record *record, uint64_t size) {
     *record = (shmb_record){.kind = SHMB_POSTERIORS, .dtype = SHMB_UINT8, .rows = 1, .sequence = sequence};
     record->columns = (uint32_t)(size - SHMB_HEADER_SIZE);
@@ -93,7 +93,7 @@ static shmb_record receive(uint64_t size) {
     return record;
 }
 
-static void release(const shmb_record *record) { shmb_ring_release(consumer, record->position, record->matrix); }
+static void release(const shmb_record *record) { shmb_ring_release(consumer, record->position); }
 
 static void take(uint64_t size) {
     shmb_record record = receive(size);
@@ -121,7 +121,7 @@ static void a_record_that_ends_exactly_at_the_end_needs_no_padding(void) {
     CHECK_EQUAL(head(), 1024);
 }
 
-static void a_record_one_step_too_long_lies_at_the_beginning_behind_padding(void) {
+static void a_record_64_bytes_too_long_wraps_behind_padding(void) {
     send(512);
     send(320);
     take(512);
@@ -133,7 +133,7 @@ static void a_record_one_step_too_long_lies_at_the_beginning_behind_padding(void
     CHECK_EQUAL(head(), 1280);
 }
 
-static void padding_is_sent_ahead_of_a_record_that_has_to_wait(void) {
+static void padding_is_sent_ahead_of_a_record_that_must_wait(void) {
     send(256);
     send(576);
     take(256);
@@ -148,12 +148,12 @@ static void padding_is_sent_ahead_of_a_record_that_has_to_wait(void) {
     take(320);
 }
 
-static void padding_never_overtakes_the_consumer(void) {
+static void padding_never_overwrites_unreleased_records(void) {
     send(512);
     send(448);
     take(512);
     send(64);
-    send(256); /* at the beginning; in use from 512 on */
+    send(256); /* at the beginning; the records from 512 on are in use */
     uint64_t before = tail();
     check_claim(320, SHMB_FULL);
     CHECK_EQUAL(tail(), before);
@@ -194,7 +194,7 @@ static void an_empty_ring_restarts_at_its_beginning(void) {
     CHECK_EQUAL(head(), 9 * CAPACITY + 256);
 }
 
-static void a_full_ring_takes_records_when_the_oldest_is_released(void) {
+static void a_full_ring_has_room_after_the_oldest_release(void) {
     for (int i = 0; i < 4; i++)
         send(256);
     check_claim(64, SHMB_FULL);
@@ -224,7 +224,7 @@ static void claims_arrive_in_the_order_of_claiming(void) {
         take(192);
 }
 
-static void aborted_claims_are_passed_over(void) {
+static void the_consumer_skips_aborted_claims(void) {
     shmb_record claims[3];
     for (int i = 0; i < 3; i++)
         CHECK_EQUAL(claim(&claims[i], 192), SHMB_OK);
@@ -238,7 +238,7 @@ static void aborted_claims_are_passed_over(void) {
     CHECK_EQUAL(head(), tail());
 }
 
-static void an_anchored_claim_keeps_its_place(void) {
+static void an_anchored_claim_keeps_its_space(void) {
     shmb_record anchored;
     CHECK_EQUAL(claim(&anchored, 512), SHMB_OK);
     CHECK_EQUAL(shmb_ring_anchor(producer, anchored.position), SHMB_OK);
@@ -248,15 +248,15 @@ static void an_anchored_claim_keeps_its_place(void) {
     send(512);
     take(512);
     check_claim(64, SHMB_HELD);
-    shmb_ring_unanchor(producer, anchored.position, anchored.matrix);
+    shmb_ring_unanchor(producer, anchored.position);
     check_claim(64, SHMB_HELD);
-    shmb_ring_unanchor(producer, anchored.position, anchored.matrix);
+    shmb_ring_unanchor(producer, anchored.position);
     CHECK_EQUAL(shmb_ring_anchor(producer, anchored.position + 64), SHMB_BAD_SPAN);
     CHECK_EQUAL(send(1024), 0);
     take(1024);
 }
 
-static void what_only_this_side_can_give_back_is_held(void) {
+static void space_that_only_the_producer_can_free_is_held(void) {
     shmb_record open;
     send(256);
     send(128);
@@ -264,7 +264,7 @@ static void what_only_this_side_can_give_back_is_held(void) {
     check_claim(640, SHMB_FULL);
     take(256);
     take(128);
-    check_claim(640, SHMB_HELD); /* padding before the end cannot be sent ahead of the open claim */
+    check_claim(640, SHMB_HELD); /* the padding cannot be published before the open claim */
     commit(&open);
     check_claim(640, SHMB_FULL);
     take(256);
@@ -273,11 +273,11 @@ static void what_only_this_side_can_give_back_is_held(void) {
     take(640);
 }
 
-static void padding_before_an_open_claim_is_sent_ahead_where_it_is_in_the_way(void) {
+static void padding_before_an_open_claim_is_sent_ahead_of_a_claim_without_room(void) {
     send(512);
     take(512);
     shmb_record first;
-    CHECK_EQUAL(claim(&first, 128), SHMB_OK); /* restarts, behind 512 bytes of padding */
+    CHECK_EQUAL(claim(&first, 128), SHMB_OK); /* restarts behind 512 bytes of padding */
     CHECK_EQUAL(offset_of(&first), 0);
     CHECK_EQUAL(tail(), 512);
     check_claim(512, SHMB_FULL);
@@ -291,7 +291,7 @@ static void padding_before_an_open_claim_is_sent_ahead_where_it_is_in_the_way(vo
     take(512);
 }
 
-static void many_spans_are_kept_in_order(void) {
+static void many_spans_stay_in_order(void) {
     close_ring();
     open_ring(64 * 500);
     shmb_record records[500];
@@ -309,11 +309,11 @@ static void many_spans_are_kept_in_order(void) {
     }
 }
 
-static void spans_stay_in_order_while_their_list_grows(void) {
+static void spans_stay_in_order_while_their_queue_grows(void) {
     close_ring();
     open_ring(64 * 200);
     send(64);
-    for (int i = 0; i < 11; i++) { /* so that the list does not begin at its beginning; never empty: no restart */
+    for (int i = 0; i < 11; i++) { /* moves the queue's start; the ring is never empty, so it does not restart */
         send(64);
         take(64);
     }
@@ -333,7 +333,7 @@ static void spans_stay_in_order_while_their_list_grows(void) {
 
 /* --- sizes */
 
-static void sizes_that_cannot_be_are_too_large(void) {
+static void invalid_sizes_are_too_large(void) {
     CHECK_EQUAL(shmb_record_size(SHMB_FLOAT32, 1, 16, 1), 192);
     CHECK_EQUAL(shmb_record_size(SHMB_FLOAT32, 1, 1, SHMB_NAME_MAX + 1), 0);
     CHECK_EQUAL(shmb_record_size(SHMB_FLOAT64, 1, 1, 0), 0);
@@ -346,7 +346,7 @@ static void sizes_that_cannot_be_are_too_large(void) {
     CHECK_EQUAL(tail(), 0);
 }
 
-/* --- a peer that writes nonsense */
+/* --- a peer that writes invalid values */
 
 static void check_corrupt(uint64_t value, uint64_t limit) {
     shmb_record record;
@@ -358,7 +358,7 @@ static void check_corrupt(uint64_t value, uint64_t limit) {
     CHECK_EQUAL(head(), 0);
 }
 
-static void positions_that_cannot_be_are_corrupt(void) {
+static void invalid_positions_are_corrupt(void) {
     const uint64_t tails[] = {1, 63, CAPACITY + 64, UINT64_MAX, (uint64_t)1 << 63};
     for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
         reopen_ring();
@@ -387,7 +387,7 @@ static void a_tail_that_goes_backwards_is_corrupt(void) {
     }
 }
 
-static void headers_that_cannot_be_are_corrupt(void) {
+static void invalid_headers_are_corrupt(void) {
     const uint64_t sizes[] = {0, 1, 63, 65, 384, UINT64_MAX - 63};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         reopen_ring();
@@ -401,7 +401,7 @@ static void headers_that_cannot_be_are_corrupt(void) {
     check_corrupt(64, 0);
 }
 
-static void a_corrupt_ring_stays_so_when_the_peer_mends_it(void) {
+static void a_corrupt_ring_stays_corrupt_after_the_peer_repairs_it(void) {
     shmb_record held, record, open;
     send(128);
     send(128);
@@ -420,7 +420,7 @@ static void a_corrupt_ring_stays_so_when_the_peer_mends_it(void) {
     CHECK_EQUAL(shmb_ring_abort(producer, open.position), SHMB_OK);
 }
 
-static void random_headers_never_lead_out_of_the_ring(void) {
+static void random_headers_never_lead_to_a_record_outside_the_ring(void) {
     uint64_t state = 88172645463325252u;
     for (int i = 0; i < 20000; i++) {
         close_ring();
@@ -457,13 +457,13 @@ static void a_disowned_end_does_nothing(void) {
     CHECK_EQUAL(shmb_ring_receive(consumer, &record), SHMB_DISOWNED);
     CHECK_EQUAL(shmb_ring_commit(producer, open.position, 0, 0, 0), SHMB_DISOWNED);
     CHECK_EQUAL(shmb_ring_abort(producer, open.position), SHMB_DISOWNED);
-    shmb_ring_unanchor(producer, open.position, NULL);
-    shmb_ring_release(consumer, 0, NULL);
+    shmb_ring_unanchor(producer, open.position);
+    shmb_ring_release(consumer, 0);
     CHECK_EQUAL(tail(), 128);
     CHECK_EQUAL(head(), 0);
 }
 
-static void impossible_places_are_refused(void) {
+static void invalid_offsets_are_refused(void) {
     CHECK(shmb_ring_open(memory, LINES, RECORDS, 0, SHMB_PRODUCER, NULL) == NULL);
     CHECK(shmb_ring_open(memory, LINES, RECORDS, 100, SHMB_PRODUCER, NULL) == NULL);
     CHECK(shmb_ring_open(memory, LINES, RECORDS, CAPACITY + 64, SHMB_PRODUCER, NULL) == NULL);
@@ -475,7 +475,7 @@ static void impossible_places_are_refused(void) {
     CHECK(shmb_doorbell_open(memory, 8, 1) == NULL);
 }
 
-static void a_doorbell_wakes_for_news_and_pokes_only(void) {
+static void a_doorbell_wakes_only_for_news_and_pokes(void) {
     CHECK_EQUAL(wait_for_news(consumer_bell, &consumer, 1, 0, 1000000), SHMB_TIMED_OUT);
     CHECK_EQUAL(wait_for_news(consumer_bell, &consumer, 1, 100000, 1000000), SHMB_TIMED_OUT);
     shmb_doorbell_poke(consumer_bell);
@@ -504,7 +504,7 @@ static void a_spin_of_any_length_is_bounded(void) {
     }
 }
 
-static void ringing_for_nobody_leaves_no_token(void) {
+static void ringing_without_a_waiter_leaves_no_token(void) {
     for (int i = 0; i < 1000; i++)
         shmb_doorbell_ring(consumer_bell);
     CHECK(!shmb_doorbell_take_token(consumer_bell));
@@ -538,7 +538,7 @@ static void the_copy_converts_and_finds_the_first_nan(void) {
     CHECK(shmb_copy(target, 12, odd + 20, SHMB_FLOAT32, 2, 3, -12, -4, 1, 0) == -1);
     CHECK(target[0] == 5 && target[5] == 0);
     CHECK(shmb_copy(target, 20, odd, SHMB_FLOAT32, 0, 5, 20, 4, 1, 0) == -1);
-    /* a NaN that nobody looks for is copied like all else */
+    /* without check_nan, NaN is copied like any value */
     doubles[0] = NAN, doubles[1] = 2, doubles[2] = 3;
     CHECK(shmb_copy(target, 4, doubles, SHMB_FLOAT64, 3, 1, 8, 8, 0, 0) == -1);
     CHECK(isnan(target[0]) && target[1] == 2 && target[2] == 3);
@@ -547,31 +547,31 @@ static void the_copy_converts_and_finds_the_first_nan(void) {
 int main(void) {
     void (*const tests[])(void) = {
         a_record_that_ends_exactly_at_the_end_needs_no_padding,
-        a_record_one_step_too_long_lies_at_the_beginning_behind_padding,
-        padding_is_sent_ahead_of_a_record_that_has_to_wait,
-        padding_never_overtakes_the_consumer,
+        a_record_64_bytes_too_long_wraps_behind_padding,
+        padding_is_sent_ahead_of_a_record_that_must_wait,
+        padding_never_overwrites_unreleased_records,
         insufficient_space_after_the_wrap_is_full,
         the_full_capacity_passes_from_any_offset,
         an_empty_ring_restarts_at_its_beginning,
-        a_full_ring_takes_records_when_the_oldest_is_released,
+        a_full_ring_has_room_after_the_oldest_release,
         claims_arrive_in_the_order_of_claiming,
-        aborted_claims_are_passed_over,
-        an_anchored_claim_keeps_its_place,
-        what_only_this_side_can_give_back_is_held,
-        padding_before_an_open_claim_is_sent_ahead_where_it_is_in_the_way,
-        many_spans_are_kept_in_order,
-        spans_stay_in_order_while_their_list_grows,
-        sizes_that_cannot_be_are_too_large,
-        positions_that_cannot_be_are_corrupt,
+        the_consumer_skips_aborted_claims,
+        an_anchored_claim_keeps_its_space,
+        space_that_only_the_producer_can_free_is_held,
+        padding_before_an_open_claim_is_sent_ahead_of_a_claim_without_room,
+        many_spans_stay_in_order,
+        spans_stay_in_order_while_their_queue_grows,
+        invalid_sizes_are_too_large,
+        invalid_positions_are_corrupt,
         a_tail_that_goes_backwards_is_corrupt,
-        headers_that_cannot_be_are_corrupt,
-        a_corrupt_ring_stays_so_when_the_peer_mends_it,
-        random_headers_never_lead_out_of_the_ring,
+        invalid_headers_are_corrupt,
+        a_corrupt_ring_stays_corrupt_after_the_peer_repairs_it,
+        random_headers_never_lead_to_a_record_outside_the_ring,
         a_disowned_end_does_nothing,
-        impossible_places_are_refused,
-        a_doorbell_wakes_for_news_and_pokes_only,
+        invalid_offsets_are_refused,
+        a_doorbell_wakes_only_for_news_and_pokes,
         a_spin_of_any_length_is_bounded,
-        ringing_for_nobody_leaves_no_token,
+        ringing_without_a_waiter_leaves_no_token,
         the_copy_converts_and_finds_the_first_nan,
     };
     size_t n_tests = sizeof tests / sizeof *tests;

@@ -17,11 +17,9 @@ FORGER = """
 import contextlib, ctypes, signal, struct, time
 import shmbridge.child.control
 from shmbridge import protocol
-from shmbridge._native import lib
+from shmbridge._native import ffi, lib
 from shmbridge.memory import PAGE
 
-FIELDS = ("position", "size", "sequence", "loss", "states", "kind", "status", "dtype", "name_length", "rows",
-          "columns")
 RING = 1 << 20
 
 class Forger:
@@ -46,8 +44,7 @@ class Forger:
                       columns=4)
         fields.update(changes)
         at = 2 * PAGE + RING + self.tail.value % RING
-        header = struct.pack("<QQQdQIIIIII", *(fields[name] for name in FIELDS))
-        self.raw[at : at + 64] = header
+        self.raw[at : at + 64] = ffi.buffer(ffi.new("shmb_record_header *", fields))[:]
         if body is not None:
             self.raw[at + 64 : at + 64 + len(body)] = body
         if publish:

@@ -10,13 +10,11 @@ import pytest
 
 import shmbridge
 from shmbridge import protocol
-from shmbridge._native import lib
+from shmbridge._native import ffi, lib
 from shmbridge.memory import PAGE
 from support.internals import change_control_messages, children, in_place_of_start_wait
 
 SPRINT = "init().run_control_loop(callback=callback)"
-HEADER = struct.Struct("<QQQdQIIIIII")
-FIELDS = ("position", "size", "sequence", "loss", "states", "kind", "status", "dtype", "name_length", "rows")
 TOP = 1 << 64
 
 
@@ -48,7 +46,7 @@ class Forger:
             "name_length": len(name), "rows": 3, "columns": 4, **changes,
         }  # fmt: skip
         at = 2 * PAGE + self.tail.value
-        self.raw[at : at + 64] = HEADER.pack(*fields.values())
+        self.raw[at : at + 64] = ffi.buffer(ffi.new("shmb_record_header *", fields))[:]
         self.raw[at + 64 : at + 64 + len(name)] = name
         if publish:
             self.tail.value += 192

@@ -1,4 +1,4 @@
-"""The fuzz targets in C: how they are built, and where a clang with libFuzzer comes from."""
+"""Build the fuzz targets in C, and find a clang with libFuzzer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ ROOT = HERE.parent.parent
 BUILD = ROOT / "build" / "fuzz"
 CSRC = ROOT / "csrc"
 
-# Of each C target the sources besides fuzz_NAME.c. fuzz_ring.c includes those into which it hooks.
+# The sources of each C target in addition to fuzz_NAME.c. fuzz_ring.c includes those that it hooks into.
 C_TARGETS = {"ring": [], "copy": [CSRC / "copy.c"]}
 C_FLAGS = [
     *("-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", "-I", str(CSRC)),
     *("-fno-sanitize-recover=all", "-fno-omit-frame-pointer"),
 ]
-# Debian's clang with libFuzzer, as far as it is not part of the base system. All of one release.
+# Debian's clang with libFuzzer, without packages of the base system. All have the same release.
 PACKAGES = ["clang-{0}", "libclang-rt-{0}-dev", "libclang-common-{0}-dev", "libclang1-{0}", "libclang-cpp{0}"]
 PACKAGES += ["libllvm{0}"]
 RELEASES = (19, 16, 14)
@@ -47,7 +47,7 @@ def build_c_target(
 
 
 def has_libfuzzer(clang: list[str], environment: dict[str, str]) -> bool:
-    """Whether this clang can build a fuzzer that runs."""
+    """Return whether this clang can build a fuzzer that runs."""
     BUILD.mkdir(parents=True, exist_ok=True)
     probe = BUILD / "probe"
     source = "#include <stddef.h>\nint LLVMFuzzerTestOneInput(const char *data, size_t size);\n"
@@ -64,7 +64,7 @@ def has_libfuzzer(clang: list[str], environment: dict[str, str]) -> bool:
 
 
 def find_clang() -> tuple[list[str], dict[str, str]]:
-    """A clang with libFuzzer, and its environment: that of CLANG, of PATH, or Debian's below build/fuzz."""
+    """Return a clang with libFuzzer, from CLANG, the PATH or Debian, and its environment."""
     environment = dict(os.environ)
     if "CLANG" in os.environ:
         candidates = [os.environ["CLANG"]]
@@ -85,11 +85,11 @@ def find_clang() -> tuple[list[str], dict[str, str]]:
 
 
 def unpack_clang(release: int, root: Path) -> bool:
-    """Fetch Debian's packages and unpack them below `root`; nothing is installed. False: there are none."""
+    """Fetch Debian's packages and unpack them below `root`. Returns False if they cannot be fetched."""
     downloads = BUILD / "packages"
     downloads.mkdir(parents=True, exist_ok=True)
     names = [package.format(release) for package in PACKAGES]
-    print(f"no clang with libFuzzer here: fetching {', '.join(names)} into {root}", flush=True)
+    print(f"found no clang with libFuzzer; fetching {', '.join(names)} into {root}", flush=True)
     fetched = subprocess.run(
         ["apt-get", "download", *names],  # noqa: S607
         cwd=downloads,

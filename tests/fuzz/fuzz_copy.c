@@ -1,9 +1,9 @@
-/* Fuzz target: shmb_copy and shmb_find_nan, held against a loop over single elements.
+/* Fuzz target: shmb_copy and shmb_find_nan, compared with a loop over single elements.
  *
- * Input: flags (the source's dtype is among them), rows, columns, padding of target rows, sign and size of both
- * strides, then the source's bytes. The source and target are blocks of exactly the size that strides and shape need,
- * so that ASan sees a byte too many.
- * The copy with two threads starts at 4 million elements and is left to the unit tests.
+ * Input: flags (including the source's dtype), rows, columns, padding of target rows, sign and size of both strides,
+ * then the source's bytes. The source and target blocks have exactly the size that strides and shape need, so that
+ * ASan detects each access beyond them. The unit tests cover the copy with two threads, which starts at 4 million
+ * elements.
  */
 #include "input.h"
 
@@ -11,7 +11,7 @@
 
 #include <math.h>
 
-/* What IEEE 754 says of a binary16; copy.c does it with a multiplication. */
+/* By the definition in IEEE 754; copy.c uses a multiplication. */
 static float from_binary16(uint16_t bits) {
     int exponent = bits >> 10 & 31, fraction = bits & 1023;
     double magnitude = exponent == 31 ? (fraction ? NAN : INFINITY)
@@ -43,7 +43,7 @@ static float element(const unsigned char *from, uint32_t dtype) {
     }
 }
 
-/* The lowest byte that a strided matrix touches, and how many bytes it spans. */
+/* The offset of the lowest byte of a strided matrix. */
 static int64_t lowest(int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride) {
     int64_t low = 0;
     if (row_stride < 0)
@@ -53,6 +53,7 @@ static int64_t lowest(int64_t rows, int64_t columns, int64_t row_stride, int64_t
     return low;
 }
 
+/* The number of bytes from the lowest to the highest. */
 static int64_t extent(int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride, int64_t item) {
     if (rows == 0 || columns == 0)
         return 0;
@@ -68,10 +69,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int which = (flags & 1) + 2 * (flags >> 7);
     uint32_t dtype = dtypes[which];
     int64_t item = items[which];
-    int look = (flags & 2) != 0;
+    int check_nan = (flags & 2) != 0;
     int64_t rows = read_byte(&input) % 8;
     int64_t columns = read_byte(&input);
-    if (columns > 250) { /* longer than a block of the search for NaN */
+    if (columns > 250) { /* makes rows longer than a block of the check for NaN */
         rows %= 3;
         columns += 1800;
     } else if (!(flags & 4))
@@ -99,7 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     memset(target, 0xA5, target_size);
 
     int64_t nan = shmb_copy((float *)(void *)target, target_stride, source, dtype, (uint64_t)rows, (uint64_t)columns,
-                            row_stride, column_stride, look, 0);
+                            row_stride, column_stride, check_nan, 0);
     int64_t first = -1;
     for (int64_t i = 0; i < rows * columns; i++) {
         const unsigned char *from = source + i / columns * row_stride + i % columns * column_stride;
@@ -107,11 +108,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (first < 0 && expected != expected)
             first = i;
         memcpy(&found, target + i / columns * target_stride + i % columns * 4, sizeof found);
-        if (!look || first < 0)
+        if (!check_nan || first < 0)
             MUST((expected != expected && found != found) || memcmp(&expected, &found, sizeof found) == 0);
     }
-    MUST(nan == (look ? first : -1));
-    for (int64_t row = 0; row + 1 < rows; row++) /* between the rows of the target nothing is written */
+    MUST(nan == (check_nan ? first : -1));
+    for (int64_t row = 0; row + 1 < rows; row++) /* the gaps between target rows stay unchanged */
         for (int64_t i = 4 * columns; i < target_stride; i++)
             MUST(target[row * target_stride + i] == 0xA5);
     free(block);

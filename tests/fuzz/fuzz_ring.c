@@ -1,12 +1,12 @@
-/* Fuzz target: both ends of one ring, driven by the input, with a peer that is honest or hostile.
+/* Fuzz target: both ends of one ring, driven by the input, with an honest or a hostile peer.
  *
- * Input: byte 0: bit 0: whether the peer is hostile; byte 1: capacity; then calls (see `one_call`). A call whose
- * first byte has bit 7 set is interrupted: when it has touched shared memory so many times, the peer acts in the
- * middle of it. So what is raced for in reality comes about here from the input alone.
+ * Input: byte 0, bit 0: whether the peer is hostile; byte 1: capacity; then calls (see `one_call`). If bit 7 of a
+ * call's first byte is set, the peer interrupts the call: it acts after a given number of accesses to shared memory.
+ * So the input alone determines every race.
  *
- * An honest peer is the other end, called as it should be: nothing may then be SHMB_CORRUPT, and every record
- * comes whole and in order. A hostile peer writes what the input says wherever it can. The shared memory apart from
- * doorbells, lines and records is poisoned, so that ASan tells of any access outside of them.
+ * An honest peer is the other end, called correctly: no call may return SHMB_CORRUPT, and every record must arrive
+ * whole and in order. A hostile peer writes bytes of the input to any shared location. All shared memory except
+ * doorbells, lines and records is poisoned, so that ASan detects accesses to it.
  */
 #define _GNU_SOURCE
 #include "input.h"
@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Where the code under test touches shared memory, the peer may act. */
+/* Called at each access of the tested code to shared memory: the peer may act. */
 static void touch(const volatile void *address);
 #undef atomic_load_explicit
 #undef atomic_store_explicit
@@ -49,16 +49,16 @@ enum {
     CONSUMER_BELL = 0,
     PRODUCER_BELL = 1024,
     LINES = 4096,
-    HEAD = LINES + 128,
+    HEAD = LINES + SHMB_HEAD_OFFSET,
     RECORDS = 8192,
     CAPACITY_MAX = 128 * 64,
     SIZE = RECORDS + CAPACITY_MAX + 4096,
     BLOCKS = CAPACITY_MAX / 64,
-    CLAIMS = 4 * BLOCKS, /* remembered; more are not made in one run */
-    CALLS = 400,         /* per run */
+    CLAIMS = 4 * BLOCKS, /* the maximum per run */
+    CALLS = 400,         /* the maximum per run */
 };
 
-/* Who uses a block of 64 bytes. */
+/* The uses of a block of 64 bytes. */
 enum { WRITING = 1, IN_FLIGHT = 2, READING = 4 };
 
 typedef struct {
@@ -73,7 +73,7 @@ typedef struct {
 typedef struct {
     shmb_record record;
     uint64_t size;
-    size_t claim; /* which it is, if the peer is honest */
+    size_t claim; /* its index, if the peer is honest */
 } held_record;
 
 static struct {
@@ -85,13 +85,13 @@ static struct {
     shmb_doorbell *consumer_bell, *producer_bell;
     shmb_ring_end *producer, *consumer;
     sent_record claims[CLAIMS];
-    size_t n_claims, first_in_flight; /* the latter: the next that the consumer gets */
+    size_t n_claims, first_in_flight; /* the latter is the index of the next record to receive */
     held_record held[BLOCKS];
     size_t n_held;
     unsigned char blocks[BLOCKS];
     int producer_corrupt, consumer_corrupt;
-    /* the interruption of the call that is under way */
-    int busy; /* roles that are within a call: the peer that interrupts is the other one */
+    /* the interruption of the current call */
+    int busy; /* the roles that are in a call; the other role interrupts */
     int armed, countdown, interrupted;
     uint64_t touches, touches_max;
 } run_state;
@@ -112,7 +112,7 @@ static uint64_t offset_of(const shmb_record *record) {
     return (uint64_t)((unsigned char *)record->name - SHMB_HEADER_SIZE - (S.bytes + RECORDS));
 }
 
-/* The whole record lies in the ring, and its parts in it. Returns its size. */
+/* Check that the record and its parts lie in the ring. Returns its size. */
 static uint64_t check_pointers(const shmb_record *record) {
     uint64_t size = shmb_record_size(record->dtype, record->rows, record->columns, record->name_length);
     uint64_t offset = offset_of(record);
@@ -135,7 +135,7 @@ static void set_blocks(const shmb_record *record, uint64_t size, int free_of, in
     }
 }
 
-/* --- content: what the record's number says */
+/* --- content: a function of the record's sequence number */
 
 static uint64_t matrix_size(const shmb_record *record) {
     return (uint64_t)record->rows * record->columns * (record->dtype == SHMB_UINT8 ? 1 : 4);
@@ -149,7 +149,7 @@ static void check_content(const shmb_record *record, uint64_t sequence) {
         MUST(matrix[i] == (unsigned char)(sequence * 7 + i));
 }
 
-static void look_at_all(const shmb_record *record) {
+static void read_all(const shmb_record *record) {
     volatile unsigned char sink = 0;
     for (uint64_t i = 0; i < record->name_length; i++)
         sink ^= (unsigned char)record->name[i];
@@ -158,7 +158,7 @@ static void look_at_all(const shmb_record *record) {
     (void)sink;
 }
 
-/* --- calls of our side */
+/* --- calls of both ends */
 
 static void begin_call(int role) {
     S.busy |= role;
@@ -176,15 +176,15 @@ static void call_claim(void) {
     if (S.n_claims == CLAIMS)
         return;
     static char name[SHMB_NAME_MAX];
-    uint8_t what = read_byte(&S.input);
+    uint8_t op = read_byte(&S.input);
     sent_record *sent = &S.claims[S.n_claims];
     *sent = (sent_record){.record = {.sequence = S.n_claims,
-                                     .kind = SHMB_POSTERIORS + what % 4,
-                                     .dtype = what / 4 % 8 == 7 ? SHMB_FLOAT64 : SHMB_FLOAT32 + what / 4 % 3,
+                                     .kind = SHMB_POSTERIORS + op % 4,
+                                     .dtype = op / 4 % 8 == 7 ? SHMB_FLOAT64 : SHMB_FLOAT32 + op / 4 % 3,
                                      .rows = (uint32_t)read_number(&S.input),
                                      .columns = (uint32_t)read_number(&S.input)}};
     shmb_record *record = &sent->record;
-    if (what & 128)
+    if (op & 128)
         record->name_length = (uint32_t)read_number(&S.input);
     for (uint64_t i = 0; i < record->name_length && i < sizeof name; i++)
         name[i] = (char)(record->sequence + i);
@@ -212,7 +212,7 @@ static void call_claim(void) {
             ((unsigned char *)record->matrix)[i] = (unsigned char)(record->sequence * 7 + i);
         S.n_claims++;
     } else if (!S.hostile && !S.interrupted) {
-        int kept = 0; /* does this side keep room to itself? */
+        int kept = 0; /* whether the producer itself keeps space */
         for (size_t i = 0; i < S.n_claims; i++)
             kept |= S.claims[i].state == OPEN || S.claims[i].anchors > 0;
         MUST((result == SHMB_HELD) == (number_at(LINES) == number_at(HEAD)));
@@ -221,9 +221,9 @@ static void call_claim(void) {
 }
 
 static void finish_claim(sent_record *sent, int commit) {
-    /* Known before the call: an interrupting consumer may receive the record within it. */
-    int was = (int)sent->state;
-    if (was == OPEN) {
+    /* Updated before the call, because an interrupting consumer may receive the record during it. */
+    int was_open = sent->state == OPEN;
+    if (was_open) {
         sent->state = commit ? COMMITTED : ABORTED;
         set_blocks(&sent->record, sent->size, 0, commit && !S.hostile ? IN_FLIGHT : 0,
                    sent->anchors == 0 ? WRITING : 0);
@@ -234,7 +234,7 @@ static void finish_claim(sent_record *sent, int commit) {
     int result = commit ? shmb_ring_commit(S.producer, sent->record.position, sent->status, sent->loss, 7)
                         : shmb_ring_abort(S.producer, sent->record.position);
     end_call(SHMB_PRODUCER);
-    MUST(result == (was == OPEN ? SHMB_OK : SHMB_BAD_SPAN));
+    MUST(result == (was_open ? SHMB_OK : SHMB_BAD_SPAN));
 }
 
 static void call_anchor(sent_record *sent) {
@@ -250,14 +250,14 @@ static void call_anchor(sent_record *sent) {
 
 static void call_unanchor(sent_record *sent) {
     if (sent->anchors > 0) {
-        if (sent->state != ABORTED && !S.hostile) /* padding is written over an aborted claim's header only */
+        if (sent->state != ABORTED && !S.hostile) /* an abort overwrites only the header */
             check_content(&sent->record, sent->record.sequence);
         sent->anchors--;
         if (sent->anchors == 0 && sent->state != OPEN)
             set_blocks(&sent->record, sent->size, 0, 0, WRITING);
     }
     begin_call(SHMB_PRODUCER);
-    shmb_ring_unanchor(S.producer, sent->record.position, sent->record.matrix);
+    shmb_ring_unanchor(S.producer, sent->record.position);
     end_call(SHMB_PRODUCER);
 }
 
@@ -292,7 +292,7 @@ static int call_receive(void) {
     *held = (held_record){.record = record, .size = check_pointers(&record)};
     MUST(held->size == get(&S.consumer->next) - record.position);
     set_blocks(&record, held->size, READING, READING, S.hostile ? 0 : IN_FLIGHT);
-    look_at_all(&record);
+    read_all(&record);
     if (!S.hostile) {
         MUST(next_in_flight());
         const sent_record *sent = &S.claims[S.first_in_flight];
@@ -313,12 +313,12 @@ static void call_release(size_t index) {
     index %= S.n_held;
     held_record held = S.held[index];
     S.held[index] = S.held[--S.n_held];
-    look_at_all(&held.record);
+    read_all(&held.record);
     if (!S.hostile)
         check_content(&held.record, held.record.sequence);
     set_blocks(&held.record, held.size, 0, 0, READING);
     begin_call(SHMB_CONSUMER);
-    shmb_ring_release(S.consumer, held.record.position, held.record.matrix);
+    shmb_ring_release(S.consumer, held.record.position);
     end_call(SHMB_CONSUMER);
 }
 
@@ -326,39 +326,39 @@ static void call_with_wild_position(void) {
     uint64_t position = read_number(&S.input) * (read_byte(&S.input) % 2 ? 64 : 1);
     for (size_t i = 0; i < S.n_held; i++)
         if (S.held[i].record.position == position)
-            return; /* that would be a release like any other */
+            return; /* a regular release */
     for (size_t i = 0; i < S.n_claims; i++)
         if (S.claims[i].record.position == position)
             return;
     MUST(shmb_ring_commit(S.producer, position, 0, 0, 0) == SHMB_BAD_SPAN);
     MUST(shmb_ring_abort(S.producer, position) == SHMB_BAD_SPAN);
-    shmb_ring_unanchor(S.producer, position, NULL);
-    shmb_ring_release(S.producer, position, NULL);
-    shmb_ring_release(S.consumer, position, NULL);
+    shmb_ring_unanchor(S.producer, position);
+    shmb_ring_release(S.producer, position);
+    shmb_ring_release(S.consumer, position);
 }
 
 static void call_wait(void) {
-    uint8_t what = read_byte(&S.input);
-    int64_t longest = (int64_t)read_number(&S.input);
-    shmb_doorbell *bell = what & 1 ? S.consumer_bell : S.producer_bell;
+    uint8_t op = read_byte(&S.input);
+    int64_t duration = (int64_t)read_number(&S.input);
+    shmb_doorbell *bell = op & 1 ? S.consumer_bell : S.producer_bell;
     shmb_ring_end *ends[] = {S.consumer, S.producer};
-    size_t n_ends = what / 2 % 3;
+    size_t n_ends = op / 2 % 3;
     int result;
     begin_call(SHMB_PRODUCER | SHMB_CONSUMER);
     S.touches_max = UINT64_MAX; /* bounded by time */
-    if (what & 8) {
+    if (op & 8) {
         int wakes = n_ends > 0 && any_news(ends, n_ends);
-        wakes |= number_at(what & 1 ? CONSUMER_BELL : PRODUCER_BELL) % ((uint64_t)1 << 32) != 0;
-        /* For ever only where something must wake it: a hostile peer may take that away. */
-        int surely = wakes && !S.hostile && !S.armed;
-        int64_t timeout = surely ? longest : longest % 1000 < 0 ? 0 : longest % 1000;
+        wakes |= number_at(op & 1 ? CONSUMER_BELL : PRODUCER_BELL) % ((uint64_t)1 << 32) != 0;
+        /* Without a bound only if something must wake it, which a hostile peer could revert. */
+        int must_wake = wakes && !S.hostile && !S.armed;
+        int64_t timeout = must_wake ? duration : duration % 1000 < 0 ? 0 : duration % 1000;
         do
             result = shmb_sleep(bell, ends, n_ends, timeout);
         while (result == SHMB_INTERRUPTED); /* libFuzzer has a timer */
         MUST(result == SHMB_OK || result == SHMB_TIMED_OUT);
-        MUST(!surely || result == SHMB_OK);
+        MUST(!must_wake || result == SHMB_OK);
     } else {
-        result = shmb_spin(bell, ends, n_ends, longest);
+        result = shmb_spin(bell, ends, n_ends, duration);
         MUST(result == SHMB_OK || result == SHMB_EMPTY);
     }
     S.touches_max = 16 * BLOCKS + 100;
@@ -366,19 +366,19 @@ static void call_wait(void) {
 }
 
 static void call_doorbell(void) {
-    uint8_t what = read_byte(&S.input);
-    shmb_doorbell *bell = what & 1 ? S.consumer_bell : S.producer_bell;
+    uint8_t op = read_byte(&S.input);
+    shmb_doorbell *bell = op & 1 ? S.consumer_bell : S.producer_bell;
     begin_call(SHMB_PRODUCER | SHMB_CONSUMER);
-    switch (what / 2 % 4) {
+    switch (op / 2 % 4) {
     case 0: shmb_doorbell_ring(bell); break;
     case 1: shmb_doorbell_poke(bell); break;
-    case 2: shmb_doorbell_announce(bell, what & 8); break;
+    case 2: shmb_doorbell_announce(bell, op & 8); break;
     default: shmb_doorbell_take_token(bell);
     }
     end_call(SHMB_PRODUCER | SHMB_CONSUMER);
 }
 
-static void call_with_places(void) {
+static void call_with_wild_offsets(void) {
     uint64_t offset = read_number(&S.input), length = read_number(&S.input), data = read_number(&S.input);
     if (read_byte(&S.input) % 2) {
         offset *= 64;
@@ -386,8 +386,8 @@ static void call_with_places(void) {
         length *= 64;
     }
     void *found = shmb_memory_at(S.memory, offset, length);
-    int fits = (unsigned __int128)offset + length <= SIZE;
-    MUST(fits ? found == S.bytes + offset : found == NULL);
+    int is_inside = (unsigned __int128)offset + length <= SIZE;
+    MUST(is_inside ? found == S.bytes + offset : found == NULL);
     shmb_doorbell_free(shmb_doorbell_open(S.memory, offset, 0));
     shmb_ring_end *end = shmb_ring_open(S.memory, offset, data, length, SHMB_CONSUMER, S.producer_bell);
     MUST(end == NULL || ((unsigned __int128)data + length <= SIZE && offset <= SIZE - 256));
@@ -409,33 +409,33 @@ static void check_figures(void) {
     MUST(S.hostile || (released <= shmb_ring_released(S.consumer) && number_at(HEAD) <= number_at(LINES)));
 }
 
-/* --- what a hostile peer does */
+/* --- the hostile peer */
 
 static const struct {
     size_t offset, size;
 } fields[] = {
-    {offsetof(record_header, position), 8}, {offsetof(record_header, size), 8},
-    {offsetof(record_header, sequence), 8}, {offsetof(record_header, loss), 8},
-    {offsetof(record_header, kind), 4},     {offsetof(record_header, status), 4},
-    {offsetof(record_header, dtype), 4},    {offsetof(record_header, name_length), 4},
-    {offsetof(record_header, rows), 4},     {offsetof(record_header, columns), 4},
+    {offsetof(shmb_record_header, position), 8}, {offsetof(shmb_record_header, size), 8},
+    {offsetof(shmb_record_header, sequence), 8}, {offsetof(shmb_record_header, loss), 8},
+    {offsetof(shmb_record_header, kind), 4},     {offsetof(shmb_record_header, status), 4},
+    {offsetof(shmb_record_header, dtype), 4},    {offsetof(shmb_record_header, name_length), 4},
+    {offsetof(shmb_record_header, rows), 4},     {offsetof(shmb_record_header, columns), 4},
 };
 
-/* A header as it should be, where the producer's next one is expected; then one field of it may be changed. */
-static void send_forged_record(uint8_t what) {
+/* Write a valid header at the producer's tail, but possibly change one field. */
+static void send_forged_record(uint8_t op) {
     uint64_t tail = number_at(LINES), at = RECORDS + tail % S.capacity;
     if (tail % 64 != 0)
         return;
-    record_header header = {.position = tail,
+    shmb_record_header header = {.position = tail,
                             .size = 64,
-                            .kind = what & 32 ? SHMB_PADDING : SHMB_POSTERIORS,
-                            .dtype = SHMB_FLOAT32 + what / 8 % 3};
+                            .kind = op & 32 ? SHMB_PADDING : SHMB_POSTERIORS,
+                            .dtype = SHMB_FLOAT32 + op / 8 % 3};
     header.rows = (uint32_t)read_number(&S.input);
     header.columns = (uint32_t)read_number(&S.input);
-    if (what & 64)
+    if (op & 64)
         header.name_length = (uint32_t)read_number(&S.input);
     header.size = shmb_record_size(header.dtype, header.rows, header.columns, header.name_length);
-    if (what & 128) {
+    if (op & 128) {
         uint8_t field = read_byte(&S.input) % (sizeof fields / sizeof *fields);
         uint64_t number = read_number(&S.input);
         memcpy((char *)&header + fields[field].offset, &number, fields[field].size);
@@ -446,20 +446,20 @@ static void send_forged_record(uint8_t what) {
 }
 
 static void be_hostile(void) {
-    uint8_t what = read_byte(&S.input);
+    uint8_t op = read_byte(&S.input);
     int8_t steps;
-    switch (what % 8) {
+    switch (op % 8) {
     case 0:
     case 1:
         steps = (int8_t)read_byte(&S.input);
-        put(what % 8 ? HEAD : LINES, number_at(what % 8 ? HEAD : LINES) + 64 * (uint64_t)(int64_t)steps, 8);
+        put(op % 8 ? HEAD : LINES, number_at(op % 8 ? HEAD : LINES) + 64 * (uint64_t)(int64_t)steps, 8);
         break;
-    case 2: put(what & 8 ? HEAD : LINES, read_number(&S.input), 8); break;
+    case 2: put(op & 8 ? HEAD : LINES, read_number(&S.input), 8); break;
     case 3:
-    case 4: send_forged_record(what); break;
+    case 4: send_forged_record(op); break;
     case 5: {
-        /* often the header that the consumer reads next, or now */
-        uint64_t block = what & 8 ? get(&S.consumer->next) % S.capacity / 64
+        /* often the header that the consumer reads now or next */
+        uint64_t block = op & 8 ? get(&S.consumer->next) % S.capacity / 64
                                   : read_byte(&S.input) % (S.capacity / 64);
         uint8_t field = read_byte(&S.input) % (sizeof fields / sizeof *fields);
         put(RECORDS + 64 * block + fields[field].offset, read_number(&S.input), fields[field].size);
@@ -467,21 +467,21 @@ static void be_hostile(void) {
     }
     case 6: S.bytes[RECORDS + read_bytes(&S.input, 2) % S.capacity] = read_byte(&S.input); break;
     default:
-        put((what & 8 ? CONSUMER_BELL : PRODUCER_BELL) + (what & 16 ? 64u : 0u), read_number(&S.input), 4);
+        put((op & 8 ? CONSUMER_BELL : PRODUCER_BELL) + (op & 16 ? 64u : 0u), read_number(&S.input), 4);
     }
 }
 
 /* --- the input as calls */
 
-static void call_of_producer(uint8_t what) {
+static void call_of_producer(uint8_t op) {
     sent_record *sent;
-    switch (what % 5) {
+    switch (op % 5) {
     case 0: call_claim(); return;
     case 1:
     case 2:
         sent = pick_claim();
         if (sent != NULL)
-            finish_claim(sent, what % 5 == 1);
+            finish_claim(sent, op % 5 == 1);
         return;
     case 3:
         sent = pick_claim();
@@ -495,8 +495,8 @@ static void call_of_producer(uint8_t what) {
     }
 }
 
-static void call_of_consumer(uint8_t what) {
-    if (what % 2)
+static void call_of_consumer(uint8_t op) {
+    if (op % 2)
         call_receive();
     else
         call_release(read_byte(&S.input));
@@ -512,7 +512,7 @@ static void touch(const volatile void *address) {
     const volatile unsigned char *byte = address;
     if (address != NULL && (byte < S.bytes || byte >= S.bytes + SIZE))
         return;
-    MUST(++S.touches < S.touches_max); /* or the call may not end */
+    MUST(++S.touches < S.touches_max); /* more would suggest an endless call */
     if (!S.armed || S.countdown-- > 0)
         return;
     S.armed = 0;
@@ -534,24 +534,24 @@ static void touch(const volatile void *address) {
 }
 
 static void one_call(void) {
-    uint8_t what = read_byte(&S.input);
+    uint8_t op = read_byte(&S.input);
     S.interrupted = 0;
-    if (what & 128)
+    if (op & 128)
         arm();
-    what &= 127;
-    switch (what % 16) {
-    case 0: case 1: case 2: case 3: case 4: call_of_producer(what % 16); break;
-    case 5: case 6: case 7: call_of_consumer(what); break;
+    op &= 127;
+    switch (op % 16) {
+    case 0: case 1: case 2: case 3: case 4: call_of_producer(op % 16); break;
+    case 5: case 6: case 7: call_of_consumer(op); break;
     case 8: call_wait(); break;
     case 9: call_doorbell(); break;
     case 10: call_with_wild_position(); break;
-    case 11: call_with_places(); break;
+    case 11: call_with_wild_offsets(); break;
     case 12: check_figures(); break;
     default:
         if (S.hostile)
             be_hostile();
         else
-            call_of_producer(what / 16);
+            call_of_producer(op / 16);
     }
     S.armed = 0;
 }
@@ -576,7 +576,7 @@ static void open_all(int descriptor) {
     MUST(S.producer != NULL && S.consumer != NULL);
 }
 
-/* The memory first: the others hold on to it. */
+/* Frees the memory first, because the others hold references to it. */
 static void close_all(void) {
     ASAN_UNPOISON_MEMORY_REGION(S.bytes, SIZE);
     shmb_memory_free(S.memory);
@@ -587,8 +587,8 @@ static void close_all(void) {
     shmb_ring_free(S.consumer);
 }
 
-/* Once both sides have given everything back, a record of the ring's full size goes through. */
-static void check_that_all_comes_back(void) {
+/* Check that a record of the ring's full size passes after both sides have released everything. */
+static void check_that_all_space_is_freed(void) {
     S.interrupted = 0;
     for (size_t i = 0; i < S.n_claims; i++) {
         if (S.claims[i].state == OPEN)
@@ -621,10 +621,10 @@ static void check_disowned(void) {
     MUST(shmb_ring_receive(S.consumer, &record) == SHMB_DISOWNED);
     for (size_t i = 0; i < S.n_claims; i++) {
         MUST(shmb_ring_commit(S.producer, S.claims[i].record.position, 0, 0, 0) == SHMB_DISOWNED);
-        shmb_ring_unanchor(S.producer, S.claims[i].record.position, NULL);
+        shmb_ring_unanchor(S.producer, S.claims[i].record.position);
     }
     for (size_t i = 0; i < S.n_held; i++)
-        shmb_ring_release(S.consumer, S.held[i].record.position, NULL);
+        shmb_ring_release(S.consumer, S.held[i].record.position);
     MUST(number_at(LINES) == tail && number_at(HEAD) == head);
 }
 
@@ -648,7 +648,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (flags & 2)
         check_disowned();
     else if (!S.hostile)
-        check_that_all_comes_back();
+        check_that_all_space_is_freed();
     close_all();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* The fuzzer's bytes, read from the front as numbers; zeros once they are used up. */
+/* Reads the fuzzer's bytes from the front as numbers; zeros after the end. */
 #ifndef INPUT_H
 #define INPUT_H
 
@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What must hold whatever the input is. abort() is what libFuzzer takes for a finding. */
+/* A condition that must hold for every input. libFuzzer treats abort() as a finding. */
 #define MUST(condition)                                                                                 \
     do {                                                                                                \
         if (!(condition)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s: not true: %s\n", __FILE__, __LINE__, __func__, #condition);     \
+            fprintf(stderr, "%s:%d: %s: failed: %s\n", __FILE__, __LINE__, __func__, #condition);     \
             abort();                                                                                    \
         }                                                                                               \
     } while (0)
@@ -23,17 +23,17 @@ typedef struct {
 
 static inline uint64_t read_bytes(fuzz_input *input, size_t count) {
     uint64_t number = 0;
-    size_t there = count < input->left ? count : input->left;
-    if (there > 0)
-        memcpy(&number, input->at, there);
-    input->at += there;
-    input->left -= there;
+    size_t available = count < input->left ? count : input->left;
+    if (available > 0)
+        memcpy(&number, input->at, available);
+    input->at += available;
+    input->left -= available;
     return number;
 }
 
 static inline uint8_t read_byte(fuzz_input *input) { return (uint8_t)read_bytes(input, 1); }
 
-/* Small numbers in one byte, those at which sizes overflow in two, any other in nine. */
+/* One byte encodes a small number, two a number at which sizes overflow, nine any number. */
 static inline uint64_t read_number(fuzz_input *input) {
     static const uint64_t limits[] = {
         UINT64_MAX, UINT64_MAX - 1, UINT64_MAX - 63, (uint64_t)1 << 63, INT64_MAX, UINT32_MAX,

@@ -1,8 +1,8 @@
-/* The two rings of an instance, the two doorbells, and the death of either side, for spin.
+/* A model for spin: the two rings of a child, the two doorbells, and the death of either side.
  *
  *            Parent                        shared memory                         Child
  *   ┌───────────────────────┐   posteriors   tail ▸ cells ▸ head      ┌───────────────────────┐
- *   │ collect, hand out,    │ ───────────────────────────────────────▶│ take, answer, release │
+ *   │ poll, dispatch,       │ ───────────────────────────────────────▶│ take, answer, release │
  *   │ wait                  │◀─────────────────────────────────────── │ wait                  │
  *   └───────▲───────────────┘   error signals head ◂ cells ◂ tail     └───────────────▲───────┘
  *           │ poke                     bell[PARENT], bell[CHILD]                      │ poke
@@ -10,44 +10,44 @@
  *   │ ParentWatcher         │◀── dead[CHILD]         dead[PARENT], ──▶│ ChildWatcher          │
  *   └───────────────────────┘                        exit_asked       └───────────────────────┘
  *
- * One atomic block is one access to what others see. What a process does in private goes with it: with its own
- * variables, in its store buffer, and in cells that it has claimed or received. A fence goes with the load behind it:
- * that the buffer was emptied earlier is a run of its own. Each inline names the function whose steps it takes:
+ * One atomic block is one access to state that other processes see. It includes the private steps around it: on the
+ * process's own variables, in its store buffer, and in cells that it has claimed or received. It also includes the
+ * fence before a load; another run covers a buffer that was drained earlier. Each inline models these functions:
  *
  *   claim, fill, commit, no_room   csrc/ring.c      shmb_ring_claim, shmb_ring_commit, no_room
- *   receive, release               csrc/ring.c      look_at_tail, receive, release_in_order
+ *   receive, release               csrc/ring.c      load_tail, receive, release_in_order
  *   publish                        csrc/ring.c      publish
  *   ring, poke, take_token         csrc/doorbell.c  shmb_doorbell_ring, _poke, _take_token
  *   announce, sleep                csrc/doorbell.c  shmb_doorbell_announce, _sleep
- *   wait_for_news                  csrc/wait.c      shmb_spin that looks once, then shmb_sleep
- *   Parent                         parent/dispatcher.py run, wait; parent/instance.py collect
- *   ParentWatcher                  parent/watcher.py _run; parent/process.py _on_message, _on_exit
+ *   wait_for_news                  csrc/wait.c      shmb_spin with one check, then shmb_sleep
+ *   Parent                         parent/scheduler.py run_until; parent/child.py poll
+ *   ParentWatcher                  parent/watcher.py; parent/process.py _on_message, _on_exit
  *   Child                          child/inbox.py take; child/link.py claim
  *   ChildWatcher                   child/link.py _watch
  *
- * Memory: a position, or `waiting`, that is stored lies in the storer's buffer of one entry first; the buffer is
- * emptied at any later time, before the next store, by a seq_cst fence, or when the process dies. Loads pass it.
- * An exchange or addition does not empty the buffer: C11 asks less of these than x86 gives.
+ * Memory: a store to a position or to `waiting` enters the process's store buffer, which has one entry. The buffer is
+ * drained at any later time, before the next store, by a seq_cst fence, or when the process dies. Loads pass it.
+ * An exchange or addition does not drain it: C11 guarantees less here than x86.
  *
- * Bounds and mutations are -D switches: see run.py, which gives them all, and docs/model.md.
+ * Bounds and mutations are -D switches: see run.py, which lists them, and docs/model.md.
  */
 #ifndef RECORDS
-#define RECORDS 2 /* sent by the parent, each to be answered */
+#define RECORDS 2 /* requests that the parent sends; each must be answered */
 #endif
 #ifndef CAPACITY
 #define CAPACITY 3 /* units of a ring */
 #endif
 #ifndef MAX_SIZE
-#define MAX_SIZE 2 /* units of a record: any number up to this; ALTERNATING: this, 1, this, 1 */
+#define MAX_SIZE 2 /* units of a record: any number up to this, or with ALTERNATING this, 1, this, 1 */
 #endif
 #ifndef IN_FLIGHT
 #define IN_FLIGHT 2
 #endif
 #ifndef TOKENS_MAX
-#define TOKENS_MAX 1 /* as few as may be: so that it is reached */
+#define TOKENS_MAX 1 /* the minimum, so that runs reach it */
 #endif
 #ifndef SIGNALS
-#define SIGNALS 0 /* that may interrupt a sleep */
+#define SIGNALS 0 /* the number of signals that may interrupt a sleep */
 #endif
 
 #define PARENT 0
@@ -55,18 +55,18 @@
 #define PARENT_WATCHER 2
 #define CHILD_WATCHER 3
 
-/* A ring has the number of its producer; its consumer is the other. */
+/* A ring has the number of its producer. */
 #define POSTERIORS PARENT
 #define ERROR_SIGNALS CHILD
 
-/* What a cell of a ring holds: the record's number, or one of these. */
+/* A cell of a ring contains the record's number, or one of these. */
 #define PADDING 100
 #define HALF_WRITTEN 101
 
 /* --- shared memory */
 
 byte tail[2], head[2];
-byte cell[2 * CAPACITY];     /* of both rings, one behind the other */
+byte cell[2 * CAPACITY];     /* of both rings, one after the other */
 byte position[2 * CAPACITY]; /* header of the record that begins in the cell */
 byte size[2 * CAPACITY];
 byte tokens[2], waiting[2];
@@ -76,23 +76,23 @@ byte tokens[2], waiting[2];
 /* --- the kernel */
 
 bool asleep[2];      /* in the futex */
-bool killed[2];      /* at the next step, whatever that is */
-bool dead[2];        /* what pidfd and pipe tell */
-bool exit_asked;     /* lies in the pipe to the child */
+bool killed[2];      /* the process dies before its next step */
+bool dead[2];        /* as pidfd and pipe report it */
+bool exit_asked;     /* the pipe to the child contains an exit message */
 byte signals = SIGNALS;
 
-/* --- private to a process, but shared by its threads */
+/* --- private to a process, shared by its threads */
 
 bool exited;   /* SprintProcess.exited, in the parent */
-bool has_news; /* SprintProcess.has_news: to be looked at by the main thread */
-bool ended;  /* ParentLink.ended, in the child */
+bool has_news; /* SprintProcess.has_events: the main thread must check the process */
+bool ended;    /* ParentLink.ended, in the child */
 
-/* --- what only the properties look at */
+/* --- only for the properties */
 
 byte committed[2], received[2];
-bool over[2];    /* the main thread has left, by itself */
+bool over[2];    /* the main thread has returned */
 bool computing;  /* the child hangs in Sprint's criterion */
-bool user_holds; /* the parent's user holds a result and goes away for ever */
+bool user_holds; /* the parent's user holds a result and never calls again */
 
 /* --- store buffers */
 
@@ -132,7 +132,7 @@ end:
     od
 }
 
-/* --- doorbell.c. `me` is who runs this, `bell` whose doorbell it is. */
+/* --- doorbell.c. `me` is the process that runs this, `bell` the owner of the doorbell. */
 
 inline poke(bell) {
     if
@@ -164,7 +164,7 @@ inline ring(me, bell) {
     fi
 }
 
-/* Into `took`. */
+/* Sets `took`. */
 inline take_token(me) {
     took = tokens[me] > 0;
     if
@@ -181,7 +181,7 @@ inline announce(me, on) {
 #endif
 }
 
-/* Until a token is there, or a signal. */
+/* Until a token or a signal arrives. */
 inline sleep(me) {
     do
     :: atomic {
@@ -210,9 +210,8 @@ inline sleep(me) {
     od
 }
 
-/* --- wait.c */
+/* --- wait.c. The first two set `news`. */
 
-/* Into `news`. */
 inline receiver_has_news(me, to_receive) {
     if
     :: to_receive -> news = tail[1 - me] != c_next
@@ -227,14 +226,14 @@ inline sender_has_news(me, of_room) {
     fi
 }
 
-/* Looks where it is told to: at its receiver, its sender, or both. */
+/* Checks the receiver, the sender, or both. */
 inline wait_for_news(me, to_receive, of_room) {
-#ifdef TAKES_TOKEN_FOR_NOTHING
+#ifdef DISCARDS_TOKEN
     atomic { take_token(me); took = false };
 #endif
     atomic { receiver_has_news(me, to_receive) };
     atomic { sender_has_news(me, of_room) };
-#ifndef TAKES_TOKEN_FOR_NOTHING
+#ifndef DISCARDS_TOKEN
     if
     :: news
     :: atomic { !news -> take_token(me); news = took; took = false }
@@ -243,14 +242,14 @@ inline wait_for_news(me, to_receive, of_room) {
     if
     :: news
     :: else ->
-#ifdef LOOKS_BEFORE_ANNOUNCING
+#ifdef CHECKS_BEFORE_ANNOUNCING
         atomic { receiver_has_news(me, to_receive) };
         atomic { sender_has_news(me, of_room); announce(me, 1) };
 #else
         atomic { announce(me, 1); receiver_has_news(me, to_receive) };
         atomic { sender_has_news(me, of_room) };
 #endif
-#ifdef NO_SECOND_LOOK
+#ifdef NO_SECOND_CHECK
         news = false;
 #endif
         if
@@ -262,8 +261,8 @@ inline wait_for_news(me, to_receive, of_room) {
     news = false
 }
 
-/* --- ring.c. Each end keeps its position (next), the peer's when it last looked (peer) and what it has published
- * in private; a producer's are p_..., a consumer's c_... */
+/* --- ring.c. The private variables of an end are its position (next), the peer's position when it was last loaded
+ * (peer) and its published position; p_ is a producer's, c_ a consumer's. */
 
 inline publish_tail(me) {
     p_published = p_next;
@@ -291,10 +290,10 @@ inline pad_to_end(me) {
     p_next = p_next + to_end
 }
 
-/* A record of `wanted` units; into `claimed` whether there was room. */
+/* Claims a record of `wanted` units. Sets `claimed` to whether there was room. */
 inline claim(me) {
     atomic {
-        assert(head[me] >= p_peer && head[me] <= p_published); /* look_at_head */
+        assert(head[me] >= p_peer && head[me] <= p_published); /* load_head */
         p_peer = head[me];
         claimed = true;
         if
@@ -308,7 +307,7 @@ inline claim(me) {
         :: else -> claimed = used + wanted <= ROOM
         fi;
         if
-        :: claimed -> /* the header; what follows it is filled later */
+        :: claimed -> /* writes the header; the rest is filled later */
             position[at(me, p_next)] = p_next;
             size[at(me, p_next)] = wanted;
             i = 0;
@@ -352,7 +351,7 @@ inline commit(me) {
 #endif
 }
 
-/* The record that was received, and that is not released, is whole and the right one. */
+/* The received and unreleased record is whole and the right one. */
 inline check_record(r) {
     i = 0;
     do
@@ -362,7 +361,7 @@ inline check_record(r) {
     i = 0
 }
 
-/* The header is copied once and checked. Into `got` whether there is a record; padding is none. */
+/* Copies the header once and checks it. Sets `got` to whether there is a record other than padding. */
 inline take_header(r) {
     got = false;
     if
@@ -385,13 +384,13 @@ inline take_header(r) {
 
 inline receive(me, r) {
     atomic {
-        assert(tail[r] >= c_peer && tail[r] - c_published <= CAPACITY); /* look_at_tail */
+        assert(tail[r] >= c_peer && tail[r] - c_published <= CAPACITY); /* load_tail */
         c_peer = tail[r];
         take_header(r)
     };
     do
     :: got || c_published == c_next -> break
-    :: else -> /* passed padding */
+    :: else -> /* skipped padding */
         atomic { publish_head(me) };
         ring(me, 1 - me);
         atomic { take_header(r) }
@@ -422,7 +421,7 @@ inline choose_size() {
 #endif
 }
 
-/* --- the parent: Dispatcher.run with one Instance */
+/* --- the parent: Scheduler.run_until with one Child */
 
 #define in_flight (committed[POSTERIORS] - received[ERROR_SIGNALS])
 
@@ -432,9 +431,9 @@ proctype Parent() {
     {
         choose_size();
         do
-        :: progress = false; /* Instance.collect: one answer at a time, or all that came before the news */
-#ifndef LOOKS_AT_DEATH_LAST
-#ifdef FORGETS_NEWS_AFTER_LOOKING
+        :: progress = false; /* Child.poll: one answer at a time, or all that arrived before the death */
+#ifndef CHECKS_DEATH_LAST
+#ifdef CLEARS_NEWS_AFTER_CHECKING
             if
             :: has_news -> gone = exited; has_news = false
             :: else
@@ -465,7 +464,7 @@ proctype Parent() {
                     fi
                 fi
             od;
-#ifdef LOOKS_AT_DEATH_LAST
+#ifdef CHECKS_DEATH_LAST
             if
             :: has_news -> has_news = false; gone = exited
             :: else
@@ -489,7 +488,7 @@ proctype Parent() {
             od;
 #ifdef USER_MAY_HOLD
             if
-            :: keeps -> user_holds = true; (false) /* computes on the result, and comes back no more */
+            :: keeps -> user_holds = true; (false) /* the user computes and never calls again */
             :: else
             fi;
 #endif
@@ -524,10 +523,10 @@ proctype ParentWatcher() {
     has_news = true
 #else
     if
-    :: has_news = true; poke(PARENT) /* the pipe's end may be seen before that of the process */
+    :: has_news = true; poke(PARENT) /* the pipe may close before the process exits */
     :: true
     fi;
-#ifdef TELLS_OF_NEWS_TOO_EARLY
+#ifdef SETS_NEWS_TOO_EARLY
     has_news = true;
     exited = true;
 #else
@@ -583,7 +582,7 @@ proctype Child() {
         od;
 #ifdef CHILD_MAY_HANG
         if
-        :: computing = true; (false) /* Sprint goes on after we have left */
+        :: computing = true; (false) /* Sprint continues after its Python code has returned */
         :: true
         fi;
 #endif
@@ -596,7 +595,7 @@ proctype Child() {
 proctype ChildWatcher() {
     (dead[PARENT] || exit_asked || dead[CHILD]);
     if
-    :: dead[CHILD] -> goto done /* it is a thread of that process */
+    :: dead[CHILD] -> goto done /* this is a thread of that process */
     :: else
     fi;
 #ifdef CHILDS_WATCHER_POKES_TOO_EARLY
@@ -626,7 +625,7 @@ done:
     skip
 }
 
-/* --- somebody ends one of them, or none, at any instruction */
+/* --- kills one of the processes, or neither, at any step */
 
 proctype Killer() {
 #ifdef DEATH
@@ -651,11 +650,11 @@ init {
     }
 }
 
-/* --- what has to hold. Without a claim: the assertions above, and no end but where all have ended. */
+/* --- the properties. Runs without an LTL claim check the assertions above, and that all processes end. */
 
 #define got_there(r, k) (received[r] >= k || dead[PARENT] || dead[CHILD])
 
-/* what was committed is received, unless somebody ends */
+/* committed records are received unless a process ends */
 ltl received_in_the_end {
     [] ((committed[POSTERIORS] >= 1) -> <> got_there(POSTERIORS, 1)) &&
     [] ((committed[POSTERIORS] >= RECORDS) -> <> got_there(POSTERIORS, RECORDS)) &&
@@ -663,8 +662,8 @@ ltl received_in_the_end {
     [] ((committed[ERROR_SIGNALS] >= RECORDS) -> <> got_there(ERROR_SIGNALS, RECORDS))
 }
 
-/* after a death the other one notices and ends */
+/* after a death the other process detects it and ends */
 ltl ends_after_a_death { [] ((dead[PARENT] || dead[CHILD]) -> <> (dead[PARENT] && dead[CHILD])) }
 
-/* while a user holds what leaves no room, the child sleeps: no look after look */
+/* while the user holds results that leave no room, the child sleeps instead of polling */
 ltl sleeps_while_there_is_no_room { [] (user_holds -> <> [] asleep[CHILD]) }

@@ -1,4 +1,4 @@
-"""Rings of any capacity, closed after the test."""
+"""Rings of any capacity, which close after the test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ring_pair import RingPair
 
 @pytest.fixture
 def ring_of() -> Iterator[Callable[[int], RingPair]]:
-    """Call it with a capacity."""
+    """Return a function that creates a ring of a capacity."""
     pairs = []
 
     def create(capacity: int) -> RingPair:

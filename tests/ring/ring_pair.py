@@ -1,4 +1,4 @@
-"""Both ends of one ring in one process, and a way to read and write the shared memory behind their backs."""
+"""Both ends of one ring in one process, and direct access to the shared memory between them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,15 @@ from typing import Any, Optional
 
 import numpy as np
 
-from shmbridge._native import lib
+from shmbridge._native import ffi, lib
 from shmbridge.doorbell import Doorbell, WaitList
 from shmbridge.memory import PAGE, RECORDS_OFFSET, Memory, create_shared_memory
 from shmbridge.ring import Claim, Consumer, Producer, Record
 
 LINES = PAGE
 TAIL = LINES
-HEAD = LINES + 128
-HEADER = struct.Struct("<QQQdQIIIIII")
-FIELDS = (
-    "position",
-    "size",
-    "sequence",
-    "loss",
-    "states",
-    "kind",
-    "status",
-    "dtype",
-    "name_length",
-    "rows",
-    "columns",
-)
+HEAD = LINES + lib.SHMB_HEAD_OFFSET
+HEADER_SIZE = lib.SHMB_HEADER_SIZE
 DTYPES = {
     lib.SHMB_FLOAT32: np.dtype(np.float32),
     lib.SHMB_UINT32: np.dtype(np.uint32),
@@ -40,7 +27,7 @@ _BYTES = np.random.default_rng(1).integers(0, 256, 1 << 17, np.uint8)
 
 
 def pattern(sequence: int, length: int) -> np.ndarray[Any, Any]:
-    """Bytes that tell one record from any other near it."""
+    """Return bytes that distinguish a record from those near it."""
     start = sequence * 7919 % (1 << 16)
     return _BYTES[start : start + length]
 
@@ -49,11 +36,16 @@ def address(array: np.ndarray[Any, Any]) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def mappings_of_objects() -> list[tuple[int, int]]:
-    """(begin, end) of what this process has mapped of shared memory without a name."""
+def shared_mappings() -> list[tuple[int, int]]:
+    """Return (begin, end) of each mapping of shared memory in this process."""
     with open("/proc/self/maps") as maps:
         ends = [line.split()[0].split("-") for line in maps if "/dev/shm" in line]
     return [(int(begin, 16), int(end, 16)) for begin, end in ends]
+
+
+def is_mapped(at: int) -> bool:
+    """Return whether shared memory is mapped at the address."""
+    return any(begin <= at < end for begin, end in shared_mappings())
 
 
 class RingPair:
@@ -78,28 +70,29 @@ class RingPair:
         producer = Producer(memory, LINES, RECORDS_OFFSET, self.capacity, self.consumer_bell)
         claim = producer.claim(lib.SHMB_POSTERIORS, 0, 0)
         assert claim is not None
-        at = address(claim.matrix) - 64
+        at = address(claim.matrix) - HEADER_SIZE
         claim.abort()
-        self.poke(TAIL, 0)  # as if it had never been
+        self.poke(TAIL, 0)  # undoes the claim
         return at
 
     def close(self) -> None:
         self.raw.close()
         os.close(self.fd)
 
-    # --- records of so many bytes in the ring, header included
+    # --- records; sizes are in bytes and include the header
 
     def claim(self, size: int) -> Optional[Claim]:
+        """Claim a record and fill it."""
         claim = self.producer.claim(
-            lib.SHMB_POSTERIORS, 1, size - 64, sequence=self.sequence, dtype=lib.SHMB_UINT8
+            lib.SHMB_POSTERIORS, 1, size - HEADER_SIZE, sequence=self.sequence, dtype=lib.SHMB_UINT8
         )
         if claim is not None:
-            claim.matrix[...] = pattern(self.sequence, size - 64)
+            claim.matrix[...] = pattern(self.sequence, size - HEADER_SIZE)
             self.sequence += 1
         return claim
 
     def send(self, size: int) -> bool:
-        """False where the ring is full."""
+        """Send a record. Returns False if the ring is full."""
         claim = self.claim(size)
         if claim is None:
             return False
@@ -107,7 +100,7 @@ class RingPair:
         return True
 
     def must_send(self, size: int) -> int:
-        """The offset in the ring at which the record was put."""
+        """Send a record. Returns its offset in the ring."""
         claim = self.claim(size)
         assert claim is not None
         offset = self.offset(claim.matrix)
@@ -115,24 +108,24 @@ class RingPair:
         return offset
 
     def receive(self, sequence: Optional[int] = None, size: Optional[int] = None) -> Record:
-        """The next record; it has to be there, and to hold what was sent."""
+        """Return the next record, after a check of its content."""
         record = self.consumer.receive()
         assert record is not None
         self.check(record)
         if sequence is not None:
             assert record.sequence == sequence
         if size is not None:
-            assert record.matrix.size == size - 64
+            assert record.matrix.size == size - HEADER_SIZE
         return record
 
     def pass_on(self, size: int) -> int:
-        """Send, receive and release; the offset of the record."""
+        """Send, receive and release a record. Returns its offset."""
         offset = self.must_send(size)
         self.receive(size=size).release()
         return offset
 
     def place_at(self, offset: int) -> None:
-        """Bring an empty ring to the offset."""
+        """Move the positions of an empty ring to the offset."""
         assert self.tail == self.head
         if offset == 0:
             if self.tail % self.capacity:
@@ -148,10 +141,10 @@ class RingPair:
         np.testing.assert_array_equal(record.matrix, expected)
 
     def offset(self, matrix: np.ndarray[Any, Any]) -> int:
-        """Where in the ring a record lies whose matrix this is (and which has no name)."""
-        return address(matrix) - 64 - self.base
+        """Return the offset in the ring of the record, without a name, that has this matrix."""
+        return address(matrix) - HEADER_SIZE - self.base
 
-    # --- behind the ends' backs
+    # --- direct access to the shared memory
 
     @property
     def tail(self) -> int:
@@ -167,12 +160,19 @@ class RingPair:
     def poke(self, at: int, value: int) -> None:
         struct.pack_into("<Q", self.raw, at, value % (1 << 64))
 
-    def header(self, offset: int) -> dict[str, Any]:
-        return dict(zip(FIELDS, HEADER.unpack_from(self.raw, RECORDS_OFFSET + offset)))
+    def header(self, offset: int) -> Any:
+        """Return a copy of the record header at the offset, as a C struct."""
+        at = RECORDS_OFFSET + offset
+        header = ffi.new("shmb_record_header *")
+        ffi.memmove(header, self.raw[at : at + HEADER_SIZE], HEADER_SIZE)
+        return header
 
     def poke_header(self, offset: int, **changes: Any) -> None:
-        values = {**self.header(offset), **changes}
-        HEADER.pack_into(self.raw, RECORDS_OFFSET + offset, *(values[field] for field in FIELDS))
+        """Change fields of the record header at the offset."""
+        header, at = self.header(offset), RECORDS_OFFSET + offset
+        for field, value in changes.items():
+            setattr(header, field, value)
+        self.raw[at : at + HEADER_SIZE] = ffi.buffer(header)[:]
 
     def wait(self, end: str, timeout: float, spin_ns: int = 0) -> bool:
         ring_end, bell = {

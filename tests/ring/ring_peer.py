@@ -1,4 +1,4 @@
-"""The other process: opens the child's end of a channel and streams, echoes, waits or rings.
+"""A second process, which opens the child's end of a channel and sends, receives, waits or pokes.
 
 python ring_peer.py SHM_FD BELL_FD RING_SIZE MODE COUNT SPIN_NS
 """
@@ -28,7 +28,7 @@ PARENT, CHILD = 0, 1
 
 
 def sizes_of(sender: int, count: int) -> list[int]:
-    """The matrices' sizes in bytes: mostly small, some nearly as large as the ring, some zero."""
+    """Return the matrices' sizes in bytes: mostly small, some nearly as large as the ring, some zero."""
     random = np.random.default_rng(sender)
     sizes = random.integers(0, 3000, count)
     large = random.random(count) < 0.01
@@ -38,7 +38,7 @@ def sizes_of(sender: int, count: int) -> list[int]:
 
 
 class Partner:
-    """One end, with what it has sent and received; every byte is checked."""
+    """One end, which counts its records and checks every byte it receives."""
 
     def __init__(self, channel: Channel, role: int, count: int, spin_ns: int) -> None:
         self.channel = channel
@@ -58,8 +58,8 @@ class Partner:
         self.n_waits += 1
         if not self.channel.doorbell.wait(self._wait_lists[for_room], 20.0, self.spin_ns):
             raise TimeoutError(
-                f"role {self.role} waits for {'room' if for_room else 'a record'}: {self.sent} were sent, "
-                f"{self.received} received"
+                f"role {self.role} timed out waiting for {'room' if for_room else 'a record'}; it sent "
+                f"{self.sent} records and received {self.received}"
             )
 
     def try_send(self) -> bool:
@@ -86,16 +86,16 @@ class Partner:
         sequence = self.received
         size = self.in_sizes[sequence]
         if (record.sequence, record.loss) != (sequence, sequence / 2):
-            raise AssertionError(f"{record.sequence} ({record.loss}) came where {sequence} was expected")
+            raise AssertionError(f"record {record.sequence} ({record.loss}) arrived; expected {sequence}")
         if record.name != (b"%d" % sequence if sequence % 3 else b"") or record.matrix.shape != (1, size):
             raise AssertionError(f"record {sequence} has name {record.name!r}, shape {record.matrix.shape}")
         if not np.array_equal(record.matrix[0], pattern(sequence + 1 - self.role, size)):
-            raise AssertionError(f"record {sequence} of {size} bytes does not hold what was sent")
+            raise AssertionError(f"record {sequence} of {size} bytes differs from the sent one")
         self.received += 1
         return record
 
     def stream(self) -> None:
-        """Send as long as there is room, receive in between, hold a few records back."""
+        """Send while there is room, receive in between, keep a few records for a while."""
         count = len(self.out_sizes)
         held = []
         while self.sent < count or self.received < count:
@@ -118,7 +118,7 @@ class Partner:
                 self.wait(for_room=self.sent < count)
 
     def ping_pong(self) -> None:
-        """One record there, one back."""
+        """Alternate between sending and receiving one record."""
         count = len(self.out_sizes)
         if self.role == CHILD and count:
             self._receive_one()
@@ -129,13 +129,13 @@ class Partner:
                 self._receive_one()
 
     def source(self) -> None:
-        """Send only."""
+        """Only send."""
         while self.sent < len(self.out_sizes):
             while not self.try_send():
                 self.wait(for_room=True)
 
     def drain(self) -> None:
-        """Receive only."""
+        """Only receive."""
         while self.received < len(self.in_sizes):
             self._receive_one()
 
@@ -146,7 +146,7 @@ class Partner:
 
 @contextmanager
 def with_peer(mode: str, count: int, spin_ns: int) -> Iterator[tuple[Partner, subprocess.Popen[str]]]:
-    """The parent's partner, and the process that runs this file with the other."""
+    """Yield the parent's partner, and a process that runs this file as the child."""
     geometry = Geometry.for_ring_size(RING_SIZE)
     shm_fd, bell_fd = create_shared_memory(geometry.total_size), create_shared_memory(PAGE)
     memory, bell_memory = Memory(shm_fd, geometry.total_size), Memory(bell_fd, PAGE)

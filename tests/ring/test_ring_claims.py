@@ -1,4 +1,4 @@
-"""Several claims at once: committed in any order, given up, dropped, outlived by their arrays."""
+"""Several open claims: committed in any order, aborted, dropped, or outlived by their arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shmbridge._native import lib
 from shmbridge.errors import UsageError
 
 
-def test_claims_that_are_committed_in_reverse_arrive_in_the_order_of_claiming(ring):
+def test_claims_committed_in_reverse_arrive_in_the_order_of_claiming(ring):
     claims = [ring.claim(192) for _ in range(5)]
     for claim in claims[:0:-1]:
         claim.commit()
@@ -24,7 +24,7 @@ def test_claims_that_are_committed_in_reverse_arrive_in_the_order_of_claiming(ri
         ring.receive(sequence, 192).release()
 
 
-def test_a_claim_in_the_middle_that_is_aborted_is_passed_over(ring):
+def test_the_consumer_skips_aborted_claims_between_others(ring):
     claims = [ring.claim(192) for _ in range(4)]
     claims[1].abort()
     claims[3].commit()
@@ -36,7 +36,7 @@ def test_a_claim_in_the_middle_that_is_aborted_is_passed_over(ring):
     assert ring.head == ring.tail == 4 * 192
 
 
-def test_aborting_the_oldest_lets_the_others_be_seen(ring):
+def test_aborting_the_oldest_claim_makes_later_records_visible(ring):
     first, second = ring.claim(128), ring.claim(128)
     second.commit()
     assert ring.consumer.receive() is None
@@ -44,7 +44,7 @@ def test_aborting_the_oldest_lets_the_others_be_seen(ring):
     ring.receive(1).release()
 
 
-def test_a_claim_that_is_dropped_is_aborted(ring):
+def test_dropping_a_claim_aborts_it(ring):
     first, second = ring.claim(128), ring.claim(128)
     second.commit()
     del first
@@ -52,7 +52,7 @@ def test_a_claim_that_is_dropped_is_aborted(ring):
     assert ring.head == ring.tail == 256
 
 
-def test_aborting_everything_leaves_an_empty_ring(ring):
+def test_aborting_all_claims_leaves_an_empty_ring(ring):
     for _ in range(50):
         claims = [ring.claim(320) for _ in range(3)]
         for claim in claims[::-1]:
@@ -62,17 +62,17 @@ def test_aborting_everything_leaves_an_empty_ring(ring):
     assert ring.must_send(960) == 0
 
 
-def test_a_dropped_claim_whose_array_lives_does_not_keep_later_records_from_being_seen(ring):
+def test_a_living_array_of_a_dropped_claim_does_not_hide_later_records(ring):
     claim = ring.claim(256)
     array = claim.matrix
     ring.must_send(128)
     del claim
     ring.receive(1).release()
-    array[...] = 7  # nobody reads it, nobody else writes there
+    array[...] = 7  # neither end reads or writes there
     assert ring.consumer.receive() is None
 
 
-def test_an_array_over_an_aborted_claim_keeps_its_place(ring):
+def test_an_array_over_an_aborted_claim_keeps_its_space(ring):
     claim = ring.claim(512)
     array = claim.matrix
     claim.abort()
@@ -88,7 +88,7 @@ def test_an_array_over_an_aborted_claim_keeps_its_place(ring):
     ring.receive(2).release()
 
 
-def test_an_array_over_a_committed_record_keeps_its_place_after_the_consumer_released_it(ring):
+def test_an_array_over_a_committed_record_keeps_its_space_after_the_release(ring):
     claim = ring.claim(512)
     array = claim.matrix
     claim.commit()
@@ -107,7 +107,7 @@ def test_an_array_over_a_committed_record_keeps_its_place_after_the_consumer_rel
     assert ring.must_send(512) == 0
 
 
-def test_a_committed_claim_is_closed(ring):
+def test_a_committed_claim_cannot_be_used(ring):
     claim = ring.claim(128)
     claim.commit()
     for again in (claim.commit, claim.abort, lambda: claim.matrix):
@@ -117,7 +117,7 @@ def test_a_committed_claim_is_closed(ring):
     assert ring.consumer.receive() is None
 
 
-def test_an_aborted_claim_is_closed(ring):
+def test_an_aborted_claim_cannot_be_used(ring):
     claim = ring.claim(128)
     claim.abort()
     for again in (claim.commit, claim.abort, lambda: claim.matrix):
@@ -126,7 +126,7 @@ def test_an_aborted_claim_is_closed(ring):
     assert ring.consumer.receive() is None
 
 
-def test_a_claim_cannot_be_committed_after_its_place_was_used_anew(ring):
+def test_a_finished_claim_cannot_be_committed_after_its_space_was_reused(ring):
     old = ring.claim(1024)
     old.commit()
     ring.receive(0).release()
@@ -149,7 +149,7 @@ def test_status_loss_and_states_arrive(ring):
     assert (record.status, record.loss, record.states) == (lib.SHMB_SKIPPED, -1.5e300, 12345678901234)
 
 
-def test_many_claims_may_be_open_at_once(ring_of):
+def test_a_thousand_claims_may_be_open_at_once(ring_of):
     ring = ring_of(64 * 1000)
     claims = [ring.claim(64) for _ in range(1000)]
     for claim in claims[::-1]:
@@ -161,10 +161,10 @@ def test_many_claims_may_be_open_at_once(ring_of):
     assert ring.consumer.used == 0
 
 
-# --- full, or held by ourselves
+# --- full, or held by the producer itself
 
 
-def test_a_ring_full_of_what_the_consumer_has_is_full(ring):
+def test_a_ring_full_of_unreleased_records_is_full(ring):
     ring.must_send(1024)
     assert ring.claim(64) is None
     record = ring.receive(0)
@@ -173,16 +173,16 @@ def test_a_ring_full_of_what_the_consumer_has_is_full(ring):
     ring.must_send(64)
 
 
-def test_a_ring_full_of_open_claims_is_a_buffer_error(ring):
+def test_claiming_in_a_ring_full_of_open_claims_raises_a_buffer_error(ring):
     claim = ring.claim(1024)
-    with pytest.raises(BufferError, match=r"1024 of 1024 bytes .* ring_size"):
+    with pytest.raises(BufferError, match=r"1024 of the ring's 1024 bytes; .* ring_size"):
         ring.claim(64)
     claim.abort()
     assert ring.consumer.receive() is None
     ring.must_send(64)
 
 
-def test_open_claims_behind_records_that_the_consumer_has_are_full_first_and_held_then(ring):
+def test_a_ring_is_full_while_unreleased_records_precede_an_open_claim(ring):
     ring.must_send(512)
     claim = ring.claim(512)
     assert ring.claim(64) is None
@@ -193,8 +193,8 @@ def test_open_claims_behind_records_that_the_consumer_has_are_full_first_and_hel
     claim.abort()
 
 
-def test_where_only_an_open_claim_keeps_the_beginning_the_padding_does_not_make_it_full(ring):
-    # Waiting would be for ever: the padding cannot be sent before the open claim is.
+def test_padding_behind_an_open_claim_does_not_make_the_ring_full(ring):
+    # Waiting would never end: the padding cannot be published before the open claim.
     ring.must_send(256)
     ring.must_send(128)
     claim = ring.claim(256)  # 384 to 640
@@ -212,13 +212,13 @@ def test_where_only_an_open_claim_keeps_the_beginning_the_padding_does_not_make_
 
 
 @pytest.mark.parametrize("size", [64, 128, 448, 512])
-def test_two_claims_of_half_the_ring_fit_into_an_empty_one_wherever_it_restarts(ring, size):
-    # The first restarts behind padding that takes nearly the whole ring; it is no claim of the user.
+def test_two_claims_of_half_the_ring_fit_into_an_empty_one_at_any_position(ring, size):
+    # The first restarts behind padding that takes nearly the whole ring but is not a claim of the user.
     ring.pass_on(size)
     first = ring.claim(size)
     second = ring.claim(size)
     if second is None:
-        assert ring.consumer.receive() is None  # the consumer has news, and passes the padding
+        assert ring.consumer.receive() is None  # the consumer skips the padding
         second = ring.claim(size)
     assert second is not None
     second.commit()
@@ -227,7 +227,7 @@ def test_two_claims_of_half_the_ring_fit_into_an_empty_one_wherever_it_restarts(
     ring.receive(2).release()
 
 
-def test_where_only_a_held_array_keeps_the_beginning_it_is_full_until_the_padding_is_passed(ring):
+def test_a_ring_with_a_held_array_is_full_until_the_consumer_skips_the_padding(ring):
     ring.must_send(384)
     claim = ring.claim(256)
     array = claim.matrix
@@ -245,7 +245,7 @@ def test_where_only_a_held_array_keeps_the_beginning_it_is_full_until_the_paddin
 # --- the consumer's releases
 
 
-def test_records_released_out_of_order_free_the_space_in_order(ring):
+def test_releases_out_of_order_free_the_space_in_order(ring):
     for _ in range(4):
         ring.must_send(256)
     records = [ring.receive(sequence) for sequence in range(4)]
@@ -260,7 +260,7 @@ def test_records_released_out_of_order_free_the_space_in_order(ring):
     assert ring.head == 1024
 
 
-def test_padding_between_records_that_are_held_is_freed_with_them(ring):
+def test_padding_between_held_records_is_freed_with_them(ring):
     ring.must_send(512)
     ring.must_send(448)
     ring.receive(0).release()

@@ -1,4 +1,4 @@
-"""Posteriors of any float dtype and layout into the ring, and the first NaN on the way."""
+"""The copy of posteriors of any float dtype and layout into the ring, and its check for NaN."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def backwards(values, dtype):
 
 
 def with_gaps(values, dtype):
-    wide = np.full((values.shape[0] * 2, values.shape[1] * 3), np.nan, dtype)  # what must not be looked at
+    wide = np.full((values.shape[0] * 2, values.shape[1] * 3), np.nan, dtype)  # the gaps must not be read
     wide[::2, 1::3] = values
     return wide[::2, 1::3]
 
@@ -83,7 +83,7 @@ LAYOUTS = [
 
 
 def fresh_target(shape):
-    """Between two guards that must not be written."""
+    """Return an array with a guard on both sides, and the target between the guards."""
     size = shape[0] * shape[1]
     guarded = np.full(size + 32, -77, np.float32)
     return guarded, guarded[16 : 16 + size].reshape(shape)
@@ -97,7 +97,7 @@ def check_guards(guarded):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (3, 17), (7, 2048), (2, 5000), (700, 131)])
-def test_every_dtype_and_layout_arrives_as_numpy_would_convert_it(layout, dtype, shape):
+def test_every_dtype_and_layout_is_converted_as_numpy_converts_it(layout, dtype, shape):
     values = -np.random.default_rng(2).exponential(5, shape)
     source = layout(values, dtype)
     before = source.astype(np.float32)
@@ -121,13 +121,13 @@ def test_every_dtype_and_layout_arrives_as_numpy_would_convert_it(layout, dtype,
 )
 @example(layout=in_c_order, dtype=np.dtype(np.float32), rows=1, columns=2049, places=[2047, 2048])
 @example(layout=in_c_order, dtype=np.dtype(np.float16), rows=90, columns=4096, places=[90 * 4096 - 1])
-def test_the_first_nan_is_found_exactly_where_it_is(layout, dtype, rows, columns, places):
+def test_the_copy_and_the_search_return_the_index_of_the_first_nan(layout, dtype, rows, columns, places):
     values = -np.random.default_rng(rows * columns).exponential(5, (rows, columns))
     for place in places:
         values[divmod(place % values.size, columns)] = np.nan
     source = layout(values, dtype)
-    where = np.argwhere(np.isnan(source.astype(np.float32)))
-    expected = tuple(int(index) for index in where[0]) if len(where) else None
+    indices = np.argwhere(np.isnan(source.astype(np.float32)))
+    expected = tuple(int(index) for index in indices[0]) if len(indices) else None
     guarded, target = fresh_target(values.shape)
     assert copy_rejecting_nan(target, source) == expected
     check_guards(guarded)
@@ -138,7 +138,7 @@ def test_the_first_nan_is_found_exactly_where_it_is(layout, dtype, rows, columns
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", [in_c_order, in_f_order, unaligned])
-def test_infinities_and_extremes_are_no_nan(dtype, layout):
+def test_infinities_and_extremes_are_not_nan(dtype, layout):
     values = np.array([[np.inf, -np.inf, 0.0], [-0.0, 1e-7, -6e4]])
     _, target = fresh_target(values.shape)
     source = layout(values, dtype)
@@ -148,7 +148,7 @@ def test_infinities_and_extremes_are_no_nan(dtype, layout):
 
 
 @pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC00000, 0x7F800001, 0xFFFFFFFF])
-def test_every_kind_of_nan_is_one(bits):
+def test_every_bit_pattern_of_nan_is_found(bits):
     source = np.zeros((3, 4), np.float32)
     source.view(np.uint32)[1, 2] = bits
     for array in (source, np.asfortranarray(source)):
@@ -157,7 +157,7 @@ def test_every_kind_of_nan_is_one(bits):
     assert find_nan(source) == (1, 2)
 
 
-def test_doubles_that_floats_cannot_hold_become_infinite():
+def test_doubles_out_of_range_become_infinite():
     source = np.array([[1e300, -1e300], [1e-300, 5.0]])
     for array in (source, np.asfortranarray(source)):
         _, target = fresh_target(array.shape)
@@ -165,11 +165,11 @@ def test_doubles_that_floats_cannot_hold_become_infinite():
         np.testing.assert_array_equal(target, np.array([[np.inf, -np.inf], [0, 5]], np.float32))
 
 
-def test_the_longest_doubles_do_too():
+def test_long_doubles_out_of_range_become_infinite():
     source = np.array([[1e300, -5.0]], np.longdouble)
     _, target = fresh_target(source.shape)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of the overflow
+        warnings.simplefilter("ignore", RuntimeWarning)  # numpy warns of the overflow
         assert copy_rejecting_nan(target, source) is None
     np.testing.assert_array_equal(target, np.array([[np.inf, -5]], np.float32))
 
@@ -182,7 +182,7 @@ def test_matrices_without_elements_have_no_nan(dtype, shape):
     assert find_nan(target) is None
 
 
-def test_the_copy_goes_straight_into_a_claim(ring):
+def test_the_copy_can_write_into_a_claim(ring):
     claim = ring.producer.claim(2, 3, 5)
     source = np.arange(15.0).reshape(5, 3).T
     assert copy_rejecting_nan(claim.matrix, source) is None
@@ -190,7 +190,7 @@ def test_the_copy_goes_straight_into_a_claim(ring):
     np.testing.assert_array_equal(ring.consumer.receive().matrix, source)
 
 
-def test_what_counts_as_float():
+def test_only_real_floating_dtypes_are_floats():
     assert all(is_float(dtype) for dtype in DTYPES)
     for dtype in (np.int32, np.uint8, np.bool_, np.complex64, np.object_, "U3", "M8[s]"):
         assert not is_float(np.dtype(dtype))

@@ -1,4 +1,4 @@
-"""Where a process sleeps: who wakes it, and who does not."""
+"""Doorbells: which events wake a sleeper, and which do not."""
 
 from __future__ import annotations
 
@@ -12,81 +12,81 @@ from ring_peer import with_peer
 
 from shmbridge.doorbell import DEFAULT_MAX_SPIN_NS, WaitList
 
-NOTHING = 0.02
+SHORT = 0.02  # seconds in which nothing happens
 
 
 @pytest.mark.parametrize("spin_ns", [0, DEFAULT_MAX_SPIN_NS, 1_000_000])
-def test_a_wait_without_news_ends_with_its_time(ring, spin_ns):
+def test_a_wait_without_news_times_out(ring, spin_ns):
     for end in ("consumer", "producer"):
         started = time.monotonic()
-        assert ring.wait(end, NOTHING, spin_ns) is False
-        assert time.monotonic() - started + 1e-3 >= NOTHING
+        assert ring.wait(end, SHORT, spin_ns) is False
+        assert time.monotonic() - started + 1e-3 >= SHORT
 
 
-def test_a_timeout_of_zero_or_less_only_looks(ring):
+def test_a_timeout_of_zero_or_less_only_checks_the_ring(ring):
     assert ring.wait("consumer", 0.0) is False
     assert ring.wait("consumer", -5.0) is False
     ring.must_send(64)
     assert ring.wait("consumer", 0.0) is True
 
 
-def test_a_wait_at_no_ring_at_all_ends_with_its_time_or_a_poke(ring):
+def test_a_wait_without_rings_ends_with_its_timeout_or_a_poke(ring):
     nowhere = WaitList([])
-    assert ring.consumer_bell.wait(nowhere, NOTHING) is False
+    assert ring.consumer_bell.wait(nowhere, SHORT) is False
     ring.consumer_bell.poke()
-    assert ring.consumer_bell.wait(nowhere, NOTHING) is True
+    assert ring.consumer_bell.wait(nowhere, SHORT) is True
 
 
 @pytest.mark.parametrize("spin_ns", [0, DEFAULT_MAX_SPIN_NS])
-def test_a_poke_before_the_wait_is_not_lost_and_counts_once(ring, spin_ns):
+def test_a_poke_before_the_wait_wakes_exactly_one_wait(ring, spin_ns):
     ring.consumer_bell.poke()
     assert ring.wait("consumer", 20.0, spin_ns) is True
-    assert ring.wait("consumer", NOTHING, spin_ns) is False
+    assert ring.wait("consumer", SHORT, spin_ns) is False
 
 
-def test_a_poke_concerns_one_doorbell_only(ring):
+def test_a_poke_wakes_one_doorbell_only(ring):
     ring.producer_bell.poke()
-    assert ring.wait("consumer", NOTHING) is False
+    assert ring.wait("consumer", SHORT) is False
     assert ring.wait("producer", 20.0) is True
 
 
-def test_news_is_seen_without_any_token(ring):
+def test_a_wait_returns_for_news_without_a_token(ring):
     ring.must_send(64)
     for _ in range(5):
         assert ring.wait("consumer", 20.0) is True
     ring.receive(0).release()
-    # A commit for which nobody waited leaves no token behind.
-    assert ring.wait("consumer", NOTHING) is False
+    # A commit without a waiter leaves no token.
+    assert ring.wait("consumer", SHORT) is False
 
 
-def test_ringing_without_a_waiter_costs_no_token(ring):
+def test_ringing_without_a_waiter_leaves_no_token(ring):
     for _ in range(100):
         ring.pass_on(64)
-    assert ring.wait("consumer", NOTHING) is False
+    assert ring.wait("consumer", SHORT) is False
 
 
-def test_the_producer_has_news_when_the_consumer_moved_since_the_last_claim(ring):
+def test_the_producer_has_news_when_the_head_moved_since_its_last_claim(ring):
     ring.must_send(1024)
     assert not ring.send(64)
-    assert ring.wait("producer", NOTHING) is False
+    assert ring.wait("producer", SHORT) is False
     ring.receive(0).release()
     assert ring.wait("producer", 20.0) is True
     assert ring.send(64)
-    assert ring.wait("producer", NOTHING) is False
+    assert ring.wait("producer", SHORT) is False
 
 
-def test_passing_padding_is_news_for_the_producer(ring):
+def test_skipping_padding_is_news_for_the_producer(ring):
     ring.place_at(512)
     assert not ring.send(1024)
-    assert ring.wait("producer", NOTHING) is False
+    assert ring.wait("producer", SHORT) is False
     assert ring.wait("consumer", 20.0) is True
     assert ring.consumer.receive() is None
-    assert ring.wait("consumer", NOTHING) is False
+    assert ring.wait("consumer", SHORT) is False
     assert ring.wait("producer", 20.0) is True
     assert ring.send(1024)
 
 
-def test_many_pokes_do_not_overflow_and_are_no_more_than_a_thousand_wake_ups(ring):
+def test_the_number_of_pending_pokes_is_bounded(ring):
     for _ in range(5000):
         ring.consumer_bell.poke()
     wake_ups = 0
@@ -111,7 +111,7 @@ def test_a_waiter_in_another_thread_wakes_at_once(ring, wake, spin_ns):
     assert not woken
     rung = time.monotonic()
     if wake == "commit":
-        ring.must_send(64)  # that this gets to run shows that the wait has released the GIL
+        ring.must_send(64)  # can only run because the wait released the GIL
     else:
         ring.consumer_bell.poke()
     thread.join(20)
@@ -120,7 +120,7 @@ def test_a_waiter_in_another_thread_wakes_at_once(ring, wake, spin_ns):
 
 
 def test_threads_that_commit_and_wait_never_lose_a_wake_up(ring):
-    """One record at a time, without spinning: each of the two sleeps for each record."""
+    """Each thread sleeps once for each record: the ring holds one, and no thread spins."""
     count = 3000
     failed = []
 
@@ -140,7 +140,7 @@ def test_threads_that_commit_and_wait_never_lose_a_wake_up(ring):
     thread.start()
     for _ in range(count):
         while not ring.send(1024):
-            assert ring.wait("producer", 20.0), "no wake-up for the producer"
+            assert ring.wait("producer", 20.0), "the producer's wake-up was lost"
     thread.join(30)
     assert not failed
 
@@ -154,18 +154,18 @@ def test_a_commit_wakes_another_process():
             assert process.stdout.readline() == "received\n"
 
 
-def test_a_poke_from_another_process_wakes():
+def test_a_poke_from_another_process_wakes_a_waiter():
     with with_peer("poke", 1, 0) as (partner, process):
         assert partner.channel.wait(timeout=20.0) is True
         assert process.wait(20) == 0
-        assert partner.channel.wait(timeout=NOTHING) is False
+        assert partner.channel.wait(timeout=SHORT) is False
 
 
 @pytest.mark.parametrize("spin_ns", [0, DEFAULT_MAX_SPIN_NS])
-def test_ctrl_c_ends_a_wait_without_a_timeout_promptly(spin_ns):
+def test_ctrl_c_promptly_ends_a_wait_without_a_timeout(spin_ns):
     with with_peer("wait", 1, spin_ns) as (_, process):
         assert process.stdout.readline() == "waiting\n"
-        time.sleep(0.1)  # it sleeps by now
+        time.sleep(0.1)  # until it sleeps
         sent = time.monotonic()
         process.send_signal(signal.SIGINT)
         line = process.stdout.readline()
@@ -174,7 +174,7 @@ def test_ctrl_c_ends_a_wait_without_a_timeout_promptly(spin_ns):
         assert process.wait(20) == 0
 
 
-def test_a_signal_with_a_handler_of_its_own_ends_the_wait_as_if_there_were_news(ring):
+def test_a_signal_with_a_python_handler_ends_the_wait_like_news(ring):
     seen = []
     old = signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
     try:

@@ -1,4 +1,4 @@
-"""Python ends while it still has claims, records and arrays: nothing goes wrong, and nothing is left."""
+"""The interpreter exits cleanly while claims, records and arrays still exist."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ claim = ring.claim(256)
 view = record.matrix[0, 3:]
 matrix = claim.matrix.T
 expecting = ring.producer.claim(lib.SHMB_ERROR_SIGNAL, 3, 4, sequence=7)
-expecting.expect_landing()
-landed = np.empty((3, 4), np.float32)
-assert expecting.holds(landed)
+expecting.expect_allocation()
+in_place = np.empty((3, 4), np.float32)
+assert expecting.holds(in_place)
 open_claim = ring.producer.claim(lib.SHMB_ERROR_SIGNAL, 5, 6, sequence=8)
-open_claim.expect_landing()
+open_claim.expect_allocation()
 """
 
-ENDS = {
-    "with all of them in its modules": "",
-    "in a cycle, not collected": """
+EXITS = {
+    "with all of them in a module": "",
+    "with all of them in an uncollected cycle": """
 gc.disable()
-cycle = [ring, record, claim, view, matrix, landed, open_claim]
+cycle = [ring, record, claim, view, matrix, in_place, open_claim]
 cycle.append(cycle)
-del ring, record, claim, view, matrix, landed, expecting, open_claim, cycle
+del ring, record, claim, view, matrix, in_place, expecting, open_claim, cycle
 """,
-    "where no module is cleared": """
+    "with all of them in an object that uses them late": """
 class Late:
-    kept = ring, record, claim, view, matrix, landed, expecting, open_claim
+    kept = ring, record, claim, view, matrix, in_place, expecting, open_claim
     def __del__(self, kept=kept):
         claim.commit()
-        assert view.size and matrix.size and landed.size
+        assert view.size and matrix.size and in_place.size
 sys.late = Late()
 """,
-    "in a thread that goes on": """
+    "with all of them in a running thread": """
 done = threading.Event()
-def go_on(kept=(ring, record, claim, view, matrix, landed, open_claim)):
+def go_on(kept=(ring, record, claim, view, matrix, in_place, open_claim)):
     another = ring.producer.claim(lib.SHMB_ERROR_SIGNAL, 7, 7, sequence=9)
-    another.expect_landing()
+    another.expect_allocation()
     done.set()
     threading.Event().wait()
 threading.Thread(target=go_on, daemon=True).start()
 done.wait()
 """,
-    "and they are used at exit": """
+    "after an atexit handler used them": """
 @atexit.register
 def use():
     claim.commit()
@@ -63,15 +63,15 @@ def use():
     assert np.empty((5, 6), np.float32).ctypes.data == open_claim.matrix.ctypes.data
     assert ring.receive(1) is not None
 """,
-    "by an exception": "raise SystemExit(0)",
+    "by SystemExit": "raise SystemExit(0)",
 }
 
 
-@pytest.mark.parametrize("how", ENDS)
-def test_python_ends_well(how):
+@pytest.mark.parametrize("how", EXITS)
+def test_python_exits_cleanly(how):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTHONMALLOC": "debug"}
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", BEGINNING + ENDS[how]],
+        [sys.executable, "-X", "dev", "-W", "error", "-c", BEGINNING + EXITS[how]],
         env=environment,
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""A fork of a process that holds ring ends must not move anything."""
+"""A fork of a process with ring ends does not move their positions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from shmbridge.doorbell import Doorbell
 from shmbridge.errors import UsageError
 from shmbridge.memory import PAGE, Geometry, Memory, create_shared_memory
 
-# From Python 3.12 on: that other threads run at a fork is what is tested.
+# Python 3.12 and later warn of a fork in a process with several threads, which these tests need.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
 def in_a_fork(function):
-    """Run it in a fork of this process; it has to end without an exception."""
+    """Run the function in a fork of this process; fail if it raises."""
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -38,7 +38,7 @@ def in_a_fork(function):
     assert report == ""
 
 
-def test_a_disowned_end_refuses_everything(ring):
+def test_a_disowned_end_refuses_every_call(ring):
     ring.must_send(128)
     record = ring.receive(0)
     claim = ring.claim(128)
@@ -50,7 +50,7 @@ def test_a_disowned_end_refuses_everything(ring):
             with pytest.raises(UsageError, match="from which this one was forked"):
                 use()
         assert ring.producer.used == ring.consumer.used == 0
-        ring.check(record)  # what lies there can still be read
+        ring.check(record)  # its content remains readable
         record.release()
 
     in_a_fork(child)
@@ -60,7 +60,7 @@ def test_a_disowned_end_refuses_everything(ring):
     ring.receive(1).release()
 
 
-def test_the_garbage_collection_in_a_fork_moves_nothing(ring):
+def test_the_garbage_collector_of_a_fork_moves_no_position(ring):
     ring.must_send(128)
     ring.must_send(128)
     held = {"record": ring.receive(0), "claim": ring.claim(256)}
@@ -87,7 +87,7 @@ def test_the_garbage_collection_in_a_fork_moves_nothing(ring):
     assert ring.head == ring.tail == 512
 
 
-def test_a_fork_while_another_thread_is_inside_the_ring_does_not_hang(ring_of):
+def test_a_fork_while_another_thread_uses_the_ring_does_not_hang(ring_of):
     ring = ring_of(4096)
     stop = threading.Event()
 
@@ -113,7 +113,7 @@ def test_a_fork_while_another_thread_is_inside_the_ring_does_not_hang(ring_of):
         thread.join()
 
 
-def test_a_disowned_channel_refuses_both_ways():
+def test_a_disowned_channel_neither_sends_nor_receives():
     geometry = Geometry.for_ring_size(1)
     fd = create_shared_memory(geometry.total_size)
     bell_fd = create_shared_memory(PAGE)

@@ -1,9 +1,8 @@
-"""Whatever the peer writes into the shared memory is a ProtocolError, never a bad pointer."""
+"""Any bytes that the peer writes into shared memory cause at most a ProtocolError, never a bad pointer."""
 
 from __future__ import annotations
 
 import re
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +10,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ring_pair import FIELDS, HEAD, HEADER, RECORDS_OFFSET, TAIL, RingPair, address
+from ring_pair import HEAD, RECORDS_OFFSET, TAIL, RingPair, address
 
-from shmbridge._native import lib
+from shmbridge._native import ffi, lib
 from shmbridge.errors import ProtocolError
 
 CAPACITY = 1024
 TOP = 1 << 64
 
 
-def refused(ring: RingPair, what: str, value: int, limit: int) -> None:
-    message = re.escape(what) + r".*" + re.escape(f"(found {value}, expected or limit {limit})")
-    for _ in range(2):  # and stays so
+def check_refused(ring: RingPair, problem: str, value: int, limit: int) -> None:
+    message = re.escape(problem) + r".*" + re.escape(f"(found {value}, expected or limit {limit})")
+    for _ in range(2):  # the error is permanent
         with pytest.raises(ProtocolError, match=message):
             ring.consumer.receive()
     assert ring.consumer.used == 0
@@ -31,11 +30,11 @@ def refused(ring: RingPair, what: str, value: int, limit: int) -> None:
 
 # --- headers
 
-FIT, SIZE, WRONG_SIZE = "does not fit into what was published", 320, "is not that of its name and matrix"
+FIT, SIZE, WRONG_SIZE = "does not fit into the published bytes", 320, "is not that of its name and matrix"
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "what", "limit"),
+    ("field", "value", "problem", "limit"),
     [
         ("position", 64, "does not name its own position", 0),
         ("position", TOP - 1, "does not name its own position", 0),
@@ -62,10 +61,10 @@ FIT, SIZE, WRONG_SIZE = "does not fit into what was published", 320, "is not tha
         ("name_length", (1 << 32) - 1, "name is too long", 4096),
     ],
 )
-def test_a_header_with_one_field_that_cannot_be_is_refused(ring, field, value, what, limit):
+def test_a_header_with_one_invalid_field_is_refused(ring, field, value, problem, limit):
     ring.must_send(SIZE)
     ring.poke_header(0, **{field: value})
-    refused(ring, what, value, limit)
+    check_refused(ring, problem, value, limit)
 
 
 @pytest.mark.parametrize(
@@ -81,26 +80,26 @@ def test_a_header_with_one_field_that_cannot_be_is_refused(ring, field, value, w
         ((1 << 32) - 1, 1, (1 << 32) + 64),
     ],
 )
-def test_a_matrix_that_does_not_have_the_size_of_its_record_is_refused(ring, rows, columns, needed):
+def test_a_matrix_that_does_not_match_the_size_of_its_record_is_refused(ring, rows, columns, needed):
     ring.must_send(SIZE)
     ring.poke_header(0, rows=rows, columns=columns)
-    refused(ring, WRONG_SIZE, SIZE, needed)
+    check_refused(ring, WRONG_SIZE, SIZE, needed)
 
 
 def test_a_dtype_of_larger_elements_is_refused(ring):
     ring.must_send(SIZE)
     ring.poke_header(0, dtype=lib.SHMB_FLOAT32)
-    refused(ring, WRONG_SIZE, SIZE, 64 + 1024)
+    check_refused(ring, WRONG_SIZE, SIZE, 64 + 1024)
 
 
-def test_a_name_that_takes_the_place_of_the_matrix_is_refused(ring):
+def test_a_name_that_covers_the_matrix_is_refused(ring):
     ring.must_send(SIZE)
     ring.poke_header(0, name_length=64)
-    refused(ring, WRONG_SIZE, SIZE, SIZE + 64)
+    check_refused(ring, WRONG_SIZE, SIZE, SIZE + 64)
 
 
 @pytest.mark.parametrize("kind", [lib.SHMB_PADDING, lib.SHMB_POSTERIORS])
-def test_a_record_that_reaches_beyond_the_end_of_the_ring_is_refused(ring, kind):
+def test_a_record_that_extends_beyond_the_ring_is_refused(ring, kind):
     ring.must_send(512)
     ring.must_send(448)
     ring.must_send(64)
@@ -114,13 +113,13 @@ def test_a_record_that_reaches_beyond_the_end_of_the_ring_is_refused(ring, kind)
 
 
 @pytest.mark.parametrize("size", [0, 32, 96, SIZE + 64, TOP - 64])
-def test_padding_of_a_size_that_cannot_be_is_refused(ring, size):
+def test_padding_of_an_invalid_size_is_refused(ring, size):
     ring.must_send(SIZE)
     ring.poke_header(0, kind=lib.SHMB_PADDING, size=size)
-    refused(ring, FIT, size, SIZE)
+    check_refused(ring, FIT, size, SIZE)
 
 
-def test_what_a_peer_writes_after_the_look_does_not_matter(ring):
+def test_a_header_that_changes_after_the_check_has_no_effect(ring):
     ring.must_send(SIZE)
     record = ring.receive(0)
     ring.raw[RECORDS_OFFSET : RECORDS_OFFSET + 64] = b"\xff" * 64
@@ -130,7 +129,7 @@ def test_what_a_peer_writes_after_the_look_does_not_matter(ring):
     assert ring.head == SIZE
 
 
-def test_a_header_that_the_peer_spoils_while_it_is_filled_is_not_looked_at_by_the_producer(ring):
+def test_the_producer_does_not_read_the_header_of_an_open_claim(ring):
     claim = ring.claim(SIZE)
     ring.raw[RECORDS_OFFSET : RECORDS_OFFSET + 64] = b"\xff" * 64
     claim.commit()
@@ -144,9 +143,9 @@ def test_a_header_that_the_peer_spoils_while_it_is_filled_is_not_looked_at_by_th
 @pytest.mark.parametrize(
     "tail", [1, 63, 65, CAPACITY + 64, CAPACITY + 1, 1 << 32, 1 << 63, TOP - 64, TOP - 1]
 )
-def test_a_tail_that_lies_outside_of_the_ring_is_refused(ring, tail):
+def test_a_tail_outside_the_ring_is_refused(ring, tail):
     ring.poke(TAIL, tail)
-    refused(ring, "tail lies outside of the ring", tail, CAPACITY)
+    check_refused(ring, "tail is outside the ring", tail, CAPACITY)
 
 
 @pytest.mark.parametrize("tail", [0, 64, 192])
@@ -154,14 +153,14 @@ def test_a_tail_that_goes_backwards_is_refused(ring, tail):
     ring.must_send(128)
     ring.must_send(128)
     record = ring.receive(0)
-    for now in (tail, 256):  # for good, even where the peer mends it
+    for now in (tail, 256):  # the error is permanent, even after the peer restores the tail
         ring.poke(TAIL, now)
         with pytest.raises(ProtocolError, match=f"tail .*found {tail},"):
             ring.consumer.receive()
     ring.check(record)
 
 
-def test_a_tail_beyond_what_was_released_is_refused(ring):
+def test_a_tail_that_overwrites_unreleased_records_is_refused(ring):
     for _ in range(4):
         ring.must_send(256)
     records = [ring.receive(i) for i in range(4)]
@@ -172,14 +171,14 @@ def test_a_tail_beyond_what_was_released_is_refused(ring):
 
 
 @pytest.mark.parametrize("head", [1, 63, 256, 320, 1 << 32, 1 << 63, TOP - 64, TOP - 1])
-def test_a_head_beyond_what_was_published_is_refused(ring, head):
+def test_a_head_outside_the_published_records_is_refused(ring, head):
     ring.must_send(192)
     claim = ring.claim(128)
     ring.poke(HEAD, head)
     for _ in range(2):
         with pytest.raises(ProtocolError, match=rf"head .*\(found {head}, expected or limit 192\)"):
             ring.claim(64)
-    claim.commit()  # still writes to its own place only
+    claim.commit()  # writes only its own record
     assert ring.tail == 320
 
 
@@ -187,20 +186,20 @@ def test_a_head_beyond_what_was_published_is_refused(ring, head):
 def test_a_head_that_goes_backwards_is_refused(ring, head):
     ring.pass_on(192)
     ring.claim(64)
-    for now in (head, 192):  # for good, even where the peer mends it
+    for now in (head, 192):  # the error is permanent, even after the peer restores the head
         ring.poke(HEAD, now)
         with pytest.raises(ProtocolError, match=f"head .*found {head},"):
             ring.claim(64)
 
 
 @pytest.mark.parametrize("position", [TAIL, HEAD])
-def test_a_wait_at_positions_that_cannot_be_returns(ring, position):
+def test_a_wait_returns_if_positions_are_invalid(ring, position):
     ring.poke(position, TOP - 1)
     end = "consumer" if position == TAIL else "producer"
     assert ring.wait(end, 5.0)
 
 
-# --- anything at all
+# --- random bytes
 
 numbers = st.one_of(
     st.sampled_from([0, 1, 63, 64, 65, 128, 320, 960, 1024, 1088, 4096, 4097, TOP - 64, TOP - 1, 1 << 63]),
@@ -226,8 +225,8 @@ plausible = st.fixed_dictionaries(
 )
 
 
-def look_at_everything(ring: RingPair) -> None:
-    """Receive until nothing more comes; what comes has to lie within what was published."""
+def receive_all(ring: RingPair) -> None:
+    """Receive until the ring is empty or corrupt; each record must lie within the published bytes."""
     held = []
     while True:
         before = ring.consumer.used
@@ -251,7 +250,7 @@ def look_at_everything(ring: RingPair) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(changes=plausible, tail=st.one_of(st.none(), numbers), held=st.booleans())
-def test_no_changed_header_or_tail_leads_out_of_the_ring(changes, tail, held):
+def test_no_changed_header_or_tail_leads_to_a_record_outside_the_ring(changes, tail, held):
     ring = RingPair(CAPACITY)
     try:
         for size in (512, 256, 128, 128):
@@ -261,7 +260,7 @@ def test_no_changed_header_or_tail_leads_out_of_the_ring(changes, tail, held):
         ring.poke_header(768 if held else 512, **changes)
         if tail is not None:
             ring.poke(TAIL, tail)
-        look_at_everything(ring)
+        receive_all(ring)
         if kept is not None:
             ring.check(kept)
     finally:
@@ -270,19 +269,19 @@ def test_no_changed_header_or_tail_leads_out_of_the_ring(changes, tail, held):
 
 @settings(max_examples=400, deadline=None)
 @given(header=st.binary(min_size=64, max_size=64), tail=numbers)
-def test_no_random_header_leads_out_of_the_ring(header, tail):
+def test_no_random_header_leads_to_a_record_outside_the_ring(header, tail):
     ring = RingPair(CAPACITY)
     try:
         ring.raw[RECORDS_OFFSET : RECORDS_OFFSET + 64] = header
         ring.poke(TAIL, tail)
-        look_at_everything(ring)
+        receive_all(ring)
     finally:
         ring.close()
 
 
 @settings(max_examples=300, deadline=None)
 @given(heads=st.lists(numbers, max_size=6), sizes=st.lists(st.integers(1, 16), min_size=6, max_size=6))
-def test_no_head_makes_the_producer_write_over_what_it_may_not(heads, sizes):
+def test_no_head_makes_the_producer_overwrite_an_open_claim(heads, sizes):
     ring = RingPair(CAPACITY)
     try:
         claim = ring.claim(192)
@@ -293,7 +292,7 @@ def test_no_head_makes_the_producer_write_over_what_it_may_not(heads, sizes):
                     continue
             except (ProtocolError, BufferError):
                 continue
-        # Nothing was published before the open claim, so no head can free its place.
+        # Nothing was published before the open claim, so no head can free its space.
         assert bytes(claim.matrix[0]) == bytes(ring.raw[RECORDS_OFFSET + 64 : RECORDS_OFFSET + 192])
         assert ring.tail == 0
     finally:
@@ -340,7 +339,7 @@ print("errors", n_errors)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_peer_that_writes_anything_anywhere_does_not_crash_this_process(seed):
+def test_a_peer_that_writes_random_bytes_does_not_crash_this_process(seed):
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", WILD, str(Path(__file__).parent), str(seed)],
         capture_output=True,
@@ -374,7 +373,7 @@ print("alive")
 
 @pytest.mark.parametrize("at", [0, 4, 8, 12, 16, 24, 32, 64])
 @pytest.mark.parametrize("garbage", ["00", "ff", "01", "80", "7f"])
-def test_a_doorbell_that_was_overwritten_does_not_end_the_process(at, garbage):
+def test_an_overwritten_doorbell_does_not_end_the_process(at, garbage):
     done = subprocess.run(
         [sys.executable, "-c", BELL, str(Path(__file__).parent), str(at), garbage * 4],
         capture_output=True,
@@ -386,10 +385,23 @@ def test_a_doorbell_that_was_overwritten_does_not_end_the_process(at, garbage):
     assert "alive" in done.stdout
 
 
-def test_the_header_here_is_the_one_in_c(ring):
-    assert HEADER.size == lib.SHMB_HEADER_SIZE
+def test_the_header_has_the_layout_of_the_diagram(ring):
     claim = ring.producer.claim(lib.SHMB_AUTOMATON, 2, 3, name=b"abc", sequence=9, dtype=lib.SHMB_UINT32)
     claim.commit(lib.SHMB_SKIPPED, 2.5, 7)
-    values = (0, 192, 9, 2.5, 7, lib.SHMB_AUTOMATON, lib.SHMB_SKIPPED, lib.SHMB_UINT32, 3, 2, 3)
-    assert ring.header(0) == dict(zip(FIELDS, values))
-    assert struct.unpack_from("<Q", ring.raw, TAIL) == (192,)
+    expected = {
+        "position": (0, 0),
+        "size": (8, 192),
+        "sequence": (16, 9),
+        "loss": (24, 2.5),
+        "states": (32, 7),
+        "kind": (40, lib.SHMB_AUTOMATON),
+        "status": (44, lib.SHMB_SKIPPED),
+        "dtype": (48, lib.SHMB_UINT32),
+        "name_length": (52, 3),
+        "rows": (56, 2),
+        "columns": (60, 3),
+    }
+    header, fields = ring.header(0), ffi.typeof("shmb_record_header").fields
+    assert {name: (field.offset, getattr(header, name)) for name, field in fields} == expected
+    assert ffi.sizeof("shmb_record_header") == lib.SHMB_HEADER_SIZE
+    assert ring.tail == 192

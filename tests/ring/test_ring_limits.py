@@ -1,4 +1,4 @@
-"""Names, dtypes and sizes up to their limits, and beyond them."""
+"""Names, dtypes and sizes up to and beyond their limits."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from shmbridge.memory import Memory
 
 @pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 127, 128, 4095, 4096])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_names_of_every_length_arrive_beside_their_matrix(ring_of, length, dtype):
+def test_names_of_every_length_arrive_with_their_matrix(ring_of, length, dtype):
     ring = ring_of(8192)
-    name = bytes(pattern(3, length))  # zeros and broken UTF-8 as well: the ring does not look
-    for sequence in range(4):  # passes the end of the ring
+    name = bytes(pattern(3, length))  # includes zeros and invalid UTF-8, which the ring does not check
+    for sequence in range(4):  # wraps at the end of the ring
         claim = ring.producer.claim(lib.SHMB_AUTOMATON, 5, 11, name=name, dtype=dtype, sequence=sequence)
         assert address(claim.matrix) % 64 == 0
         claim.matrix[...] = np.arange(55).reshape(5, 11) + sequence
@@ -29,7 +29,7 @@ def test_names_of_every_length_arrive_beside_their_matrix(ring_of, length, dtype
         assert record.matrix.flags.aligned
         assert address(record.matrix) % 64 == 0
         np.testing.assert_array_equal(record.matrix, np.arange(55).reshape(5, 11) + sequence)
-        size = ring.header((address(record.matrix) - ring.base) - 64 - -(-length // 64) * 64)["size"]
+        size = ring.header((address(record.matrix) - ring.base) - 64 - -(-length // 64) * 64).size
         assert size == 64 + -(-length // 64) * 64 + -(-55 * DTYPES[dtype].itemsize // 64) * 64
         record.release()
     assert ring.head == ring.tail
@@ -38,7 +38,7 @@ def test_names_of_every_length_arrive_beside_their_matrix(ring_of, length, dtype
 @pytest.mark.parametrize("length", [4097, 5000, 1 << 20])
 def test_a_name_that_is_too_long_is_refused_with_both_lengths(ring_of, length):
     ring = ring_of(8192)
-    with pytest.raises(SegmentTooLargeError, match=rf"name of {length} bytes is too long: 4096 are possible"):
+    with pytest.raises(SegmentTooLargeError, match=rf"name has {length} bytes; it must have at most 4096"):
         ring.producer.claim(lib.SHMB_POSTERIORS, 1, 1, name=b"x" * length)
     assert ring.producer.used == 0
     ring.pass_on(8192)
@@ -57,14 +57,14 @@ def test_a_record_larger_than_the_ring_is_refused_with_both_sizes_and_the_option
     ring.pass_on(1024)
 
 
-def test_a_name_may_be_what_makes_a_record_too_large(ring):
+def test_a_name_can_make_a_record_too_large(ring):
     ring.producer.claim(lib.SHMB_POSTERIORS, 16, 15).abort()
     assert ring.consumer.receive() is None
     with pytest.raises(SegmentTooLargeError, match="1088 bytes"):
         ring.producer.claim(lib.SHMB_POSTERIORS, 16, 15, name=b"n")
 
 
-def test_too_large_is_said_even_of_a_ring_that_is_full_or_held(ring):
+def test_too_large_takes_precedence_over_full_and_held(ring):
     ring.must_send(512)
     claim = ring.claim(512)
     with pytest.raises(SegmentTooLargeError):
@@ -84,20 +84,20 @@ def test_sizes_near_every_overflow_are_too_large(ring, rows, columns):
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1 << 32, 1), (1, 1 << 32), (-1, 1), (1, -1)])
-def test_sizes_that_are_no_32_bit_number_are_an_error_and_change_nothing(ring, rows, columns):
+def test_sizes_beyond_32_bits_raise_an_error_and_change_nothing(ring, rows, columns):
     with pytest.raises((SegmentTooLargeError, OverflowError)):
         ring.producer.claim(lib.SHMB_POSTERIORS, rows, columns)
     ring.pass_on(1024)
 
 
 @pytest.mark.parametrize("dtype", [0, lib.SHMB_FLOAT64, 5, 99])
-def test_dtypes_that_records_cannot_have_are_refused(ring, dtype):
-    with pytest.raises(ValueError, match=f"dtype is {dtype}; it can be from 1 to 3"):
+def test_dtypes_that_are_not_valid_in_records_are_refused(ring, dtype):
+    with pytest.raises(ValueError, match=f"dtype is {dtype}; it must be from 1 to 3"):
         ring.producer.claim(lib.SHMB_POSTERIORS, 1, 1, dtype=dtype)
     ring.pass_on(1024)
 
 
-def test_the_size_of_a_record_is_what_the_layout_says():
+def test_the_size_of_a_record_follows_from_the_layout():
     size = lib.shmb_record_size
     assert size(lib.SHMB_FLOAT32, 0, 0, 0) == 64
     assert size(lib.SHMB_FLOAT32, 1, 16, 0) == 128
@@ -110,7 +110,7 @@ def test_the_size_of_a_record_is_what_the_layout_says():
     assert size(lib.SHMB_UINT8, 1 << 32, 0, 0) == 0
 
 
-def test_used_counts_what_is_claimed_and_what_is_held(ring):
+def test_used_counts_claims_and_held_records(ring):
     assert (ring.producer.used, ring.consumer.used) == (0, 0)
     claim = ring.claim(256)
     assert (ring.producer.used, ring.consumer.used) == (256, 0)
@@ -136,12 +136,12 @@ def test_used_counts_what_is_claimed_and_what_is_held(ring):
         (4096, RECORDS_OFFSET, (1 << 64) - 64),
     ],
 )
-def test_an_end_whose_place_lies_outside_of_the_memory_cannot_be_opened(ring, lines, records, capacity):
+def test_an_end_outside_the_memory_cannot_be_opened(ring, lines, records, capacity):
     memory = Memory(ring.fd, RECORDS_OFFSET + 1024)
     with pytest.raises((MemoryError, UsageError)):
         type(ring.producer)(memory, lines, records, capacity, ring.consumer_bell)
 
 
-def test_memory_that_is_smaller_than_it_should_be_is_refused(ring):
-    with pytest.raises(ResourceError, match=f"has {RECORDS_OFFSET + 1024} bytes where {1 << 30} are needed"):
+def test_memory_that_is_too_small_is_refused(ring):
+    with pytest.raises(ResourceError, match=f"has {RECORDS_OFFSET + 1024} bytes; it must have {1 << 30}"):
         Memory(ring.fd, 1 << 30)

@@ -1,4 +1,4 @@
-"""One ring against a model of it in plain Python, by random steps."""
+"""Random steps on a ring, compared with a model in plain Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shmbridge.errors import SegmentTooLargeError, UsageError
 OPEN, COMMITTED, ABORTED = "open", "committed", "aborted"
 
 
-# Not drawn themselves: hypothesis keeps what it draws alive.
+# Drawn by index, because hypothesis keeps drawn objects alive.
 VIEWS = [
     lambda matrix: matrix,
     lambda matrix: matrix.T,
@@ -27,7 +27,7 @@ VIEWS = [
 ]
 
 
-# --- what can be done with something that was sent
+# --- conditions for the steps
 
 
 def is_open(item):
@@ -54,13 +54,13 @@ def has_views_to_drop(item):
     return len(item.views) > 1
 
 
-def where_some(condition):
-    """Only where it is true of something: a step that finds nothing to do is lost."""
+def if_any(condition):
+    """Allow a step only if an item meets the condition, because a step without one is wasted."""
     return precondition(lambda self: any(map(condition, self.sent)))
 
 
 class Sent:
-    """What the model knows of one claim, in the order of claiming."""
+    """The model of one claim."""
 
     def __init__(self, claim, name, content, begin, size):
         self.claim = claim
@@ -71,15 +71,15 @@ class Sent:
         self.size = size
         self.state = OPEN
         self.loss = 0.0
-        self.arrays = []  # the producer's, beside the claim's own
+        self.arrays = []  # the producer's, without the claim's own
         self.record = None  # the consumer's
         self.views = []
         self.was_received = False
         self.was_released = False
 
     @property
-    def keeps_its_place(self):
-        """Whether its bytes must not be used for anything else."""
+    def keeps_its_space(self):
+        """Whether the ring must not reuse its bytes."""
         if self.arrays or self.views or self.state == OPEN:
             return True
         return self.state == COMMITTED and not self.was_released
@@ -89,13 +89,13 @@ class RingMachine(RuleBasedStateMachine):
     @initialize(steps=st.sampled_from([4, 6, 8, 13, 16, 32, 64]))
     def open(self, steps):
         self.ring = RingPair(steps * 64)
-        self.sent = []
-        self.n_received = 0  # how far the consumer is in self.sent
+        self.sent = []  # in the order of the claims
+        self.n_received = 0  # the number of items in self.sent that the consumer has received or skipped
         self.n_claims = 0
 
     def teardown(self):
         if hasattr(self, "ring"):
-            self.check_that_it_can_be_emptied()
+            self.check_that_the_ring_can_be_emptied()
             self.ring.close()
 
     # --- the producer
@@ -114,7 +114,7 @@ class RingMachine(RuleBasedStateMachine):
         self.claim_matrix(int(part * part * room / (item * columns)), columns, dtype, name_length, kind)
 
     def claim_matrix(self, rows, columns, dtype, name_length, kind):
-        """Returns what is to be sent, or None where there is no room."""
+        """Return the claimed item, or None if there is no room."""
         ring = self.ring
         item = DTYPES[dtype].itemsize
         size = lib.shmb_record_size(dtype, rows, columns, name_length)
@@ -125,13 +125,13 @@ class RingMachine(RuleBasedStateMachine):
             assert size > ring.capacity
             return None
         except BufferError:
-            # The consumer can do nothing: it has given all back, and there is something of ours.
+            # The consumer cannot make room: it has released everything, but the producer holds something.
             assert ring.head == ring.tail
             assert any(item.state == OPEN or item.arrays for item in self.sent)
             return None
         assert size <= ring.capacity
         if claim is None:
-            # Waiting must not be for ever: the consumer has something that it can pass or release.
+            # A wait ends: the consumer can still skip or release something.
             assert ring.head < ring.tail
             return None
         begin = address(claim.matrix) - ring.base - 64 - -(-name_length // 64) * 64
@@ -139,7 +139,7 @@ class RingMachine(RuleBasedStateMachine):
         assert begin + size <= ring.capacity
         assert begin % 64 == 0
         for other in self.sent:
-            if other.keeps_its_place:
+            if other.keeps_its_space:
                 assert begin + size <= other.begin or other.begin + other.size <= begin
         content = pattern(self.n_claims, rows * columns * item)
         claim.matrix.reshape(-1).view(np.uint8)[...] = content
@@ -150,11 +150,11 @@ class RingMachine(RuleBasedStateMachine):
         return item
 
     def pick(self, data, condition):
-        """Something of which the condition is true; there has to be such."""
+        """Draw an item that meets the condition; there must be one."""
         candidates = list(filter(condition, self.sent))
         return candidates[data.draw(st.integers(0, len(candidates) - 1), condition.__name__)]
 
-    @where_some(is_open)
+    @if_any(is_open)
     @rule(
         data=st.data(),
         loss=st.floats(allow_nan=False),
@@ -166,9 +166,9 @@ class RingMachine(RuleBasedStateMachine):
         item.claim.commit(status, loss, states)
         item.state, item.loss, item.status, item.states = COMMITTED, loss, status, states
 
-    @where_some(is_open)
+    @if_any(is_open)
     @rule(data=st.data(), how=st.sampled_from(["abort", "drop"]))
-    def give_up(self, data, how):
+    def abandon(self, data, how):
         item = self.pick(data, is_open)
         if how == "abort":
             item.claim.abort()
@@ -176,19 +176,19 @@ class RingMachine(RuleBasedStateMachine):
             item.claim = None
         item.state = ABORTED
 
-    @where_some(is_open)
+    @if_any(is_open)
     @rule(data=st.data())
     def keep_an_array_of_a_claim(self, data):
         item = self.pick(data, is_open)
         item.arrays.append(VIEWS[data.draw(st.integers(0, len(VIEWS) - 1), "view")](item.claim.matrix))
 
-    @where_some(has_arrays)
+    @if_any(has_arrays)
     @rule(data=st.data())
     def drop_an_array_of_a_claim(self, data):
         item = self.pick(data, has_arrays)
         item.arrays.pop()
 
-    @where_some(is_closed_claim)
+    @if_any(is_closed_claim)
     @rule(data=st.data())
     def close_twice(self, data):
         item = self.pick(data, is_closed_claim)
@@ -216,8 +216,8 @@ class RingMachine(RuleBasedStateMachine):
         assert record.name == item.name
         assert record.loss == item.loss
         assert (record.kind, record.status, record.states) == (item.kind, item.status, item.states)
-        good = item.status == lib.SHMB_ANSWERED and item.dtype == np.float32
-        assert record.is_answer(item.sequence, item.kind, *item.shape) == good
+        is_answer = item.status == lib.SHMB_ANSWERED and item.dtype == np.float32
+        assert record.is_answer(item.sequence, item.kind, *item.shape) == is_answer
         assert not record.is_answer(item.sequence + 1, item.kind, *item.shape)
         assert record.matrix.shape == item.shape
         assert record.matrix.dtype == item.dtype
@@ -226,7 +226,7 @@ class RingMachine(RuleBasedStateMachine):
         item.views = [record.matrix]
         self.check(item, record.matrix)
 
-    @where_some(has_record)
+    @if_any(has_record)
     @rule(data=st.data())
     def release(self, data):
         item = self.pick(data, has_record)
@@ -243,19 +243,19 @@ class RingMachine(RuleBasedStateMachine):
         item.record = None
         item.was_released = True
 
-    @where_some(has_views)
+    @if_any(has_views)
     @rule(data=st.data())
     def keep_a_view(self, data):
         item = self.pick(data, has_views)
         item.views.append(VIEWS[data.draw(st.integers(0, len(VIEWS) - 1), "view")](item.views[0]))
 
-    @where_some(has_views_to_drop)
+    @if_any(has_views_to_drop)
     @rule(data=st.data())
     def drop_a_view(self, data):
         item = self.pick(data, has_views_to_drop)
         item.views.pop()
 
-    @where_some(has_record)
+    @if_any(has_record)
     @rule(data=st.data())
     def drop_a_record(self, data):
         item = self.pick(data, has_record)
@@ -272,21 +272,21 @@ class RingMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: hasattr(self, "ring"))
     @invariant()
-    def what_is_held_keeps_its_content(self):
+    def held_records_keep_their_content(self):
         for item in self.sent:
             if item.views:
                 self.check(item, item.views[0])
             elif item.state == OPEN:
                 self.check(item, item.claim.matrix)
             for array in item.arrays:
-                # Not the transposed, which of a square matrix has the same shape.
+                # Not transposed arrays: that of a square matrix has the same shape.
                 whole = isinstance(array, np.ndarray) and array.shape == item.shape
                 if whole and array.flags.c_contiguous:
                     self.check(item, array)
 
     @precondition(lambda self: hasattr(self, "ring"))
     @invariant()
-    def the_positions_are_those_of_a_ring(self):
+    def the_positions_are_valid(self):
         ring = self.ring
         assert ring.head <= ring.tail <= ring.head + ring.capacity
         assert ring.head % 64 == ring.tail % 64 == 0
@@ -297,8 +297,8 @@ class RingMachine(RuleBasedStateMachine):
         if not held:
             assert ring.consumer.used == 0
 
-    def check_that_it_can_be_emptied(self):
-        """Whatever has happened, a record of the full capacity passes when all is given back."""
+    def check_that_the_ring_can_be_emptied(self):
+        """Check that a record of the full capacity passes after everything was released."""
         ring = self.ring
         for item in self.sent:
             item.claim = item.record = None
@@ -324,5 +324,5 @@ RingMachine.TestCase.settings = settings(
 )
 
 
-class TestTheRingAgainstItsModel(RingMachine.TestCase):
+class TestRingAgainstTheModel(RingMachine.TestCase):
     pass

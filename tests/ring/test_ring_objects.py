@@ -1,4 +1,4 @@
-"""What Python holds of a ring, used wrongly: each mistake is an exception, and the ring works on."""
+"""Wrong uses of ends, claims and records: each raises an exception, and the ring continues to work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import weakref
 
 import numpy as np
 import pytest
-from ring_pair import RingPair, address, mappings_of_objects
+from ring_pair import RingPair, address, is_mapped
 
 from shmbridge import _ring
 from shmbridge._native import ffi, lib
@@ -27,22 +27,22 @@ GOOD = {
     "name": b"segment",
 }
 
-TWO_THREADS = (2100, 2000)  # so large a matrix is copied by two
+TWO_THREADS = (2100, 2000)  # large enough to be copied by two threads
 
 
 def claim_record(ring, **changes):
     return ring.producer.claim_record(*{**GOOD, **changes}.values())
 
 
-def works_on(ring):
-    """Send and receive more than fits, so that no place in the ring can be left behind."""
+def check_works(ring):
+    """Send and receive more than fits, which finds space that was not freed."""
     for _ in range(2 * ring.capacity // 128):
         ring.pass_on(128)
     assert ring.head == ring.tail
 
 
 class Counted:
-    """Converts to a number, and counts how often it had to."""
+    """Converts to a number, and counts the conversions."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -53,7 +53,7 @@ class Counted:
 
 
 class Refuses:
-    """Has no truth, and is no number."""
+    """Converts neither to a bool nor to a number."""
 
     def _refuse(self) -> int:
         raise ZeroDivisionError("this value refuses")
@@ -72,7 +72,7 @@ class Refuses:
         ({"kind": lib.SHMB_SCORES + 1}, ValueError),
         ({"kind": "2"}, TypeError),
         ({"dtype": 1.0}, TypeError),
-        ({"dtype": (1 << 32) + 1}, ValueError),  # the lower half is that of float32
+        ({"dtype": (1 << 32) + 1}, ValueError),  # the lower half is float32's
         ({"rows": None}, TypeError),
         ({"rows": 1 << 64}, OverflowError),
         ({"rows": 1 << 32}, SegmentTooLargeError),
@@ -86,7 +86,7 @@ class Refuses:
     ],
     ids=lambda value: str(value)[:24] if isinstance(value, dict) else "",
 )
-def test_a_claim_of_what_cannot_be_is_an_error_and_claims_nothing(ring, changes, error):
+def test_a_claim_with_an_invalid_argument_claims_nothing(ring, changes, error):
     value = next(iter(changes.values()))
     before = sys.getrefcount(ring.producer), sys.getrefcount(value)
     for _ in range(100):
@@ -94,17 +94,17 @@ def test_a_claim_of_what_cannot_be_is_an_error_and_claims_nothing(ring, changes,
             claim_record(ring, **changes)
     assert (sys.getrefcount(ring.producer), sys.getrefcount(value)) == before
     assert ring.producer.used == 0
-    works_on(ring)
+    check_works(ring)
 
 
 @pytest.mark.parametrize("arguments", [(), tuple(GOOD.values())[:5], (*GOOD.values(), 1)], ids=len)
-def test_a_claim_with_too_few_or_too_many_arguments_names_them(ring, arguments):
+def test_a_claim_with_a_wrong_number_of_arguments_lists_them(ring, arguments):
     with pytest.raises(TypeError, match=r"kind, dtype, rows, columns, sequence, name \(bytes\)"):
         ring.producer.claim_record(*arguments)
     assert ring.producer.used == 0
 
 
-def test_numbers_of_numpy_are_numbers(ring):
+def test_numpy_integers_are_accepted(ring):
     claim = claim_record(
         ring, kind=np.int8(3), dtype=np.uint64(1), rows=np.int64(2), sequence=np.uint64(1 << 63)
     )
@@ -120,7 +120,7 @@ def test_numbers_of_numpy_are_numbers(ring):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ((lib.SHMB_FAILED + 1,), ValueError),  # the consumer would take the ring for corrupt
+        ((lib.SHMB_FAILED + 1,), ValueError),  # the consumer would treat the ring as corrupt
         ((1 << 32,), ValueError),
         ((-1,), OverflowError),
         ((0.0,), TypeError),
@@ -133,7 +133,7 @@ def test_numbers_of_numpy_are_numbers(ring):
         ((0, 1.0, 2, 3), TypeError),
     ],
 )
-def test_a_commit_of_what_cannot_be_leaves_the_claim_open(ring, arguments, error):
+def test_a_commit_with_an_invalid_argument_leaves_the_claim_open(ring, arguments, error):
     claim = ring.claim(256)
     with pytest.raises(error):
         claim.commit(*arguments)
@@ -148,14 +148,14 @@ def test_commit_takes_no_keywords(ring):
         ring.claim(256).commit(status=0)
 
 
-def test_after_the_first_wrong_argument_no_other_is_looked_at(ring):
+def test_arguments_after_the_first_invalid_one_are_not_converted(ring):
     loss = Counted()
     with pytest.raises(TypeError):
         ring.claim(256).commit("no status", loss)
     assert loss.calls == 0
 
 
-def test_a_status_that_aborts_the_claim_while_it_is_converted_is_not_sent(ring):
+def test_a_claim_that_is_aborted_during_the_conversion_of_its_status_is_not_sent(ring):
     claim = ring.claim(256)
 
     class Aborts:
@@ -167,26 +167,26 @@ def test_a_status_that_aborts_the_claim_while_it_is_converted_is_not_sent(ring):
         claim.commit(Aborts())
     assert not claim.open
     assert ring.consumer.receive() is None
-    works_on(ring)
+    check_works(ring)
 
 
-def test_a_second_abort_and_what_follows_it_is_an_error_each_time(ring):
+def test_each_use_of_an_aborted_claim_raises_an_error(ring):
     claim = ring.claim(256)
     before = sys.getrefcount(claim)
     claim.abort()
     for _ in range(3):
-        for use in (claim.abort, claim.commit, claim.expect_landing, lambda: claim.matrix):
+        for use in (claim.abort, claim.commit, claim.expect_allocation, lambda: claim.matrix):
             with pytest.raises(UsageError, match="already committed or aborted"):
                 use()
     assert sys.getrefcount(claim) == before
-    assert claim.shape == (1, 192)  # what it was
+    assert claim.shape == (1, 192)  # unchanged
 
 
-# --- what a record answers
+# --- is_answer
 
 
 @pytest.mark.parametrize(
-    ("changes", "good"),
+    ("changes", "expected"),
     [
         ({}, True),
         ({"sequence": 6}, False),
@@ -197,14 +197,14 @@ def test_a_second_abort_and_what_follows_it_is_an_error_each_time(ring):
     ids=str,
 )
 @pytest.mark.parametrize("number", [int, np.uint64])
-def test_a_record_answers_what_it_was_asked_and_nothing_else(ring, changes, good, number):
+def test_a_record_answers_its_own_request_only(ring, changes, expected, number):
     claim_record(ring).commit()
     record = ring.consumer.receive()
-    asked = {name: GOOD[name] for name in ("sequence", "kind", "rows", "columns")}
-    assert record.is_answer(*map(number, {**asked, **changes}.values())) is good
+    request = {name: GOOD[name] for name in ("sequence", "kind", "rows", "columns")}
+    assert record.is_answer(*map(number, {**request, **changes}.values())) is expected
 
 
-def test_a_record_that_was_skipped_or_is_no_float32_is_no_good_answer(ring):
+def test_a_skipped_record_or_another_dtype_is_not_an_answer(ring):
     claim_record(ring).commit(lib.SHMB_SKIPPED)
     claim_record(ring, dtype=lib.SHMB_UINT32).commit()
     for _ in range(2):
@@ -224,7 +224,7 @@ def test_a_record_that_was_skipped_or_is_no_float32_is_no_good_answer(ring):
         ((5, Refuses(), 3, 4), ZeroDivisionError),
     ],
 )
-def test_what_cannot_be_asked_of_a_record_is_an_error(ring, arguments, error):
+def test_is_answer_with_invalid_arguments_raises_an_error(ring, arguments, error):
     claim_record(ring).commit()
     with pytest.raises(error):
         ring.consumer.receive().is_answer(*arguments)
@@ -233,7 +233,7 @@ def test_what_cannot_be_asked_of_a_record_is_an_error(ring, arguments, error):
 # --- ends
 
 
-def test_an_end_that_was_not_opened_says_so():
+def test_an_unopened_end_raises_an_error():
     end = _ring.End()
     for use in (end.receive, end.oldest_open, lambda: end.claim_record(*GOOD.values())):
         with pytest.raises(SystemError, match="was not opened"):
@@ -246,7 +246,7 @@ def test_an_end_that_was_not_opened_says_so():
         end._own(0)
 
 
-def test_an_end_is_opened_once(ring):
+def test_an_end_cannot_be_opened_twice(ring):
     claim = ring.claim(256)
     for pointer in (0, int(ffi.cast("uintptr_t", ring.consumer.pointer))):
         with pytest.raises(SystemError, match="opened once"):
@@ -255,7 +255,7 @@ def test_an_end_is_opened_once(ring):
     ring.receive(0)
 
 
-def test_a_consumer_claims_nothing_and_a_producer_receives_nothing(ring):
+def test_a_consumer_cannot_claim_and_a_producer_cannot_receive(ring):
     ring.must_send(256)
     for use in (ring.consumer.oldest_open, lambda: ring.consumer.claim_record(*GOOD.values())):
         with pytest.raises(TypeError, match="is for the producer"):
@@ -263,7 +263,7 @@ def test_a_consumer_claims_nothing_and_a_producer_receives_nothing(ring):
     with pytest.raises(TypeError, match="is for the consumer"):
         ring.producer.receive()
     ring.receive(0, 256).release()
-    works_on(ring)
+    check_works(ring)
 
 
 # --- the types
@@ -271,16 +271,16 @@ def test_a_consumer_claims_nothing_and_a_producer_receives_nothing(ring):
 
 @pytest.fixture
 def objects(ring):
-    """One of each type."""
+    """Return an object of each type."""
     claim = ring.claim(128)
     ring.must_send(128)
     claim.commit()
     record = ring.receive(0)
-    return {"claim": claim, "record": record, "held": record.matrix.base}
+    return {"claim": claim, "record": record, "ref": record.matrix.base}
 
 
-@pytest.mark.parametrize("which", ["claim", "record", "held"])
-def test_claims_records_and_places_are_made_by_a_ring_only(objects, which):
+@pytest.mark.parametrize("which", ["claim", "record", "ref"])
+def test_only_a_ring_creates_claims_records_and_their_refs(objects, which):
     kind = type(objects[which])
     for make in (kind, lambda: object.__new__(kind), lambda: type("Mine", (kind,), {})):
         with pytest.raises(TypeError):
@@ -293,8 +293,8 @@ def test_claims_records_and_places_are_made_by_a_ring_only(objects, which):
         weakref.ref(objects[which])
 
 
-@pytest.mark.parametrize("which", ["claim", "record", "held"])
-def test_claims_records_and_places_cannot_be_pickled_or_copied(objects, which):
+@pytest.mark.parametrize("which", ["claim", "record", "ref"])
+def test_claims_records_and_their_refs_cannot_be_pickled_or_copied(objects, which):
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError, match="pickle"):
             pickle.dumps(objects[which], protocol)
@@ -313,7 +313,7 @@ def test_ends_cannot_be_pickled_or_copied(ring):
 
 
 @pytest.mark.parametrize("which", ["claim", "record"])
-def test_what_they_show_cannot_be_set(objects, which):
+def test_attributes_of_claims_and_records_are_read_only(objects, which):
     for name in ("sequence", "rows", "columns", "shape", "matrix"):
         with pytest.raises((AttributeError, TypeError)):
             setattr(objects[which], name, 1)
@@ -321,14 +321,14 @@ def test_what_they_show_cannot_be_set(objects, which):
             delattr(objects[which], name)
 
 
-# --- who goes first
+# --- the order of deletion
 
 
 @pytest.mark.parametrize(
     "order", [*itertools.permutations(["ring", "object", "matrix", "slice"])], ids="-".join
 )
 @pytest.mark.parametrize("side", ["claim", "sent claim", "record"])
-def test_in_whatever_order_they_go_arrays_stay_readable_and_the_memory_goes_last(side, order):
+def test_arrays_stay_readable_and_the_memory_is_unmapped_last_in_any_order_of_deletion(side, order):
     ring = RingPair(1024)
     if side == "record":
         ring.must_send(256)
@@ -350,13 +350,13 @@ def test_in_whatever_order_they_go_arrays_stay_readable_and_the_memory_goes_last
             np.testing.assert_array_equal(held["slice"], expected)
         if "matrix" in held:
             np.testing.assert_array_equal(held["matrix"][0, 5:], expected)
-    assert not any(first <= begin < last for first, last in mappings_of_objects())
+    assert not is_mapped(begin)
 
 
-# --- what a claim holds
+# --- holds
 
 
-def test_a_claim_holds_its_matrix_and_nothing_like_it(ring):
+def test_a_claim_holds_its_matrix_and_no_similar_object(ring):
     claim = claim_record(ring, rows=4, columns=4)
     matrix = claim.matrix
     assert claim.holds(matrix)
@@ -375,8 +375,8 @@ def _arrays(**changes):
         "target": np.zeros((64, 64), np.float32),
         "source": np.ones((64, 64), np.float64),
         "dtype": lib.SHMB_FLOAT64,
-        "look": True,
-        "two_threads": True,
+        "check_nan": True,
+        "use_second_thread": True,
     }
     return {**arguments, **changes}
 
@@ -400,7 +400,7 @@ def _read_only(array):
         ({"source": np.ones((64, 63))}, ValueError),
         ({"source": np.float64(1)}, TypeError),
         ({"source": np.array(1.0)}, ValueError),
-        ({"source": np.ones((64, 64), np.float16)}, ValueError),  # it would be read beyond its end
+        ({"source": np.ones((64, 64), np.float16)}, ValueError),  # would be read beyond its end
         ({"source": np.ones((64, 64), ">f8")}, ValueError),
         ({"source": np.full((64, 64), None)[:, :0]}, ValueError),
         ({"dtype": lib.SHMB_FLOAT32}, ValueError),
@@ -409,11 +409,11 @@ def _read_only(array):
         ({"dtype": 99}, ValueError),
         ({"dtype": -1}, OverflowError),
         ({"dtype": "float64"}, TypeError),
-        ({"look": Refuses()}, ZeroDivisionError),
-        ({"two_threads": Refuses()}, ZeroDivisionError),
+        ({"check_nan": Refuses()}, ZeroDivisionError),
+        ({"use_second_thread": Refuses()}, ZeroDivisionError),
     ],
 )
-def test_arrays_that_do_not_fit_are_not_copied(changes, error):
+def test_arrays_that_do_not_match_are_not_copied(changes, error):
     arguments = _arrays(**changes)
     with pytest.raises(error):
         _ring.copy(*arguments.values())
@@ -421,19 +421,19 @@ def test_arrays_that_do_not_fit_are_not_copied(changes, error):
         assert not arguments["target"].any()
 
 
-@pytest.mark.parametrize("look", [False, True])
+@pytest.mark.parametrize("check_nan", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize("rows_apart", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 17), TWO_THREADS], ids=str)
-def test_a_copy_writes_its_target_and_no_byte_beside_it(shape, rows_apart, dtype, look):
+def test_a_copy_writes_only_its_target(shape, rows_apart, dtype, check_nan):
     code = {4: lib.SHMB_FLOAT32, 8: lib.SHMB_FLOAT64, 2: lib.SHMB_FLOAT16}[np.dtype(dtype).itemsize]
     rows, columns = shape
     frame = np.full((rows + 2, columns + rows_apart), -77, np.float32)
     source = (np.arange(rows * columns) % 1021 + 1).astype(dtype).reshape(shape)
-    assert _ring.copy(frame[1:-1, :columns], source, code, look, True) is None
+    assert _ring.copy(frame[1:-1, :columns], source, code, check_nan, True) is None
     np.testing.assert_array_equal(frame[1:-1, :columns], source.astype(np.float32))
-    for beside in (frame[0], frame[-1], frame[:, columns:]):
-        assert (beside == -77).all()
+    for outside in (frame[0], frame[-1], frame[:, columns:]):
+        assert (outside == -77).all()
 
 
 @pytest.mark.parametrize("row", [0, TWO_THREADS[0] // 2 - 1, TWO_THREADS[0] // 2, TWO_THREADS[0] - 1])
@@ -445,8 +445,8 @@ def test_two_threads_find_the_first_nan(row):
 
 
 @pytest.mark.parametrize("count", [0, 4, 6])
-def test_a_copy_with_too_few_or_too_many_arguments_names_them(count):
-    with pytest.raises(TypeError, match="dtype, look, two_threads"):
+def test_a_copy_with_a_wrong_number_of_arguments_lists_them(count):
+    with pytest.raises(TypeError, match="dtype, check_nan, use_second_thread"):
         _ring.copy(*[*_arrays().values(), None][:count])
 
 
@@ -461,21 +461,21 @@ def test_a_copy_with_too_few_or_too_many_arguments_names_them(count):
         np.ones((3, 4), np.float32)[:, ::2],
     ],
 )
-def test_nan_is_looked_for_in_plain_float32_only(argument):
+def test_find_nan_accepts_only_c_ordered_float32(argument):
     with pytest.raises(TypeError, match="C-ordered float32"):
         _ring.find_nan(argument)
 
 
-# --- no memory: each allocation of a call fails in turn
+# --- no memory: each allocation of a call fails once
 
 
 def _fail_in_turn(call):
-    """Call it until it succeeds: at the n-th time its n-th allocation fails.
+    """Call the function until it succeeds; its n-th allocation fails in the n-th call.
 
     Returns:
-        How often it failed, and its result.
+        The number of failures, and the result.
     """
-    testcapi = pytest.importorskip("_testcapi", reason="this Python has no way to let allocations fail")
+    testcapi = pytest.importorskip("_testcapi", reason="this Python cannot make allocations fail")
     for failures in range(200):
         with contextlib.suppress(MemoryError):
             testcapi.set_nomemory(failures, failures + 1)
@@ -484,10 +484,10 @@ def _fail_in_turn(call):
             finally:
                 testcapi.remove_mem_hooks()
             return failures, result
-    raise AssertionError("it never succeeds")
+    raise AssertionError("the call never succeeds")
 
 
-def test_a_claim_for_which_there_is_no_memory_claims_nothing(ring):
+def test_a_claim_without_memory_claims_nothing(ring):
     producer, arguments = ring.producer, tuple(GOOD.values())
     before = sys.getrefcount(producer)
     failures, claim = _fail_in_turn(lambda: producer.claim_record(*arguments))
@@ -495,13 +495,13 @@ def test_a_claim_for_which_there_is_no_memory_claims_nothing(ring):
     assert ring.producer.oldest_open() == (5, b"segment")
     claim.abort()
     del claim
-    assert ring.tail == 192  # one record, for all those calls
+    assert ring.tail == 192  # one record for all calls
     assert sys.getrefcount(producer) == before
     assert ring.consumer.receive() is None
-    works_on(ring)
+    check_works(ring)
 
 
-def test_an_array_for_which_there_is_no_memory_holds_no_place(ring):
+def test_an_array_without_memory_keeps_no_space(ring):
     claim = ring.claim(512)
     failures, matrix = _fail_in_turn(lambda: claim.matrix)
     assert failures > 0
@@ -513,10 +513,10 @@ def test_an_array_for_which_there_is_no_memory_holds_no_place(ring):
     del matrix
     record.release()
     assert ring.head == ring.tail
-    works_on(ring)
+    check_works(ring)
 
 
-def test_a_record_for_which_there_is_no_memory_gives_its_place_back(ring):
+def test_a_record_without_memory_releases_its_space(ring):
     for _ in range(8):
         ring.must_send(128)
     failures, record = _fail_in_turn(ring.consumer.receive)
@@ -526,18 +526,18 @@ def test_a_record_for_which_there_is_no_memory_gives_its_place_back(ring):
     while ring.consumer.receive() is not None:
         pass
     assert ring.head == ring.tail
-    works_on(ring)
+    check_works(ring)
 
 
-def test_where_there_is_no_memory_for_what_is_asked_asking_again_helps(ring):
+def test_calls_without_memory_can_be_retried(ring):
     claim = claim_record(ring)
     assert _fail_in_turn(ring.producer.oldest_open)[1] == (5, b"segment")
     assert _fail_in_turn(lambda: claim.shape)[1] == (3, 4)
-    _fail_in_turn(claim.expect_landing)
+    _fail_in_turn(claim.expect_allocation)
     array = np.empty((3, 4), np.float32)
     assert claim.holds(array)
     claim.commit()
     del array
     ring.consumer.receive().release()
     assert ring.head == ring.tail
-    works_on(ring)
+    check_works(ring)

@@ -1,4 +1,4 @@
-"""Two real processes: every sequence number, name and byte, through wraps, full rings and sleeps."""
+"""Two processes exchange records through wraps, full rings and sleeps; every byte is checked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_record_arrives_whole_and_in_order(mode, spin_ns, count):
             getattr(partner, mode)()
         except (AssertionError, TimeoutError) as error:
             process.kill()
-            raise AssertionError(f"{error}; the peer: {process.communicate()}") from error
+            raise AssertionError(f"{error}; output of the peer: {process.communicate()}") from error
         peer_waits = finish(process)
         if mode != "drain":
             assert partner.sent == count
@@ -45,8 +45,8 @@ def test_every_record_arrives_whole_and_in_order(mode, spin_ns, count):
         assert partner.n_waits + peer_waits > 0
 
 
-def test_a_sleeping_producer_is_woken_by_each_release():
-    """The consumer releases only when the producer must be asleep, so that each wake-up counts."""
+def test_each_release_wakes_a_sleeping_producer():
+    """The consumer releases only while the producer sleeps, so that every wake-up is needed."""
     with with_peer("source", 300, SLEEP) as (partner, process):
         while partner.received < 300:
             record = partner.try_receive()
@@ -54,11 +54,11 @@ def test_a_sleeping_producer_is_woken_by_each_release():
                 partner.wait(for_room=False)
                 continue
             if partner.received % 30 == 0:
-                time.sleep(0.01)  # the ring is full by now
+                time.sleep(0.01)  # until the ring is full
         finish(process)
 
 
-def test_views_of_what_came_outlive_the_process_that_sent_it():
+def test_views_of_records_outlive_the_sending_process():
     with with_peer("source", 3, SLEEP) as (partner, process):
         records = []
         while len(records) < 3:

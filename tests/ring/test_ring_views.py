@@ -1,4 +1,4 @@
-"""An array over a record keeps the record."""
+"""An array over a record keeps the record's space and the mapping."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 import pytest
-from ring_pair import RingPair, pattern
+from ring_pair import RingPair, address, is_mapped, pattern
 
 from shmbridge._native import lib
 
@@ -33,7 +33,7 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("view_of", VIEWS.values(), ids=VIEWS.keys())
-def test_release_refuses_while_a_view_lives_and_happens_with_its_death(ring, view_of):
+def test_release_raises_while_a_view_exists_and_succeeds_afterwards(ring, view_of):
     ring.must_send(256)
     record = ring.receive(0)
     view = view_of(record.matrix)
@@ -48,7 +48,7 @@ def test_release_refuses_while_a_view_lives_and_happens_with_its_death(ring, vie
 
 
 @pytest.mark.parametrize("view_of", VIEWS.values(), ids=VIEWS.keys())
-def test_a_record_whose_object_is_gone_is_released_with_the_last_view(ring, view_of):
+def test_a_deleted_record_is_released_with_its_last_view(ring, view_of):
     ring.must_send(256)
     record = ring.receive(0)
     view = view_of(record.matrix)
@@ -59,13 +59,13 @@ def test_a_record_whose_object_is_gone_is_released_with_the_last_view(ring, view
     assert ring.head == 256
 
 
-def test_a_record_that_is_dropped_is_released(ring):
+def test_dropping_a_record_releases_it(ring):
     ring.must_send(256)
     ring.receive(0)
     assert ring.head == 256
 
 
-def test_releasing_twice_is_releasing_once(ring):
+def test_a_second_release_has_no_effect(ring):
     ring.must_send(128)
     ring.must_send(128)
     record = ring.receive(0)
@@ -84,7 +84,7 @@ def test_a_refused_release_leaves_the_record_readable(ring):
     np.testing.assert_array_equal(view, pattern(0, 192))
 
 
-def test_several_views_have_to_die_all(ring):
+def test_a_record_is_released_with_the_last_of_several_views(ring):
     ring.must_send(256)
     record = ring.receive(0)
     views = [record.matrix[:, i : i + 9] for i in range(10)]
@@ -95,7 +95,7 @@ def test_several_views_have_to_die_all(ring):
     assert ring.head == 256
 
 
-def test_a_view_in_a_reference_cycle_is_released_by_the_garbage_collector(ring):
+def test_the_garbage_collector_releases_a_view_in_a_reference_cycle(ring):
     ring.must_send(256)
     cycle = [ring.receive(0).matrix]
     cycle.append(cycle)
@@ -104,7 +104,7 @@ def test_a_view_in_a_reference_cycle_is_released_by_the_garbage_collector(ring):
     assert ring.head == 256
 
 
-def test_an_array_made_of_the_bare_buffer_keeps_the_place_too(ring):
+def test_an_array_over_the_raw_buffer_keeps_the_space(ring):
     ring.must_send(1024)
     record = ring.receive(0)
     array = np.frombuffer(record.matrix.data.cast("B"), np.uint8)
@@ -118,7 +118,7 @@ def test_an_array_made_of_the_bare_buffer_keeps_the_place_too(ring):
     assert ring.head == 1024
 
 
-def test_copies_do_not_hold_the_record(ring):
+def test_copies_do_not_keep_the_record(ring):
     ring.must_send(256)
     record = ring.receive(0)
     copies = [record.matrix.copy(), np.array(record.matrix), pickle.loads(pickle.dumps(record.matrix))]  # noqa: S301
@@ -128,7 +128,7 @@ def test_copies_do_not_hold_the_record(ring):
         np.testing.assert_array_equal(copy[0], pattern(0, 192))
 
 
-def test_a_received_view_survives_the_deletion_of_everything_else():
+def test_a_view_of_a_record_outlives_everything_else():
     ring = RingPair(1024)
     ring.must_send(512)
     view = ring.receive(0).matrix[0, 10:]
@@ -144,7 +144,7 @@ def test_a_received_view_survives_the_deletion_of_everything_else():
     gc.collect()
 
 
-def test_a_claimed_array_survives_the_deletion_of_everything_else():
+def test_an_array_of_a_claim_outlives_everything_else():
     ring = RingPair(1024)
     claim = ring.claim(512)
     view = claim.matrix[0, 10:]
@@ -159,7 +159,7 @@ def test_a_claimed_array_survives_the_deletion_of_everything_else():
     gc.collect()
 
 
-def test_a_claim_survives_the_deletion_of_everything_else():
+def test_a_claim_outlives_everything_else():
     ring = RingPair(1024)
     claim, other = ring.claim(512), ring.claim(128)
     ring.close()
@@ -170,22 +170,21 @@ def test_a_claim_survives_the_deletion_of_everything_else():
     other.abort()
 
 
-def test_the_mapping_goes_with_the_last_view():
+def test_the_last_view_unmaps_the_memory():
     ring = RingPair(1 << 20)
     ring.must_send(512)
     view = ring.receive(0).matrix[0]
-    begin = view.__array_interface__["data"][0]
+    begin = address(view)
     ring.close()
     del ring
     gc.collect()
-    assert _is_mapped(begin)
+    assert is_mapped(begin)
     del view
     gc.collect()
-    assert not _is_mapped(begin)
+    assert not is_mapped(begin)
 
 
-def test_no_record_is_released_by_what_it_was_before(ring):
-    """A view of an old record that dies late must not release the new one at the same place."""
+def test_an_old_record_does_not_release_a_new_one_in_the_same_space(ring):
     ring.must_send(1024)
     old = ring.receive(0)
     late = old.matrix[0, 3:]
@@ -202,7 +201,7 @@ def test_no_record_is_released_by_what_it_was_before(ring):
 
 @pytest.mark.parametrize("shape", [(0, 0), (0, 7), (7, 0)])
 @pytest.mark.parametrize("name", [b"", b"corpus/rec/segment"])
-def test_a_matrix_without_elements_is_a_record_like_any_other(ring, shape, name):
+def test_a_matrix_without_elements_is_sent_and_released_like_any_other(ring, shape, name):
     for sequence in range(40):
         claim = ring.producer.claim(lib.SHMB_ERROR_SIGNAL, *shape, name=name, sequence=sequence)
         assert claim.matrix.shape == shape
@@ -220,7 +219,7 @@ def test_a_matrix_without_elements_is_a_record_like_any_other(ring, shape, name)
         assert ring.head == ring.tail
 
 
-def test_a_record_without_elements_at_the_very_end_of_the_ring(ring):
+def test_a_record_without_elements_fits_at_the_end_of_the_ring(ring):
     ring.must_send(960)
     claim = ring.producer.claim(lib.SHMB_ERROR_SIGNAL, 0, 3, sequence=5)
     claim.commit()
@@ -231,7 +230,7 @@ def test_a_record_without_elements_at_the_very_end_of_the_ring(ring):
     assert ring.head == ring.tail == 1024
 
 
-def test_records_and_claims_hold_no_references_after_their_end(ring):
+def test_finished_records_and_claims_hold_no_references(ring):
     ring.pass_on(256)
     before = sys.getrefcount(ring.producer), sys.getrefcount(ring.consumer)
     for _ in range(100):
@@ -239,12 +238,3 @@ def test_records_and_claims_hold_no_references_after_their_end(ring):
         ring.claim(128).abort()
         ring.consumer.receive()
     assert (sys.getrefcount(ring.producer), sys.getrefcount(ring.consumer)) == before
-
-
-def _is_mapped(address: int) -> bool:
-    with open("/proc/self/maps") as maps:
-        for line in maps:
-            first, last = (int(end, 16) for end in line.split()[0].split("-"))
-            if first <= address < last:
-                return "/dev/shm" in line or "/dev/zero" in line or "(deleted)" in line
-    return False

@@ -1,4 +1,4 @@
-"""What happens at the end of the ring: every case of a record that meets it."""
+"""Every case of a record that reaches the end of the ring."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_record_that_ends_exactly_at_the_end_needs_no_padding(ring):
     assert ring.head == 1024
 
 
-def test_the_record_after_one_that_ends_exactly_at_the_end_lies_at_the_beginning(ring):
+def test_the_record_after_one_that_ends_exactly_at_the_end_starts_at_the_beginning(ring):
     assert [ring.must_send(512), ring.must_send(512)] == [0, 512]
     ring.receive(0, 512).release()
     assert ring.must_send(512) == 0
@@ -28,22 +28,23 @@ def test_the_record_after_one_that_ends_exactly_at_the_end_lies_at_the_beginning
     assert (ring.tail, ring.head) == (1536, 1536)
 
 
-def test_a_record_one_step_too_long_is_put_at_the_beginning_behind_padding_at_once(ring):
+def test_a_record_64_bytes_too_long_wraps_behind_padding_at_once(ring):
     ring.must_send(512)
     held = ring.must_send(320)
     assert held == 512
     ring.receive(0).release()
-    # 192 bytes are left before the end, 256 do not fit; the beginning is free.
+    # 192 bytes are left before the end, too few for 256; the beginning is free.
     assert ring.must_send(256) == 0
-    assert ring.header(832) == {**ring.header(832), "kind": PADDING, "size": 192, "position": 832}
+    padding = ring.header(832)
+    assert (padding.kind, padding.size, padding.position) == (PADDING, 192, 832)
     assert ring.tail == 1024 + 256
     ring.receive(1).release()
-    assert ring.head == 832  # the padding was not looked at yet
+    assert ring.head == 832  # the padding has not been received
     ring.receive(2, 256).release()
     assert ring.head == ring.tail == 1280
 
 
-def test_one_step_shorter_it_fits_exactly(ring):
+def test_a_record_that_fits_exactly_does_not_wrap(ring):
     ring.must_send(512)
     ring.must_send(320)
     ring.receive(0).release()
@@ -51,29 +52,28 @@ def test_one_step_shorter_it_fits_exactly(ring):
     assert ring.tail == 1024
 
 
-def test_padding_of_a_single_header_is_enough(ring):
+def test_padding_may_be_a_header_only(ring):
     ring.must_send(512)
     ring.must_send(448)
     ring.receive(0).release()
     assert ring.must_send(128) == 0
-    assert ring.header(960)["kind"] == PADDING
-    assert ring.header(960)["size"] == 64
+    assert (ring.header(960).kind, ring.header(960).size) == (PADDING, 64)
     ring.receive(1).release()
     ring.receive(2).release()
     assert ring.head == ring.tail
 
 
-def test_padding_is_sent_ahead_where_the_record_has_to_wait_for_the_beginning(ring):
+def test_padding_is_sent_ahead_of_a_record_that_must_wait(ring):
     ring.must_send(256)
     ring.must_send(576)
     ring.receive(0).release()
     # 192 to the end, 256 at the beginning: 320 fit in neither, and 192 + 320 not together.
     assert not ring.send(320)
     assert ring.tail == 1024
-    assert ring.header(832)["kind"] == PADDING
+    assert ring.header(832).kind == PADDING
     ring.receive(1).release()
     assert ring.head == 832
-    assert ring.consumer.receive() is None  # passes the padding
+    assert ring.consumer.receive() is None  # skips the padding
     assert ring.head == 1024
     assert ring.must_send(320) == 0
     ring.receive(2, 320).release()
@@ -86,19 +86,20 @@ def test_padding_is_not_sent_twice(ring):
     for _ in range(3):
         assert not ring.send(320)
         assert ring.tail == 1024
-    assert ring.must_send(256) == 0  # shorter: it fits before the record that is in use
+    assert ring.must_send(256) == 0  # fits before the record in use
     ring.receive(1).release()
     ring.receive(2).release()
     assert ring.head == ring.tail == 1280
 
 
-def test_padding_that_would_overtake_the_consumer_is_not_written(ring):
+def test_padding_does_not_overwrite_unreleased_records(ring):
     ring.must_send(512)
     ring.must_send(448)
     ring.receive(0).release()
     ring.must_send(64)
     assert ring.must_send(256) == 0
-    # Offset 256; in use from 512 on. 320 do not fit there, and padding to the end would overwrite.
+    # The next offset is 256; the records from 512 on are in use. 320 bytes do not fit between, and padding to
+    # the end would overwrite those records.
     before = bytes(ring.raw)
     assert not ring.send(320)
     assert bytes(ring.raw) == before
@@ -108,11 +109,11 @@ def test_padding_that_would_overtake_the_consumer_is_not_written(ring):
 
 @pytest.mark.parametrize("padding_first", [False, True])
 def test_insufficient_space_after_the_wrap_is_full(ring, padding_first):
-    # Aeron's C port forgot this case: the record fits neither before the end nor before the head.
+    # The record fits neither before the end nor before the head. Aeron's C port lacked this case.
     ring.must_send(256)
     ring.must_send(512)
     if padding_first:
-        assert not ring.send(512)  # nothing is released yet: the padding alone fits
+        assert not ring.send(512)  # nothing is released: only the padding fits
         assert ring.tail == 1024
     ring.receive(0).release()
     assert not ring.send(512)
@@ -156,16 +157,16 @@ def test_an_empty_ring_restarts_at_its_beginning(ring):
     assert ring.head == ring.tail == 4 * 1024 + 256
 
 
-def test_an_empty_ring_does_not_restart_where_that_would_need_waiting(ring):
+def test_an_empty_ring_does_not_restart_if_the_record_would_have_to_wait(ring):
     ring.place_at(128)
     assert ring.pass_on(256) == 128
 
 
-def test_where_a_claim_found_no_room_an_empty_ring_restarts_only_where_the_next_record_fits_too(ring):
+def test_a_recently_full_ring_restarts_only_if_two_records_fit(ring):
     ring.must_send(256)
     ring.receive().release()
     assert ring.must_send(256) == 0
-    assert not ring.send(256)  # before the consumer has passed the padding
+    assert not ring.send(256)  # the consumer has not skipped the padding
     ring.receive().release()
     assert [ring.pass_on(256) for _ in range(5)] == [256, 0, 256, 0, 256]
     ring.pass_on(256)
@@ -182,13 +183,13 @@ def test_a_ring_that_is_not_empty_does_not_restart(ring):
     del record
 
 
-def test_a_full_ring_takes_records_again_when_one_is_released(ring):
+def test_a_full_ring_has_room_after_a_release(ring):
     for _ in range(4):
         ring.must_send(256)
     assert not ring.send(64)
     assert not ring.send(64)
     first = ring.receive(0)
-    assert not ring.send(64)  # received is not released
+    assert not ring.send(64)  # receiving does not release
     first.release()
     assert ring.must_send(256) == 0
     assert not ring.send(64)
@@ -197,7 +198,7 @@ def test_a_full_ring_takes_records_again_when_one_is_released(ring):
     assert ring.consumer.receive() is None
 
 
-def test_the_smallest_ring_takes_one_header(ring_of):
+def test_the_smallest_ring_holds_one_header(ring_of):
     ring = ring_of(64)
     for _ in range(3):
         assert ring.pass_on(64) == 0
@@ -205,7 +206,7 @@ def test_the_smallest_ring_takes_one_header(ring_of):
     assert not ring.send(64)
 
 
-def test_positions_go_beyond_32_bits(ring_of):
+def test_positions_exceed_32_bits(ring_of):
     capacity = 1 << 24
     ring = ring_of(capacity)
     record = 64 + (capacity // 64 * 40 // 64) * 64
@@ -225,7 +226,7 @@ def test_positions_go_beyond_32_bits(ring_of):
     ring.pass_on(640)
 
 
-def test_a_sequence_number_of_64_bits_arrives(ring: RingPair):
+def test_64_bit_sequence_numbers_arrive(ring: RingPair):
     claim = ring.producer.claim(lib.SHMB_POSTERIORS, 0, 0, sequence=(1 << 64) - 1)
     claim.commit(lib.SHMB_ANSWERED, 0.0, (1 << 64) - 3)
     record = ring.consumer.receive()

@@ -61,7 +61,7 @@ def criterion(name: str, posteriors: segments.Array) -> tuple[Any, Any]:
     if todo is Does.SKIP:
         return None, None
     layout, half = how >> 1 & 7, posteriors.shape[1] // 2
-    # Most as RASR does: numpy's next array of this size lands in the ring. Some must be copied into it.
+    # Most as RASR does: numpy allocates its next array of this size in the ring. Some must be copied into it.
     before = np.empty(posteriors.shape, np.float32) if layout == 6 else None
     order, dtype = ("C" if layout == 5 else "F"), (np.float64 if layout == 7 else np.float32)
     error_signal = np.empty(posteriors.shape, dtype, order=order)

@@ -1,4 +1,4 @@
-/* The one device, errors, and the few questions to the driver. */
+/* The only device, errors, and the driver functions that torch calls. */
 #include "standin.h"
 
 #include <stdio.h>
@@ -99,7 +99,7 @@ cudaError_t cudaThreadExchangeStreamCaptureMode(enum cudaStreamCaptureMode *mode
     return cudaSuccess;
 }
 
-/* The driver: torch asks it whether the device has been used, before it asks whether memory is pinned. */
+/* The driver: before torch queries whether memory is pinned, it queries whether the device was used. */
 int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
     (void)device;
     *flags = 0;

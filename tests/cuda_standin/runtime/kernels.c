@@ -1,5 +1,5 @@
-/* Kernels: machine code of the device, which cannot run here. cuda_kernels.py computes what they would; one that
- * it does not know ends the process with its name.
+/* Kernels are machine code of the device, which cannot run here: cuda_kernels.py computes their results. A kernel
+ * without a replacement there aborts the process and prints its name.
  */
 #define _GNU_SOURCE
 #include "standin.h"
@@ -82,7 +82,7 @@ cudaError_t cudaLaunchKernel(
         if (known->handle == handle)
             name = known->name;
     if (strstr(name, "spin_kernel") == NULL) {
-        fprintf(stderr, "stand-in for CUDA: it cannot run the kernel %s: add its operation to cuda_kernels.py\n", name);
+        fprintf(stderr, "stand-in for CUDA: cannot run the kernel %s; add its operation to cuda_kernels.py\n", name);
         abort();
     }
     int64_t *cycles = standin_allocate(sizeof *cycles); /* torch.cuda._sleep */

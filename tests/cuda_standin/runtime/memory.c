@@ -1,4 +1,4 @@
-/* Memory of the "device", memory that is pinned for it, and copies between them. */
+/* Memory of the "device", pinned memory, and copies between them. */
 #define _GNU_SOURCE
 #include "standin.h"
 
@@ -25,7 +25,7 @@ standin_counts standin_count;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of `ranges` */
 static range *ranges;
 
-/* Add it, unless it overlaps with one that is there. */
+/* Add a range. Returns 0 if it overlaps with another one. */
 static int add(void *start, size_t size, kind kind) {
     range *added = standin_allocate(sizeof *added);
     *added = (range){start, size, kind, NULL};
@@ -43,7 +43,7 @@ static int add(void *start, size_t size, kind kind) {
     return !overlaps;
 }
 
-/* Its size, or 0 where there is none of this kind that starts there. */
+/* Remove the range. Returns its size, or 0 if there is none of this kind at the address. */
 static size_t take_out(void *start, kind kind) {
     size_t size = 0;
     pthread_mutex_lock(&mutex);
@@ -84,7 +84,7 @@ static cudaError_t allocate(void **start, size_t size, kind kind) {
     void *mapped = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED)
         return standin_fail(cudaErrorMemoryAllocation);
-    memset(mapped, 0xff, size); /* NaN: who reads before anything was written shall see it */
+    memset(mapped, 0xff, size); /* NaN, which exposes reads of unwritten memory */
     add(mapped, size, kind);
     *start = mapped;
     return cudaSuccess;
@@ -101,7 +101,7 @@ static cudaError_t release(void *start, kind kind) {
 cudaError_t cudaMalloc(void **start, size_t size) { return allocate(start, size, DEVICE); }
 
 cudaError_t cudaFree(void *start) {
-    if (start == NULL) /* torch's way to say hello */
+    if (start == NULL) /* torch initializes CUDA with this call */
         return cudaSuccess;
     cudaDeviceSynchronize();
     return release(start, DEVICE);
@@ -159,20 +159,20 @@ typedef struct {
 } copy;
 
 static void do_copy(void *argument) {
-    copy *asked = argument;
-    for (size_t row = 0; row < asked->height; row++)
-        memcpy(asked->to + row * asked->to_pitch, asked->from + row * asked->from_pitch, asked->width);
+    copy *task = argument;
+    for (size_t row = 0; row < task->height; row++)
+        memcpy(task->to + row * task->to_pitch, task->from + row * task->from_pitch, task->width);
 }
 
-/* From or to pageable memory CUDA does not return before it is done; else it does not wait. */
+/* Like CUDA, wait for copies from and to pageable memory, but not for others. */
 cudaError_t cudaMemcpy2DAsync(
     void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
     enum cudaMemcpyKind direction, cudaStream_t stream) {
     (void)direction;
     kind to_kind = kind_of(to), from_kind = kind_of(from);
-    copy *asked = standin_allocate(sizeof *asked);
-    *asked = (copy){to, from, to_pitch, from_pitch, width, height};
-    standin_enqueue(stream, do_copy, asked);
+    copy *task = standin_allocate(sizeof *task);
+    *task = (copy){to, from, to_pitch, from_pitch, width, height};
+    standin_enqueue(stream, do_copy, task);
     if (to_kind == DEVICE && from_kind == DEVICE)
         return cudaSuccess;
     if (to_kind == DEVICE)
@@ -196,13 +196,13 @@ typedef struct {
 } fill;
 
 static void do_fill(void *argument) {
-    fill *asked = argument;
-    memset(asked->start, asked->value, asked->size);
+    fill *task = argument;
+    memset(task->start, task->value, task->size);
 }
 
 cudaError_t cudaMemsetAsync(void *start, int value, size_t size, cudaStream_t stream) {
-    fill *asked = standin_allocate(sizeof *asked);
-    *asked = (fill){start, value, size};
-    standin_enqueue(stream, do_fill, asked);
+    fill *task = standin_allocate(sizeof *task);
+    *task = (fill){start, value, size};
+    standin_enqueue(stream, do_fill, task);
     return cudaSuccess;
 }

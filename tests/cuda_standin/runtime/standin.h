@@ -1,8 +1,8 @@
 /* A stand-in for CUDA's runtime library, for machines without a device.
  *
- * The device's memory is memory of this process. Each stream is a thread that does what it is given one after the
- * other, and late: whoever does not wait for it sees what was there before. Only what torch calls is here; the rest
- * says so when it is called.
+ * The device's memory is memory of this process. Each stream is a thread that runs its tasks in order, with a delay:
+ * code that does not wait for a task reads the old memory. The library has the functions that torch calls; all others
+ * abort with their name.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
-/* What was done since the start, for the tests to look at. */
+/* Counts of operations since the start, for the tests. */
 typedef struct {
     _Atomic long to_host_pinned;
     _Atomic long to_host_pageable;
@@ -23,14 +23,14 @@ typedef struct {
 
 extern standin_counts standin_count;
 
-/* Say `error` to the caller, and to whoever asks for the last error, as CUDA does. */
+/* Return `error`, and store it as the last error, as CUDA does. */
 cudaError_t standin_fail(cudaError_t error);
 
-/* Have the stream do `run(argument)` after all that it has been given; `argument` is from malloc, and freed then. */
+/* Make the stream run `run(argument)` after its earlier tasks. It then frees `argument`, which is from malloc. */
 void standin_enqueue(cudaStream_t stream, void (*run)(void *argument), void *argument);
 
-/* Wait until the stream has done all that it has been given. */
+/* Wait until the stream has run all its tasks. */
 void standin_drain(cudaStream_t stream);
 
-/* malloc, or the end of the process. */
+/* Like calloc(1, size), but abort if there is no memory. */
 void *standin_allocate(size_t size);

@@ -1,4 +1,4 @@
-/* Streams and events: order, and nothing but what was asked for. */
+/* Streams and events. They guarantee the requested order and nothing else. */
 #define _GNU_SOURCE
 #include "standin.h"
 
@@ -21,14 +21,14 @@ struct CUstream_st {
     unsigned seed;
 };
 
-/* `recorded` and `reached` count the times that the event was recorded, and that its stream has come there. */
+/* `recorded` counts the records of the event, `reached` those that its stream has reached. */
 struct CUevent_st {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     unsigned long recorded, reached;
 };
 
-enum { LATE_US = 2000 }; /* each task begins up to so much late */
+enum { MAX_DELAY_US = 2000 }; /* before each task */
 
 static struct CUstream_st *default_stream;
 static pthread_once_t started = PTHREAD_ONCE_INIT;
@@ -51,7 +51,7 @@ static void *work(void *argument) {
         task *next = stream->first;
         stream->first = next->next;
         pthread_mutex_unlock(&stream->mutex);
-        usleep((unsigned)rand_r(&stream->seed) % LATE_US);
+        usleep((unsigned)rand_r(&stream->seed) % MAX_DELAY_US);
         next->run(next->argument);
         free(next->argument);
         free(next);
@@ -83,7 +83,7 @@ static void start(void) {
 static struct CUstream_st *known(cudaStream_t stream) {
     pthread_once(&started, start);
     if (getpid() != owner) {
-        fprintf(stderr, "stand-in for CUDA: it is used in a fork, where CUDA does not work\n");
+        fprintf(stderr, "stand-in for CUDA: used in a fork, in which CUDA does not work\n");
         abort();
     }
     return stream == NULL || stream == cudaStreamLegacy ? default_stream : stream;
@@ -112,7 +112,7 @@ void standin_drain(cudaStream_t which) {
     pthread_mutex_unlock(&stream->mutex);
 }
 
-/* All streams are like torch's: none waits for the default one by itself. They last as long as the process. */
+/* All streams are like torch's and never wait for the default stream. They exist until the process ends. */
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority) {
     (void)flags, (void)priority;
     known(NULL);
@@ -133,7 +133,7 @@ cudaError_t cudaStreamQuery(cudaStream_t which) {
     return busy ? cudaErrorNotReady : cudaSuccess;
 }
 
-cudaError_t cudaDeviceSynchronize(void) { /* who uses another stream waits for it */
+cudaError_t cudaDeviceSynchronize(void) { /* users of other streams synchronize those themselves */
     standin_drain(NULL);
     return cudaSuccess;
 }
@@ -155,7 +155,7 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void 
     return cudaSuccess;
 }
 
-/* An event is never freed: what was enqueued may still point to it. */
+/* An event is never freed, because enqueued tasks may still point to it. */
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
     (void)flags;
     *event = standin_allocate(sizeof **event);

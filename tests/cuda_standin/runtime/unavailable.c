@@ -1,11 +1,11 @@
-/* What torch's libraries name, and what is not called here. */
+/* Functions that torch's libraries reference but that the tests do not call. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #define UNAVAILABLE(name)                                                            \
     int name(void);                                                                  \
     int name(void) {                                                                 \
-        fprintf(stderr, "stand-in for CUDA: it has no " #name "\n");                 \
+        fprintf(stderr, "stand-in for CUDA: " #name " is not implemented\n");                 \
         abort();                                                                     \
     }
 

@@ -1,4 +1,4 @@
-/* What CUDA's headers want of its compiler, said for any compiler. */
+/* The compiler macros that CUDA's headers need, for any compiler. */
 #pragma once
 
 #define __host__

@@ -1,6 +1,6 @@
-/* Ends this process with another one: a Sprint with its trainer, whatever the Sprint is doing.
+/* Exit when another process exits: Sprint after its trainer, whatever Sprint is doing.
  *
- * Python's threads cannot do it: Sprint holds the GIL while it computes, or hangs, in its own code.
+ * A Python thread cannot do this, because Sprint holds the GIL while it computes, or hangs, in its own code.
  */
 #define _GNU_SOURCE
 #include "shmbridge.h"
@@ -17,17 +17,17 @@
 typedef struct {
     int pidfd;
     int grace_ms;
-} guard;
+} parent_watch;
 
 static void *run(void *argument) {
-    guard own = *(guard *)argument;
+    parent_watch own = *(parent_watch *)argument;
     free(argument);
     struct pollfd process = {.fd = own.pidfd, .events = POLLIN, .revents = 0};
     int ready;
     do
         ready = poll(&process, 1, -1);
     while (ready < 0 && errno == EINTR);
-    if (ready == 1 && process.revents & POLLIN) { /* else somebody closed the descriptor */
+    if (ready == 1 && process.revents & POLLIN) { /* false if other code closed the descriptor */
         struct timespec left = {.tv_sec = own.grace_ms / 1000, .tv_nsec = own.grace_ms % 1000 * 1000000L};
         while (nanosleep(&left, &left) < 0 && errno == EINTR)
             ;
@@ -36,8 +36,8 @@ static void *run(void *argument) {
     return NULL;
 }
 
-int shmb_end_with(int pidfd, int grace_ms) {
-    guard *own = malloc(sizeof *own);
+int shmb_exit_with_pidfd(int pidfd, int grace_ms) {
+    parent_watch *own = malloc(sizeof *own);
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, before;
@@ -52,7 +52,7 @@ int shmb_end_with(int pidfd, int grace_ms) {
     }
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    /* Signals are for Sprint's own threads. */
+    /* Leave signals to Sprint's own threads. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failed = pthread_create(&thread, &attributes, run, own);

@@ -1,4 +1,4 @@
-"""The ring's model, and threads in which numpy's arrays land in claims; rings go before their arrays."""
+"""The ring's model with in-place allocation in two threads, and with arrays that outlive their ring."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
-from ring_pair import address, mappings_of_objects, pattern
-from test_ring_model import ABORTED, COMMITTED, OPEN, RingMachine, has_arrays, is_open, where_some
+from ring_pair import address, pattern, shared_mappings
+from test_ring_model import ABORTED, COMMITTED, OPEN, RingMachine, has_arrays, if_any, is_open
 
 from shmbridge._native import lib
 
@@ -30,45 +30,45 @@ def has_claim(item):
     return item.claim is not None
 
 
-def can_land(item):
+def can_expect_allocation(item):
     return is_open(item) and item.dtype == np.float32
 
 
-def has_landed(array):
-    """As far as numpy knows it owns its memory."""
+def is_in_place(array):
+    """Return whether numpy allocated the array in a claim: numpy believes that it owns its memory."""
     return isinstance(array, np.ndarray) and array.flags.owndata
 
 
-def has_landed_arrays(item):
-    return any(map(has_landed, item.arrays))
+def has_arrays_in_place(item):
+    return any(map(is_in_place, item.arrays))
 
 
 class Worker:
-    """A thread that does one thing after another, and keeps nothing of what it was given or got."""
+    """A thread that runs one function after another, and keeps no reference to functions or results."""
 
     def __init__(self) -> None:
         self._call = None
-        self._asked, self._done = threading.Semaphore(0), threading.Semaphore(0)
+        self._requested, self._done = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def do(self, function):
-        """What the function returns, or raises, in the thread."""
+        """Run the function in the thread. Returns its result or raises its exception."""
         outcome: list = []
         self._call = function, outcome
-        self._asked.release()
+        self._requested.release()
         self._done.acquire()
         if isinstance(outcome[0], Exception):
             raise outcome.pop()
         return outcome.pop()
 
     def end(self) -> None:
-        self._asked.release()
+        self._requested.release()
         self._thread.join()
 
     def _work(self) -> None:
         while True:
-            self._asked.acquire()
+            self._requested.acquire()
             if self._call is None:
                 return
             (function, outcome), self._call = self._call, None
@@ -80,17 +80,17 @@ class Worker:
             self._done.release()
 
 
-class LandingMachine(RingMachine):
-    """Nothing is expected in the main thread: the checks allocate arrays there."""
+class AllocationMachine(RingMachine):
+    """The main thread expects no allocation, because the checks allocate arrays there."""
 
     def __init__(self) -> None:
         super().__init__()
         gc.collect()
-        self.mappings = len(mappings_of_objects())
+        self.n_mappings = len(shared_mappings())
         self.threads = [Worker(), Worker()]
-        self.expected = [None, None]  # in each thread: the claim whose matrix is to be the next array
-        self.shapes = [(3, 4), (3, 4)]  # in each thread: of what was expected last
-        self.orphans = []  # (array, its bytes): of rings that are gone
+        self.expected = [None, None]  # for each thread: the claim that expects the next array
+        self.shapes = [(3, 4), (3, 4)]  # for each thread: of the claim that expected one last
+        self.orphans = []  # (array, its bytes), of rings that are gone
         self.n_written = 0
 
     def teardown(self):
@@ -103,78 +103,78 @@ class LandingMachine(RingMachine):
             del self.ring
             self.sent.clear()
         gc.collect()
-        assert len(mappings_of_objects()) <= self.mappings
+        assert len(shared_mappings()) <= self.n_mappings
 
-    # --- landing
+    # --- allocation
 
-    @rule(rows=st.integers(1, 12), columns=st.integers(1, 5), where=THREADS)
-    def claim_and_let_it_land(self, rows, columns, where):
+    @rule(rows=st.integers(1, 12), columns=st.integers(1, 5), thread=THREADS)
+    def claim_and_allocate(self, rows, columns, thread):
         item = self.claim_matrix(rows, columns, lib.SHMB_FLOAT32, 0, lib.SHMB_ERROR_SIGNAL)
         if item is not None:
-            self.expect(item, where)
-            self.allocate(where, "the same")
+            self.expect(item, thread)
+            self.allocate(thread, "the same")
 
-    @where_some(can_land)
-    @rule(data=st.data(), where=THREADS)
-    def expect_landing(self, data, where):
-        self.expect(self.pick(data, can_land), where)
+    @if_any(can_expect_allocation)
+    @rule(data=st.data(), thread=THREADS)
+    def expect_allocation(self, data, thread):
+        self.expect(self.pick(data, can_expect_allocation), thread)
 
-    def expect(self, item, where):
-        self.threads[where].do(item.claim.expect_landing)
-        self.expected[where], self.shapes[where] = item, item.shape
+    def expect(self, item, thread):
+        self.threads[thread].do(item.claim.expect_allocation)
+        self.expected[thread], self.shapes[thread] = item, item.shape
 
-    @rule(where=THREADS, how=st.sampled_from(list(ARRAYS)))
-    def allocate(self, where, how):
-        item = self.expected[where]
-        rows, columns = self.shapes[where]
-        array = self.threads[where].do(lambda: ARRAYS[how](rows, columns))
+    @rule(thread=THREADS, how=st.sampled_from(list(ARRAYS)))
+    def allocate(self, thread, how):
+        item = self.expected[thread]
+        rows, columns = self.shapes[thread]
+        array = self.threads[thread].do(lambda: ARRAYS[how](rows, columns))
         begin = address(array) - self.ring.base
         if item and item.state == OPEN and how != "zeros" and array.nbytes == item.content.size > 0:
             assert address(array) == address(item.claim.matrix)
             assert item.claim.holds(array) == (array.shape == item.shape and array.dtype == item.dtype)
-            self.expected[where] = None
+            self.expected[thread] = None
             item.arrays.append(array)
         else:
             assert not 0 <= begin < self.ring.capacity
 
-    @where_some(has_arrays)
-    @where_some(has_claim)
-    @rule(data=st.data(), where=THREADS)
-    def ask_what_a_claim_holds(self, data, where):
+    @if_any(has_arrays)
+    @if_any(has_claim)
+    @rule(data=st.data(), thread=THREADS)
+    def check_what_a_claim_holds(self, data, thread):
         item, other = self.pick(data, has_claim), self.pick(data, has_arrays)
         array, claim = other.arrays[-1], item.claim
-        found = self.threads[where].do(lambda: claim.holds(array))
-        if self.expected[where] is item:
-            self.expected[where] = None
+        found = self.threads[thread].do(lambda: claim.holds(array))
+        if self.expected[thread] is item:
+            self.expected[thread] = None
         whole = isinstance(array, np.ndarray) and (array.shape, array.dtype) == (item.shape, item.dtype)
         whole = whole and array.flags.c_contiguous
         matrix = self.ring.base + item.begin + item.size - -(-item.content.size // 64) * 64
         assert found == (whole and address(array) == matrix)
 
-    @where_some(is_open)
-    @rule(data=st.data(), where=THREADS, how=st.sampled_from(["commit", "abort", "drop"]))
-    def finish_in_a_thread(self, data, where, how):
+    @if_any(is_open)
+    @rule(data=st.data(), thread=THREADS, how=st.sampled_from(["commit", "abort", "drop"]))
+    def finish_in_a_thread(self, data, thread, how):
         item = self.pick(data, is_open)
         claims, item.claim = [item.claim], None
-        self.threads[where].do(claims.clear if how == "drop" else getattr(claims[0], how))
+        self.threads[thread].do(claims.clear if how == "drop" else getattr(claims[0], how))
         item.claim = claims.pop() if claims else None
         item.state = COMMITTED if how == "commit" else ABORTED
         item.status, item.states = 0, 0
 
-    # --- arrays that landed
+    # --- arrays in place
 
-    @where_some(has_landed_arrays)
+    @if_any(has_arrays_in_place)
     @rule(
         data=st.data(),
         use=st.sampled_from(["write", "resize", "view"]),
-        where=THREADS,
+        thread=THREADS,
         more=st.integers(-40, 40),
     )
-    def use_what_landed(self, data, use, where, more):
-        item = self.pick(data, has_landed_arrays)
-        index = next(index for index, array in enumerate(item.arrays) if has_landed(array))
+    def use_an_array_in_place(self, data, use, thread, more):
+        item = self.pick(data, has_arrays_in_place)
+        index = next(index for index, array in enumerate(item.arrays) if is_in_place(array))
         if use == "resize":
-            self.resize(item, item.arrays.pop(index), where, more)
+            self.resize(item, item.arrays.pop(index), thread, more)
         elif use == "view":
             item.arrays[index] = item.arrays[index][::-1]
         elif is_open(item):
@@ -182,12 +182,12 @@ class LandingMachine(RingMachine):
             item.content = pattern(self.n_written + 4321, item.content.size)
             item.arrays[index].reshape(-1).view(np.uint8)[...] = item.content
 
-    def resize(self, item, array, where, more):
-        """It moves out of the ring."""
-        landed_at, kept, size = address(array), item.content, max(1, array.size + more)
-        self.threads[where].do(lambda: array.resize(size, refcheck=False))
+    def resize(self, item, array, thread, more):
+        """Resize an array, which moves it out of the ring."""
+        begin, kept, size = address(array), item.content, max(1, array.size + more)
+        self.threads[thread].do(lambda: array.resize(size, refcheck=False))
         if array.nbytes == kept.size:  # numpy does nothing
-            assert address(array) == landed_at
+            assert address(array) == begin
             item.arrays.append(array)
             return
         assert not 0 <= address(array) - self.ring.base < self.ring.capacity
@@ -196,12 +196,12 @@ class LandingMachine(RingMachine):
         assert (found[:shared] == kept[:shared]).all()
         assert not found[shared:].any()
 
-    # --- rings that go
+    # --- rings that close
 
-    @precondition(lambda self: len(self.sent) > 3)  # not so often that nothing else comes to pass
+    @precondition(lambda self: len(self.sent) > 3)  # rarely enough for other steps to happen
     @rule(steps=st.sampled_from([16, 32, 64]), claims_first=st.booleans())
-    def start_anew(self, steps, claims_first):
-        """Both ends go, and of what they had nothing is left but arrays."""
+    def replace_the_ring(self, steps, claims_first):
+        """Delete both ends and everything they hold except arrays."""
         for item in self.sent:
             arrays = [array for array in [*item.arrays, *item.views] if isinstance(array, np.ndarray)]
             self.orphans += [(array, array.tobytes()) for array in arrays]
@@ -209,7 +209,7 @@ class LandingMachine(RingMachine):
         self.ring.close()
         if not claims_first:
             self.ring = None
-        for item in self.sent:  # a thread may expect one of them still
+        for item in self.sent:  # a thread may still expect an allocation in one of them
             item.claim, item.state = None, ABORTED
         self.open(steps)
 
@@ -225,10 +225,10 @@ class LandingMachine(RingMachine):
             assert array.tobytes() == content
 
 
-LandingMachine.TestCase.settings = settings(
+AllocationMachine.TestCase.settings = settings(
     max_examples=100, stateful_step_count=80, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 
-class TestLandingAgainstTheModel(LandingMachine.TestCase):
+class TestAllocationAgainstTheModel(AllocationMachine.TestCase):
     pass
