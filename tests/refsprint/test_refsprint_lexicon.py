@@ -81,14 +81,14 @@ def test_pronunciations_are_scored_by_their_weights(
 @pytest.mark.parametrize(
     ("lemmas", "problem"),
     [
-        ("<lemma><phon>a</phon></lemma>", "without an orthography"),
+        ("<lemma><phon>a</phon></lemma>", "no orthography"),
         ("<lemma><orth>x</orth><phon>a z</phon></lemma>", "unknown phoneme 'z'"),
         ("<lemma><orth>x</orth><phon>a</phon><phon> a</phon></lemma>", "already has"),
         ('<lemma><orth>x</orth><phon weight="-1">a</phon></lemma>', "'-1'"),
         ('<lemma><orth>x</orth><phon weight="nan">a</phon></lemma>', "'nan'"),
         ('<lemma><orth>x</orth><phon score="-1e9">a</phon></lemma>', "'-1e9'"),
         ('<lemma><orth>x</orth><phon weight="x">a</phon></lemma>', "'x'"),
-        ('<lemma><orth>x</orth><phon weight="1" score="0">a</phon></lemma>', "either"),
+        ('<lemma><orth>x</orth><phon weight="1" score="0">a</phon></lemma>', "not have both"),
         ('<lemma><orth>x</orth><phon weight="0">a</phon></lemma>', "cannot sum"),
         ("<lemma><orth>x</orth><word/></lemma>", "unexpected <word>"),
         ("<phoneme-inventory/>", "come first"),
@@ -99,7 +99,7 @@ def test_pronunciations_are_scored_by_their_weights(
         ("<lemma>&what;</lemma>", "entity"),
     ],
 )
-def test_a_problem_is_named_with_its_line(tmp_path: Path, lemmas: str, problem: str) -> None:
+def test_an_error_names_the_line(tmp_path: Path, lemmas: str, problem: str) -> None:
     with pytest.raises(FileFormatError, match=problem) as caught:
         lexicon(tmp_path, lemmas)
     assert caught.value.line == 6
@@ -129,7 +129,7 @@ def test_a_malformed_inventory_is_an_error(tmp_path: Path, inventory: str) -> No
         '<lemma special="blank"><orth>x</orth><phon>a b</phon></lemma>',
     ],
 )
-def test_a_lexicon_for_ctc_needs_a_blank_of_one_phoneme(tmp_path: Path, lemmas: str) -> None:
+def test_ctc_requires_a_blank_of_one_phoneme(tmp_path: Path, lemmas: str) -> None:
     with pytest.raises(FileFormatError, match="blank"):
         lexicon(tmp_path, lemmas).blank()
 
@@ -174,7 +174,7 @@ phons = st.lists(
         st.binary(max_size=50),
     )
 )
-def test_whatever_the_file_is_nothing_but_a_format_error_comes_out(content: bytes) -> None:
+def test_arbitrary_files_raise_only_format_errors(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "lexicon.xml")
         Path(path).write_bytes(content)
