@@ -100,10 +100,7 @@ class Callback:
         alignment: Any = None,
         output_error_type: Any = "none",
         segment_name: Any = _NOT_GIVEN,
-        **given: Any,
     ) -> tuple[Optional[float], Optional[Matrix]]:
-        if given:
-            raise TypeError(f"calculate_criterion: unknown argument {next(iter(given))!r} [callback-call]")
         for text, name in ((orthography, "orthography"), (segment_name, "segment_name")):
             if text is not _NOT_GIVEN:
                 _check_text(text, name)

@@ -55,19 +55,10 @@ class Outcome(NamedTuple):
 
 
 Criterion = Callable[[Matrix, Optional[str], str], Optional[Outcome]]
-"""A training criterion. Not thread-safe, as in Sprint.
+"""Returns the outcome for (posteriors, orthography, error type), or None if the segment is skipped.
 
-Args:
-    posteriors: (label, time) float32 in Fortran order.
-    orthography: the words of the segment, or None.
-    error_type: one of ERROR_TYPES.
-
-Returns:
-    The outcome, or None if the segment is skipped.
-
-Raises:
-    FailedAssertionError: Sprint would abort.
-    CriticalError: Sprint would exit.
+The posteriors are (label, time) float32 in Fortran order; the error type is one of ERROR_TYPES. A criterion
+raises FailedAssertionError or CriticalError if Sprint would end. As in Sprint, it is not thread-safe.
 """
 
 

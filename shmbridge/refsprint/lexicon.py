@@ -21,12 +21,7 @@ __all__ = ["Lemma", "Lexicon", "Pronunciation", "read_lexicon"]
 
 @dataclass(frozen=True)
 class Pronunciation:
-    """One way to pronounce a lemma.
-
-    Attributes:
-        phonemes: labels.
-        score: -ln of the probability among the lemma's pronunciations.
-    """
+    """The labels of a pronunciation. The score is -ln of its probability among those of the lemma."""
 
     phonemes: tuple[int, ...]
     score: float

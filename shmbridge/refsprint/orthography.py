@@ -17,14 +17,7 @@ __all__ = ["Edge", "Lattice", "parse_orthography", "unknown_words"]
 
 @dataclass(frozen=True)
 class Edge:
-    """A pronunciation between two nodes.
-
-    Attributes:
-        source: the first node.
-        target: the second node, source < target.
-        labels: the labels of the pronunciation; may be empty.
-        score: -ln of the pronunciation's probability.
-    """
+    """A pronunciation between two nodes, source < target. The score is -ln of its probability."""
 
     source: int
     target: int

@@ -62,13 +62,11 @@ class PythonControl:
             )
         if self._config.boolean("extract-alignments", False):
             raise OptionError("refsprint does not extract alignments; remove extract-alignments [features]")
-        first = True
-        for segment in visit(self._config.select("corpus")):
+        for number, segment in enumerate(visit(self._config.select("corpus"))):
             matrix = to_python(features.matrix(segment, 0)) if extract else None
-            if first:
+            if number == 0:
                 input_dim = -1 if matrix is None else matrix.shape[0]
                 self.call("init_processing", input_dim=input_dim, output_dim=-1)
-                first = False
             self.call(
                 "process_segment",
                 name=segment.full_name,

@@ -18,8 +18,9 @@ from shmbridge.errors import OptionError
 
 from .configuration import Configuration
 from .console import log
-from .feature_scorer import FeatureScorer, Vector
+from .feature_scorer import FeatureScorer
 from .features import Features
+from .matrices import Matrix
 from .segment_order import visit
 
 __all__ = ["recognize"]
@@ -31,23 +32,16 @@ def recognize(config: Configuration) -> None:
     Raises:
         OptionError: an option is wrong.
         FileFormatError: a file is missing or malformed.
-        CriticalError: as in RASR.
-        FailedAssertionError: as in RASR.
+        CriticalError, FailedAssertionError: as in RASR.
     """
     features = Features(config.select("feature-extraction"))
     scorer = FeatureScorer(config)
-    all_scores: dict[str, Vector] = {}
+    all_scores: dict[str, Matrix] = {}
     for segment in visit(config.select("corpus")):
-        scorer.reset()
-        for feature in features.matrix(segment, config.integer("feature-dimension", 0)).T:
-            scorer.add_feature(feature)
-        scores = np.empty((0, scorer.num_labels), np.float32)
-        while not scorer.is_empty:
-            scores = np.vstack((scores, scorer.scores(scorer.flush())[None]))
+        scores = scorer.score(features.matrix(segment, config.integer("feature-dimension", 0)))
         best = [label for label, _ in itertools.groupby(scores.argmin(axis=1).tolist())]
         log(f"segment {segment.full_name!r}: {len(scores)} frames, best labels {best}")
         all_scores[segment.full_name] = scores
-    scorer.reset()
     path = config.select("refsprint").string("scores-file")
     try:
         if path:

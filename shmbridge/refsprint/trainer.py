@@ -15,7 +15,7 @@ layer: after the training and Python's finalization, the layer's destructor fail
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 
@@ -33,8 +33,6 @@ from .segment_order import visit
 
 __all__ = ["train"]
 
-_BUFFER_SIZE = 16384
-
 
 def train(config: Configuration) -> None:
     """Train on each segment of the corpus.
@@ -42,15 +40,14 @@ def train(config: Configuration) -> None:
     Raises:
         OptionError: an option is wrong.
         FileFormatError: a file is missing or malformed.
-        CriticalError: as in RASR.
-        FailedAssertionError: as in RASR.
+        CriticalError, FailedAssertionError: as in RASR.
     """
     config.choice("trainer", ("feed-forward-trainer",), "")
     if config.choice("buffer-type", ("minibatch", "utterance", "batch"), "minibatch") != "utterance":
         raise OptionError("segment-wise training needs --*.buffer-type=utterance [network]")
     if config.boolean("shuffle", True):
         raise OptionError("segment-wise training needs --*.shuffle=false [network]")
-    buffer_size = config.integer("buffer-size", _BUFFER_SIZE)
+    buffer_size = config.integer("buffer-size", 16384)
     features = Features(config.select("feature-extraction"))
     model = Model(config)
     trainer: Optional[_Trainer] = None
@@ -85,8 +82,7 @@ class _Trainer:
         self._model = model
         self._log_space = config.boolean("input-in-log-space", False)
         kinds = ("feed-forward", "segmentwise")
-        kind = config.select("refsprint").choice("notifications", kinds, kinds[0])
-        self._segmentwise = kind == "segmentwise"
+        self._segmentwise = config.select("refsprint").choice("notifications", kinds, kinds[0]) == kinds[1]
         # RASR's default estimator, a dummy, needs neither gradient nor loss: RASR does not run the network.
         self._has_gradient = config.string("estimator", "dummy") not in ("dummy", "prior-estimator")
         self._criterion = create_criterion(config, model)
@@ -102,13 +98,13 @@ class _Trainer:
         """Train on one segment."""
         self._model.check_words(segment)
         if not self._segmentwise:
-            self._init_segment(segment)
+            self._call("init_segment", segment_name=segment.full_name)
         if not self._has_gradient:
             self._notify(segment, 0.0)
             return
         output = self._network.forward(features)
         if self._segmentwise:
-            self._init_segment(segment)
+            self._call("init_segment", segment_name=segment.full_name)
         top = self._network.layers[-1]
         # RASR directly computes the simple gradient of CTC on top of a softmax.
         paired = top.has_softmax and not self._log_space
@@ -130,11 +126,10 @@ class _Trainer:
             log(f"skipped segments: {self._num_skipped}")
         self._network.finalize()
 
-    def _init_segment(self, segment: Segment) -> None:
-        if self._control is not None:
-            self._control.call("init_segment", segment_name=segment.full_name)
-
     def _notify(self, segment: Segment, loss: float) -> None:
+        name = segment.full_name if self._segmentwise else None
+        self._call("notify_segment_loss", segment_name=name, loss=float(np.float32(loss)))
+
+    def _call(self, method: str, **arguments: Any) -> None:
         if self._control is not None:
-            name = segment.full_name if self._segmentwise else None
-            self._control.call("notify_segment_loss", segment_name=name, loss=float(np.float32(loss)))
+            self._control.call(method, **arguments)
