@@ -18,7 +18,7 @@ from shmbridge.errors import FileFormatError, OptionError
 from . import CALLBACK_VERSION, console
 from .configuration import Configuration, one_of
 from .criterion import ERROR_TYPES, Criterion, Model, create_criterion
-from .matrices import Matrix, from_python, outside_of_handlers, to_python, vector_from_python
+from .matrices import Matrix, from_python, to_python, vector_from_python, without_allocation_handlers
 from .segment_order import visit
 
 __all__ = ["Callback"]
@@ -111,13 +111,13 @@ class Callback:
                 f"output_error_type is {output_error_type!r}; it must be one of {', '.join(ERROR_TYPES)}"
             )
             raise ValueError(f"calculate_criterion: {problem} [callback-call]")
-        matrix = outside_of_handlers(from_python, posteriors, "posteriors")
+        matrix = without_allocation_handlers(from_python, posteriors, "posteriors")
         if alignment is not None:
             if orthography is not None:
                 problem = "calculate_criterion: alignment and orthography exclude each other [callback-call]"
                 raise ValueError(problem)
             vector_from_python(alignment, "alignment")
-        outcome = outside_of_handlers(self._criterion, matrix, orthography, output_error_type)
+        outcome = without_allocation_handlers(self._criterion, matrix, orthography, output_error_type)
         if outcome is None:
             return None, None
         loss = float(np.float32(outcome.loss))

@@ -63,7 +63,7 @@ class Lexicon:
                 self._by_orthography.setdefault(orthography, []).append(lemma)
         self.longest = max((len(words) for words in self._by_orthography), default=0)
 
-    def written(self, words: tuple[str, ...]) -> list[Lemma]:
+    def find_lemmas(self, words: tuple[str, ...]) -> list[Lemma]:
         """Return the lemmas that have these words as an orthography."""
         return self._by_orthography.get(words, [])
 

@@ -16,7 +16,14 @@ import numpy.typing as npt
 
 from .console import CriticalError
 
-__all__ = ["Matrix", "Scratch", "from_python", "outside_of_handlers", "to_python", "vector_from_python"]
+__all__ = [
+    "Matrix",
+    "Scratch",
+    "from_python",
+    "to_python",
+    "vector_from_python",
+    "without_allocation_handlers",
+]
 
 Matrix = npt.NDArray[np.float32]
 _T = TypeVar("_T")
@@ -52,7 +59,7 @@ def vector_from_python(value: Any, what: str) -> npt.NDArray[np.floating]:
     return _checked(value, 1, what)
 
 
-def outside_of_handlers(function: Callable[..., _T], *arguments: Any) -> _T:
+def without_allocation_handlers(function: Callable[..., _T], *arguments: Any) -> _T:
     """Call a function in an empty context, so that its arrays come from numpy's own allocator.
 
     Python code may install an allocation handler (NEP 49) for the array that Sprint allocates for it. In

@@ -59,7 +59,7 @@ def parse_orthography(orthography: str, lexicon: Lexicon, optional_silence: bool
     # Node 2i is before word i. Node 2i+1 is between the optional silence and word i.
     for i in range(len(words) + 1):
         edges.append(Edge(2 * i, 2 * i + 1, (), 0.0))
-        for silence in lexicon.written(()) if optional_silence else []:
+        for silence in lexicon.find_lemmas(()) if optional_silence else []:
             edges += _pronounce(2 * i, 2 * i + 1, silence)
     skipped = []
     for start, end, lemmas in _spans(words, lexicon):
@@ -92,7 +92,7 @@ def _spans(words: tuple[str, ...], lexicon: Lexicon) -> Iterator[tuple[int, int,
         if start not in reachable:
             continue
         for end in range(start + 1, min(start + lexicon.longest, len(words)) + 1):
-            lemmas = lexicon.written(words[start:end])
+            lemmas = lexicon.find_lemmas(words[start:end])
             if lemmas:
                 reachable.add(end)
                 furthest = max(furthest, end)

@@ -16,7 +16,7 @@ from typing import Any
 from .configuration import Configuration
 from .console import CriticalError
 
-__all__ = ["call", "exceptions_reported", "import_module"]
+__all__ = ["call", "import_module", "reporting_exceptions"]
 
 
 def import_module(config: Configuration, purpose: str, prefix: str = "") -> ModuleType:
@@ -36,7 +36,7 @@ def import_module(config: Configuration, purpose: str, prefix: str = "") -> Modu
         raise CriticalError(f"PYTHON ERROR: {purpose}: {prefix}pymod-name is not set [python-error]")
     if path:
         sys.path.insert(0, path)
-    with exceptions_reported(f"{purpose}: cannot import the module {name!r}"):
+    with reporting_exceptions(f"{purpose}: cannot import the module {name!r}"):
         return importlib.import_module(name)
 
 
@@ -47,12 +47,12 @@ def call(owner: Any, method: str, /, **arguments: Any) -> Any:
         CriticalError: the call raised, or there is no such method; the exception was printed.
         SystemExit: the call raised it.
     """
-    with exceptions_reported(f"{method}() failed"):
+    with reporting_exceptions(f"{method}() failed"):
         return getattr(owner, method)(**arguments)
 
 
 @contextlib.contextmanager
-def exceptions_reported(problem: str) -> Iterator[None]:
+def reporting_exceptions(problem: str) -> Iterator[None]:
     """Print an exception, unless it is SystemExit, and raise a CriticalError instead."""
     try:
         yield

@@ -17,7 +17,7 @@ from .configuration import Configuration
 from .console import CriticalError
 from .corpus import WHITESPACE, Corpus, CorpusOptions, Segment, read_corpus
 from .files import read_text
-from .python_calls import call, exceptions_reported, import_module
+from .python_calls import call, import_module, reporting_exceptions
 
 __all__ = ["visit"]
 
@@ -80,7 +80,7 @@ def _ordered(
         by_name[name] = segment
     names: Iterable[str] = list(by_name) if listed is None else listed
     if module is not None:
-        names = _ask(module, config, corpus, list(names), by_name)
+        names = _call_get_segment_list(module, config, corpus, list(names), by_name)
     for name in names:
         # In RASR this error ends the process, unless the option on-error says otherwise.
         if name not in by_name:
@@ -88,7 +88,7 @@ def _ordered(
         yield by_name[name]
 
 
-def _ask(
+def _call_get_segment_list(
     module: Any, config: Configuration, corpus: Corpus, names: list[str], by_name: dict[str, Segment]
 ) -> Iterator[str]:
     info = None
@@ -102,10 +102,10 @@ def _ask(
         segmentsInfo=info,
         config=config.string("python-segment-order-config"),
     )
-    with exceptions_reported("getSegmentList() did not return an iterable"):
+    with reporting_exceptions("getSegmentList() did not return an iterable"):
         iterator = iter(answer)
     while True:
-        with exceptions_reported("getSegmentList() failed to give the next segment"):
+        with reporting_exceptions("getSegmentList() failed to give the next segment"):
             name = next(iterator, _END)
         if name is _END:
             return

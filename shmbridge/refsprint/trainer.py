@@ -44,9 +44,9 @@ def train(config: Configuration) -> None:
     """
     config.choice("trainer", ("feed-forward-trainer",), "")
     if config.choice("buffer-type", ("minibatch", "utterance", "batch"), "minibatch") != "utterance":
-        raise OptionError("segment-wise training needs --*.buffer-type=utterance [network]")
+        raise OptionError("segment-wise training requires --*.buffer-type=utterance [network]")
     if config.boolean("shuffle", True):
-        raise OptionError("segment-wise training needs --*.shuffle=false [network]")
+        raise OptionError("segment-wise training requires --*.shuffle=false [network]")
     buffer_size = config.integer("buffer-size", 16384)
     features = Features(config.select("feature-extraction"))
     model = Model(config)

@@ -92,10 +92,10 @@ def test_a_missing_returnn_is_reported_with_the_reason(sprint, tmp_path):
 
 def test_a_sprint_that_exits_is_an_error_with_its_output(tmp_path, sprint):
     executable = tmp_path / "sprint"
-    executable.write_text("#!/bin/sh\necho this is no nn-trainer\nexit 3\n")
+    executable.write_text("#!/bin/sh\necho this is not nn-trainer\nexit 3\n")
     executable.chmod(0o755)
     done = run(executable, sprint.executable(tmp_path)[1], tmp_path / "out")
     assert done.returncode == 1
-    assert "this is no nn-trainer" in done.stderr
+    assert "this is not nn-trainer" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "rasr.json").exists()

@@ -1,4 +1,4 @@
-"""Bliss lexica: labels, pronunciations and their scores, and what is refused."""
+"""Bliss lexica: labels, pronunciations and their scores, and errors."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def lexicon(tmp_path: Path, lemmas: str, inventory: str = INVENTORY, normalize: 
     return read_lexicon(str(path), normalize)
 
 
-def test_elements_that_lie_very_deep_are_refused(tmp_path: Path) -> None:
+def test_deeply_nested_elements_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="200 deep"):
         lexicon(tmp_path, "<lemma><orth>" + "<a>" * 300_000)
 
 
-def test_labels_follow_the_inventory_with_the_blank_in_its_place(tmp_path: Path) -> None:
+def test_labels_are_indices_into_the_inventory(tmp_path: Path) -> None:
     read = lexicon(tmp_path, '<lemma special="blank"><orth>[B]</orth><phon> # </phon></lemma>')
     assert read.phonemes == ("a", "b", "#")
     assert read.blank() == 2
@@ -43,16 +43,16 @@ def test_a_symbol_may_have_an_alias(tmp_path: Path) -> None:
     assert read.lemmas[0].pronunciations[0].phonemes == (0, 0, 1)
 
 
-def test_lemmas_are_found_by_any_of_their_orthographies(tmp_path: Path) -> None:
+def test_each_orthography_finds_its_lemmas(tmp_path: Path) -> None:
     lemmas = """<lemma name="n"><orth> new  york </orth><orth>NY</orth><orth/><phon>a</phon>
         <synt><tok>x</tok></synt><eval><tok>y</tok></eval></lemma>
         <lemma special="silence"><orth>NY</orth></lemma>"""
     read = lexicon(tmp_path, lemmas)
     first, second = read.lemmas
-    assert read.written(("new", "york")) == [first]
-    assert read.written(("NY",)) == [first, second]
-    assert read.written(()) == [first]
-    assert read.written(("new",)) == []
+    assert read.find_lemmas(("new", "york")) == [first]
+    assert read.find_lemmas(("NY",)) == [first, second]
+    assert read.find_lemmas(()) == [first]
+    assert read.find_lemmas(("new",)) == []
     assert read.longest == 2
     assert read.special("silence") is second
     assert read.special("unknown") is None
@@ -70,7 +70,7 @@ def test_lemmas_are_found_by_any_of_their_orthographies(tmp_path: Path) -> None:
         ('<phon weight="0">a</phon><phon>b</phon>', True, [1.0]),
     ],
 )
-def test_pronunciations_are_scored_by_their_weights(
+def test_scores_of_pronunciations_follow_from_their_weights(
     tmp_path: Path, phons: str, normalize: bool, probabilities: list[float]
 ) -> None:
     read = lexicon(tmp_path, f"<lemma><orth>x</orth>{phons}</lemma>", normalize=normalize)
