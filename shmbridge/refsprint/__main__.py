@@ -109,7 +109,7 @@ def _run(arguments: Sequence[str]) -> None:
 
         train(config)
         if config.select("refsprint").boolean("abort-after-training", False):
-            console.abort("Python was finalized before its last user", finalize=True)
+            console.abort("Python was finalized before its last user [refsprint-exit]", finalize=True)
 
 
 def _behave_as_embedded() -> None:

@@ -114,8 +114,8 @@ class Callback:
         matrix = without_allocation_handlers(from_python, posteriors, "posteriors")
         if alignment is not None:
             if orthography is not None:
-                problem = "calculate_criterion: alignment and orthography exclude each other [callback-call]"
-                raise ValueError(problem)
+                problem = "alignment and orthography exclude each other"
+                raise ValueError(f"calculate_criterion: {problem} [callback-call]")
             vector_from_python(alignment, "alignment")
         outcome = without_allocation_handlers(self._criterion, matrix, orthography, output_error_type)
         if outcome is None:

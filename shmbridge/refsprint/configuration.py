@@ -124,14 +124,14 @@ class Configuration:
         """Return a parameter that is true or false. Raise OptionError for another word."""
         text = self.string(name)
         if text and text not in _BOOLEANS:
-            raise self._error(name, text, "true or false")
+            raise OptionError(self._problem(name, text, "true or false"))
         return _BOOLEANS.get(text, default)
 
     def integer(self, name: str, default: int) -> int:
         """Return a non-negative integer. Raise OptionError for another word."""
         text = self.string(name)
         if text and not re.fullmatch("[0-9]{1,15}", text):
-            raise self._error(name, text, "a non-negative integer")
+            raise OptionError(self._problem(name, text, "a non-negative integer"))
         return int(text or default)
 
     def seconds(self, name: str) -> float:
@@ -142,14 +142,14 @@ class Configuration:
         except ValueError:
             value = math.nan
         if not 0 <= value <= 3600:
-            raise self._error(name, text, "a number of seconds from 0 to 3600")
+            raise OptionError(self._problem(name, text, "a number of seconds from 0 to 3600"))
         return value
 
     def choice(self, name: str, choices: Sequence[str], default: str) -> str:
         """Return one of several words. Raise OptionError for another word."""
         text = self.string(name, default)
         if text not in choices:
-            raise self._error(name, text, one_of(text, choices))
+            raise OptionError(self._problem(name, text, one_of(text, choices)))
         return text
 
     def resolve(self, text: str) -> str:
@@ -167,8 +167,8 @@ class Configuration:
         best = max(candidates, key=lambda resource: resource.match(components), default=None)
         return best if best is not None and best.match(components) > 0 else None
 
-    def _error(self, name: str, value: str, rule: str) -> OptionError:
-        return OptionError(f"{self.path}.{name} is {value!r}; it must be {rule} [config-value]")
+    def _problem(self, name: str, value: str, rule: str) -> str:
+        return f"{self.path}.{name} is {value!r}; it must be {rule} [config-value]"
 
 
 def one_of(word: str, choices: Sequence[str]) -> str:
