@@ -11,8 +11,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import IO, NoReturn, Optional, Union
+from typing import IO, NamedTuple, NoReturn, Optional, Union
 from xml.parsers import expat
 
 from shmbridge.errors import FileFormatError
@@ -28,8 +27,7 @@ _MAX_DEPTH = 200
 _MAX_TOKEN_SIZE = 1 << 22  # bytes of a tag with its attributes, or of a comment
 
 
-@dataclass
-class Element:
+class Element(NamedTuple):
     """An XML element, and where it starts.
 
     Attributes:
@@ -40,7 +38,7 @@ class Element:
     line: int
     name: str
     attributes: dict[str, str]
-    content: list[Union[Element, str]] = field(default_factory=list)
+    content: list[Union[Element, str]]
 
     def children(self) -> Iterator[Element]:
         """Yield the child elements."""
@@ -78,7 +76,7 @@ def read_xml(path: str) -> Element:
     """
     parser = expat.ParserCreate()
     parser.buffer_text = True
-    document = Element(path, 0, "", {})
+    document = Element(path, 0, "", {}, [])
     open_elements = [document]
 
     def refuse(problem: str) -> NoReturn:
@@ -93,7 +91,7 @@ def read_xml(path: str) -> Element:
     def start_element(name: str, attributes: dict[str, str]) -> None:
         if len(open_elements) > _MAX_DEPTH:
             refuse(f"elements are nested more than {_MAX_DEPTH} deep [xml]")
-        element = Element(path, parser.CurrentLineNumber, name, attributes)
+        element = Element(path, parser.CurrentLineNumber, name, attributes, [])
         open_elements[-1].content.append(element)
         open_elements.append(element)
 
