@@ -51,7 +51,6 @@ class _Place(NamedTuple):
     line: Optional[int] = None
 
     def error(self, problem: str) -> FileFormatError:
-        """Return an error that names the place."""
         return FileFormatError(self.path, self.line, problem)
 
 
@@ -186,7 +185,6 @@ class _Resolution:
         self._num_references = 0
 
     def expand(self, resource: _Resource) -> str:
-        """Return the value of a resource."""
         if resource in self._open:
             raise resource.place.error(f"the value of {resource.name!r} refers to itself [config-syntax]")
         if len(self._open) >= _MAX_DEPTH:
@@ -197,7 +195,6 @@ class _Resolution:
         return value
 
     def expand_text(self, text: str, place: _Place) -> str:
-        """Return a text with its references replaced."""
         if "$[" in text:
             raise place.error(f"refsprint does not support arithmetic: {text!r} [config-syntax]")
         expanded, *references = text.split("$(")

@@ -98,7 +98,6 @@ class _Section:
     num_segments: int = 0
 
     def add_name(self, element: Element, name: str) -> None:
-        """Register the name of a section or segment within this section."""
         if name in self.names:
             raise element.error(f"{element.name} {name!r} is already defined here [corpus]")
         self.names.add(name)

@@ -37,7 +37,6 @@ __all__ = ["ERROR_TYPES", "Criterion", "Model", "Outcome", "create_criterion"]
 ERROR_TYPES = ("none", "error-signal", "error-signal-before-softmax", "pseudo-targets")
 """The kinds of error that a criterion can compute in addition to the loss."""
 
-_CACHED_AUTOMATA = 256
 _usleep = ctypes.PyDLL(None).usleep
 _usleep.argtypes = (ctypes.c_uint,)
 
@@ -69,7 +68,7 @@ class Model:
         self._config = config
         self._optional_silence = config.select("refsprint").boolean("optional-silence", False)
         self._warned: set[str] = set()
-        self.forward_backward = functools.lru_cache(_CACHED_AUTOMATA)(self._forward_backward)
+        self.forward_backward = functools.lru_cache(256)(self._forward_backward)
 
     @functools.cached_property
     def lexicon(self) -> Lexicon:

@@ -64,9 +64,9 @@ class Features:
         Raises:
             FileFormatError: the file has no such matrix, or the corpus does not give the segment's end.
         """
-        name = segment.full_name
         if not self.has_file:
             return np.zeros((dimension, _num_frames(segment)), dtype=np.float32, order="F")
+        name = segment.full_name
         try:
             matrix = self._archive[name]
         except KeyError:

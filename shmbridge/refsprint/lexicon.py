@@ -125,7 +125,6 @@ class _Reader:
         self._specials: set[str] = set()
 
     def read(self, root: Element) -> None:
-        """Read a whole lexicon."""
         if root.name != "lexicon":
             raise root.error(f"expected <lexicon>, got <{root.name}> [xml]")
         for number, element in enumerate(_children(root)):

@@ -195,7 +195,10 @@ class Network:
         self._config = config
         self._names = _chain(config)
         self._outputs: list[Matrix] = []
-        self.layers = [_create_layer(config.select(name)) for name in self._names]
+        self.layers: list[Layer] = []
+        for selected in map(config.select, self._names):
+            kind = selected.choice("layer-type", tuple(_LAYERS), "identity")
+            self.layers.append(_LAYERS[kind](selected))
         self._find_lowest_trainable()
         size = input_dimension
         for layer in self.layers:
@@ -267,10 +270,6 @@ def _chain(config: Configuration) -> list[str]:
     if not names:
         raise OptionError("there is no network; set --*.neural-network.links=0->LAYER [network]")
     return names
-
-
-def _create_layer(config: Configuration) -> Layer:
-    return _LAYERS[config.choice("layer-type", tuple(_LAYERS), "identity")](config)
 
 
 def _check_rows(matrix: Matrix, num_rows: int) -> None:

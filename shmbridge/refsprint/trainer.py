@@ -95,7 +95,6 @@ class _Trainer:
         self._num_skipped = 0
 
     def process(self, segment: Segment, features: Matrix) -> None:
-        """Train on one segment."""
         self._model.check_words(segment)
         if not self._segmentwise:
             self._call("init_segment", segment_name=segment.full_name)
@@ -121,7 +120,6 @@ class _Trainer:
         self._network.backpropagate(error)
 
     def finalize(self) -> None:
-        """End the training."""
         if self._num_skipped:
             log(f"skipped segments: {self._num_skipped}")
         self._network.finalize()
