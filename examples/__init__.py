@@ -1,1 +1,1 @@
-"""Examples: each is a package that `python -m examples.NAME` runs."""
+"""Examples. Run each package with `python -m examples.NAME`."""

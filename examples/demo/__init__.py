@@ -1,4 +1,4 @@
-"""A demonstration: an acoustic model trained with numpy, its loss and error signal computed by Sprint.
+"""A demonstration: numpy trains an acoustic model with the loss and the error signal that Sprint computes.
 
-Run it from the root of the repository: `python -m examples.demo`. See README.md beside this file.
+Run it from the root of the repository: `python -m examples.demo`. See README.md in this folder.
 """

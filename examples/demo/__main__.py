@@ -5,14 +5,14 @@ import sys
 
 
 def main() -> int:
-    """Set what must be set before numpy is imported, then run."""
-    # The matrices are small: more threads would only take the cores that the Sprint children need.
+    """Limit numpy to one thread, which must happen before its import, and run."""
+    # The matrices are small, and the children need the other cores.
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     try:
         from . import cli
     except ModuleNotFoundError as error:
-        print(f"{error.name} is not installed: pip install -e '.[demo]' (or make demo)", file=sys.stderr)
+        print(f"{error.name} is not installed; run pip install -e '.[demo]', or make demo", file=sys.stderr)
         return 1
     return cli.main()
 

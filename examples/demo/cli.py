@@ -18,7 +18,7 @@ from . import data, report, sprint, train
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Train, tell about it, and return the exit code: 0, 1 after an error, 130 after Ctrl-C."""
+    """Train, print a report, and return the exit code: 0, 1 after an error, 130 after Ctrl-C."""
     options = _parse(arguments)
     try:
         _run(options)
@@ -34,27 +34,47 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m examples.demo",
-        description="Train a small acoustic model; loss and error signal come from Sprint through shmbridge.",
+        description="Train a small acoustic model. Sprint computes the loss and the error signal; shmbridge "
+        "passes them through shared memory. With the defaults, this takes about 20 s on two free cores.",
     )
-    parser.add_argument("--epochs", type=_positive, default=18, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     parser.add_argument(
-        "--instances", type=_positive, default=2, help="Sprint children; default: %(default)s"
+        "--epochs", metavar="N", type=_positive, default=18, help="number of epochs (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder; default: %(default)s")
-    parser.add_argument("--sprint", metavar="PATH", help="a real nn-trainer; default: shmbridge's refsprint")
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=1, help="seed of the training (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--children",
+        metavar="N",
+        type=_positive,
+        default=2,
+        help="number of Sprint children (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--instances", dest="children", type=_positive, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        default=Path("demo-out"),
+        help="folder for the picture of the learning curve (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sprint", metavar="PATH", help="an nn-trainer executable (default: refsprint, the stand-in for it)"
+    )
     parser.add_argument(
         "--sprint-config",
         metavar='"--*.OPTION=VALUE ..."',
         type=_words,
         default=[],
-        help="more options for Sprint: a real one needs its acoustic model, for instance",
+        help="further options for Sprint; a real nn-trainer needs its acoustic model and state tying",
     )
     return parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
-    """Make one argument of --sprint-config and its value: argparse would take the value for an option."""
+    """Join --sprint-config and its value, because argparse treats the value as another option."""
     joined: list[str] = []
     for argument in arguments:
         if joined and joined[-1] == "--sprint-config":
@@ -66,7 +86,7 @@ def _joined(arguments: Sequence[str]) -> list[str]:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
     return int(text)
 
 
@@ -74,30 +94,30 @@ def _words(text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"cannot be split into words: {error}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be split into words: {error}") from None
 
 
 def _run(options: argparse.Namespace) -> None:
     console = Console(highlight=False, soft_wrap=True)
     options.out.mkdir(parents=True, exist_ok=True)
     corpus = data.load()
-    console.print(report.data_line(corpus))
+    console.print(report.format_corpus(corpus))
     history: list[train.Epoch] = []
     with SprintInstancePool(
         sprint_exec_path=sprint.executable(options.sprint),
         sprint_config=sprint.config(options.sprint_config),
-        num_instances=options.instances,
+        num_instances=options.children,
     ) as pool:
         exchange = train.Exchange(pool)
         start = time.perf_counter()
-        console.print(report.epoch_header())
+        console.print(report.EPOCH_HEADER)
         with report.progress_bar(console) as bar:
             task = bar.add_task("training", total=options.epochs * len(corpus.train))
             for epoch in train.train(
                 corpus, exchange, options.epochs, options.seed, lambda segments: bar.advance(task, segments)
             ):
                 history.append(epoch)
-                bar.console.print(report.epoch_line(epoch, options.epochs))
+                bar.console.print(report.format_epoch(epoch, options.epochs))
         seconds = time.perf_counter() - start
         console.print(report.summary(pool, exchange.seconds, history[-1], seconds))
     picture = options.out / "learning-curve.png"

@@ -1,4 +1,4 @@
-"""The shipped data: features, transcripts and labels, and batches of them."""
+"""The data in this folder: features, transcripts and labels, grouped into batches."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ LEXICON = DATA / "lexicon.xml"
 
 
 class DataError(Exception):
-    """The shipped data are missing, or do not fit together."""
+    """The data are missing or inconsistent."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What an output of the network stands for: the phonemes, in Sprint's order.
+    """The labels, in Sprint's order.
 
     Attributes:
-        symbols: the phoneme of each label index.
-        blank: the index of the CTC blank.
-        silence: the index of silence, which may be recognised but is not counted.
+        symbols: the phoneme of each label.
+        blank: the label of the CTC blank.
+        silence: the label of silence, which the label error rate ignores.
     """
 
     symbols: tuple[str, ...]
@@ -50,9 +50,9 @@ class Segment:
     """One utterance.
 
     Attributes:
-        name: the full segment name, as Sprint has it.
-        features: (time, mel band) float32, normalised to mean 0 and variance 1 over the segment.
-        labels: the phonemes of the transcript, as label indices.
+        name: the full segment name.
+        features: (time, mel band) float32, with mean 0 and variance 1 over the segment.
+        labels: the labels of the transcript.
     """
 
     name: str
@@ -62,12 +62,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class Batch:
-    """Segments side by side.
+    """A batch of segments.
 
     Attributes:
         features: (time, batch, mel band) float32, zero beyond each length.
-        lengths: (batch,) int32, the frames of each segment.
-        segments: the segments themselves.
+        lengths: (batch,) int32, the number of frames of each segment.
+        segments: the segments.
     """
 
     features: FloatArray
@@ -82,12 +82,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All that is shipped.
+    """All data of the demonstration.
 
     Attributes:
         labels: the outputs of the network.
-        train: the segments to train on.
-        held_out: the segments to measure on, by the name of the set.
+        train: the training segments.
+        held_out: the held-out segments, by the name of the set.
     """
 
     labels: Labels
@@ -96,17 +96,17 @@ class Corpus:
 
 
 def load() -> Corpus:
-    """Read the shipped data.
+    """Read the data.
 
     Raises:
-        DataError: a file is missing or does not fit to the others.
+        DataError: a file is missing or inconsistent with the others.
         shmbridge.FileFormatError: corpus or lexicon cannot be parsed.
     """
     for path in (FEATURES, CORPUS, LEXICON):
         if not path.is_file():
             raise DataError(
-                f"{path} is missing. It is part of the repository (git checkout restores it); "
-                "with espeak-ng it can be made again: python -m examples.demo.make_features"
+                f"{path} is missing; restore it with git checkout, or generate it with espeak-ng: "
+                "python -m examples.demo.make_features"
             )
     lexicon = read_lexicon(str(LEXICON))
     labels, pronunciations = _labels(lexicon), _pronunciations(lexicon)
@@ -118,9 +118,11 @@ def load() -> Corpus:
                 name = segment.full_name
                 log_mel = arrays[name].astype(np.float32) * ((high - low) / 255.0) + low
                 phonemes = tuple(p for word in segment.orthography.split() for p in pronunciations[word])
-                sets[_set_of(name)].append(Segment(name, _normalised(log_mel), phonemes))
+                sets[_set_of(name)].append(Segment(name, _normalize(log_mel), phonemes))
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"the files in {DATA} do not fit together: {error}") from error
+        raise DataError(
+            f"the files in {DATA} are inconsistent ({error}); restore them with git checkout"
+        ) from error
     train = tuple(sets.pop("train"))
     return Corpus(labels, train, {name: tuple(segments) for name, segments in sets.items()})
 
@@ -128,13 +130,13 @@ def load() -> Corpus:
 def batches(
     segments: Sequence[Segment], batch_size: int, rng: np.random.Generator | None = None
 ) -> Iterator[Batch]:
-    """Group segments of like length, so that little is padding.
+    """Group segments of similar length, so that there is little padding.
 
     Args:
-        segments: what to group.
-        batch_size: segments of a batch; the last one may have fewer.
-        rng: for training: makes the order random, the grouping a little, and distorts the features;
-            without it all is fixed.
+        segments: the segments. batch_size: the number of segments per batch. The last batch may have fewer.
+        rng: for training: shuffles the batches, varies the grouping slightly and distorts the features.
+        Without
+            it, the batches are always the same.
     """
     sizes = np.array([len(segment.features) for segment in segments], dtype=np.float64)
     if rng is not None:
@@ -154,26 +156,26 @@ def batches(
 
 
 def distort(features: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Another voice and another room: stretch the mel axis, hide a stretch of time and of bands.
+    """Augment the features: stretch the mel axis, and mask some frames and some bands.
 
-    There are few voices in training; without this the model learns them by heart.
+    There are few voices in the training data; without augmentation the model memorizes them.
 
     Args:
-        features: (time, mel band) float32, normalised.
-        rng: chooses how.
+        features: (time, mel band) float32, normalized.
+        rng: the source of the random choices.
 
     Returns:
         A new array of the same shape.
     """
     time, bands = features.shape
-    # Stretching moves the formants, as the length of a vocal tract does (Jaitly and Hinton 2013).
+    # Stretching moves the formants like a change of the vocal tract length (Jaitly and Hinton 2013).
     centre = bands / 2.0
     stretched = (np.arange(bands) - centre) * rng.uniform(0.9, 1.1) + centre + rng.uniform(-1, 1)
-    wanted = np.clip(stretched, 0, bands - 1)
-    below = np.minimum(wanted.astype(np.intp), bands - 2)
-    share = (wanted - below).astype(np.float32)
+    positions = np.clip(stretched, 0, bands - 1)
+    below = np.minimum(positions.astype(np.intp), bands - 2)
+    share = (positions - below).astype(np.float32)
     distorted = features[:, below] * (1 - share) + features[:, below + 1] * share
-    # Masks as in SpecAugment (Park et al. 2019), but short: a phoneme must not disappear altogether.
+    # Masks as in SpecAugment (Park et al. 2019), but shorter than a phoneme.
     first = int(rng.integers(0, time))
     distorted[first : first + int(rng.integers(0, 6))] = 0.0
     band = int(rng.integers(0, bands))
@@ -181,13 +183,13 @@ def distort(features: FloatArray, rng: np.random.Generator) -> FloatArray:
     return np.asarray(distorted, dtype=np.float32)
 
 
-def _normalised(features: FloatArray) -> FloatArray:
-    """Mean 0 and variance 1 of each band over the segment: takes away level and microphone."""
+def _normalize(features: FloatArray) -> FloatArray:
+    """Normalize each band to mean 0 and variance 1. This removes the level and the microphone."""
     return np.asarray((features - features.mean(axis=0)) / (features.std(axis=0) + 1e-3), dtype=np.float32)
 
 
 def _set_of(segment_name: str) -> str:
-    """Which set a segment belongs to: make_features puts it into the name of the recording."""
+    """Return the set of a segment, which make_features encodes in the name of the recording."""
     recording = segment_name.split("/")[1]
     if recording.startswith("train-"):
         return "train"
@@ -195,15 +197,15 @@ def _set_of(segment_name: str) -> str:
 
 
 def _labels(lexicon: Lexicon) -> Labels:
-    """Sprint numbers the labels as the phoneme inventory of the lexicon lists the phonemes."""
+    """Return the labels. Sprint numbers them in the order of the lexicon's phoneme inventory."""
     silence = lexicon.special("silence")
     if silence is None:
-        raise DataError(f"{LEXICON} has no silence")
+        raise DataError(f"{LEXICON} has no silence; restore it with git checkout")
     return Labels(lexicon.phonemes, lexicon.blank(), silence.pronunciations[0].phonemes[0])
 
 
 def _pronunciations(lexicon: Lexicon) -> dict[str, tuple[int, ...]]:
-    """The phonemes of each word, as label indices. This lexicon has one pronunciation for each."""
+    """Return the labels of each word. This lexicon has one pronunciation per word."""
     return {
         " ".join(words): lemma.pronunciations[0].phonemes
         for lemma in lexicon.lemmas

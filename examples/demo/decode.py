@@ -1,4 +1,4 @@
-"""From posteriors to a label sequence, and how far it is from the transcript."""
+"""Greedy CTC decoding, and the edit distance to the transcript."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .data import FloatArray, Labels
 
 
 def greedy(log_posteriors: FloatArray, labels: Labels) -> tuple[int, ...]:
-    """The best label of each frame, repetitions merged, blank and silence taken out.
+    """Return the best label of each frame, with repetitions merged, without blank and silence.
 
     Args:
         log_posteriors: (time, label) of one segment, without padding.
-        labels: which of them are blank and silence.
+        labels: the labels, with blank and silence.
     """
     best = np.argmax(log_posteriors, axis=1)
     starts = np.append(True, best[1:] != best[:-1])
@@ -22,7 +22,7 @@ def greedy(log_posteriors: FloatArray, labels: Labels) -> tuple[int, ...]:
 
 
 def edit_distance(hypothesis: Sequence[int], reference: Sequence[int]) -> int:
-    """The fewest insertions, deletions and substitutions that make one of the other (Levenshtein)."""
+    """Return the Levenshtein distance: the minimum of insertions, deletions and substitutions."""
     previous = list(range(len(reference) + 1))
     for row, said in enumerate(hypothesis, start=1):
         current = [row]

@@ -1,9 +1,9 @@
-"""Make the shipped data of the demonstration: features, corpus, lexicon. Needs espeak-ng.
+"""Generate the data of the demonstration: features, corpus and lexicon. Requires espeak-ng.
 
     python -m examples.demo.make_features
 
-The demonstration itself does not run this: what it writes is in `data/`. The same version of espeak-ng
-gives the same bytes again, because every choice comes from one seeded generator.
+The demonstration does not run this program: `data/` contains its output. The same version of espeak-ng
+produces the same bytes, because all random choices come from one seeded generator.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NUM_TRAIN = 600
 NUM_HELD_OUT_KNOWN_VOICES = 50
 NUM_HELD_OUT_NEW_VOICES = 50
 
-# espeak-ng's own rate. Its synthesis has little above 8 kHz, so the mel bands end there.
+# espeak-ng's sample rate. Its speech has little energy above 8 kHz, so the mel bands end there.
 SAMPLE_RATE = 22050
 FRAME_LENGTH = 552  # 25 ms
 FRAME_SHIFT = 220  # 10 ms (9.98)
@@ -41,9 +41,9 @@ FFT_SIZE = 1024
 NUM_MEL_BANDS = 24
 MEL_RANGE_HZ = (80.0, 8000.0)
 
-# American and British. Not "en-gb": espeak-ng 1.51 silently drops the variant after that name.
+# American and British. espeak-ng 1.51 silently ignores the variant after "en-gb".
 ACCENTS = ("en-us", "en")
-# A voice is an accent with one of espeak-ng's variants: other formants, other glottal source, other breath.
+# A voice is an accent with one of espeak-ng's variants, which change formants, glottal source and breath.
 TRAIN_VARIANTS = (
     "m1", "m2", "m4", "m5", "m7", "m8", "f1", "f2", "f3", "f5",
     "klatt", "klatt3", "Alex", "Annie", "Denis", "Gene", "Hugo", "Jacky", "Lee", "Marco", "Mario",
@@ -51,8 +51,8 @@ TRAIN_VARIANTS = (
 )  # fmt: skip
 NEW_VARIANTS = ("m3", "f4", "Andrea", "Michael", "klatt2")
 
-# One pronunciation for each word, that of the American voices; the British ones differ from it here
-# and there (no "r" in "four"), as speakers do from a lexicon.
+# One pronunciation per word, that of the American voices. The British voices sometimes differ (no "r" in
+# "four"), as real speakers differ from a lexicon.
 PRONUNCIATIONS = {
     "zero": "z ih r ow",
     "one": "w ah n",
@@ -79,7 +79,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 VERBS = ("call", "dial", "play", "stop", "next")
 NOUNS = ("channel", "number")
 TAILS = ("please", "again", "now")
-# Phrases of two to five words: V verb, N noun, D digit, T tail.
+# Phrases of two to five words. V: verb, N: noun, D: digit, T: tail.
 PHRASES = (
     "DDD",
     "DDDD",
@@ -102,7 +102,7 @@ BLANK = "blank"
 
 @dataclass(frozen=True)
 class Utterance:
-    """One segment: its names, its words, and the voice that speaks them."""
+    """A segment: its recording, its words and its voice."""
 
     recording: str
     words: tuple[str, ...]
@@ -112,7 +112,7 @@ class Utterance:
 
     @property
     def segment_name(self) -> str:
-        """The full segment name, as Sprint has it."""
+        """The full segment name."""
         return f"{CORPUS_NAME}/{self.recording}/1"
 
 
@@ -145,10 +145,10 @@ def main() -> int:
 
 
 def plan(rng: np.random.Generator) -> list[Utterance]:
-    """Draw words and voices.
+    """Choose words and voices.
 
-    No word sequence of a held-out segment occurs in training. Half of the held-out segments are spoken by
-    voices of the training, half by voices (variants) that training never hears.
+    No word sequence of a held-out segment occurs in training. Half of the held-out segments have voices of
+    the training; the other half have variants that do not occur in training.
     """
 
     def draw_words() -> tuple[str, ...]:
@@ -177,17 +177,17 @@ def plan(rng: np.random.Generator) -> list[Utterance]:
 
 
 def check_voices(espeak: str) -> None:
-    """Raise ValueError if two voices sound the same: espeak-ng takes unknown variants without a word."""
+    """Raise ValueError if two voices sound the same: espeak-ng silently ignores unknown variants."""
     heard: dict[bytes, str] = {}
     for voice in (f"{accent}+{variant}" for accent in ACCENTS for variant in TRAIN_VARIANTS + NEW_VARIANTS):
         sound = synthesize(espeak, Utterance("check", ("number", "four"), voice, 150, 50)).tobytes()
         if sound in heard:
-            raise ValueError(f"espeak-ng makes no difference between {heard[sound]} and {voice}")
+            raise ValueError(f"espeak-ng gives {heard[sound]} and {voice} the same sound")
         heard[sound] = voice
 
 
 def synthesize(espeak: str, utterance: Utterance) -> FloatArray:
-    """Speak an utterance: samples, (time,), about -1 to 1."""
+    """Synthesize an utterance: samples, (time,), from about -1 to 1."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "speech.wav"
         subprocess.run(
@@ -203,20 +203,22 @@ def synthesize(espeak: str, utterance: Utterance) -> FloatArray:
         )
         with wave.open(str(path)) as stream:
             if (stream.getframerate(), stream.getnchannels(), stream.getsampwidth()) != (SAMPLE_RATE, 1, 2):
-                raise ValueError(f"espeak-ng wrote {stream.getparams()}, not {SAMPLE_RATE} Hz mono 16 bit")
+                raise ValueError(
+                    f"espeak-ng wrote {stream.getparams()}; it must write {SAMPLE_RATE} Hz mono 16 bit"
+                )
             samples = np.frombuffer(stream.readframes(stream.getnframes()), dtype="<i2")
     loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > 200)
     if not len(loud):
-        raise ValueError(f"espeak-ng said nothing for {utterance}")
+        raise ValueError(f"espeak-ng produced silence for {utterance}")
     return samples[loud[0] : loud[-1] + 1].astype(np.float64) / 32768.0
 
 
 def record(speech: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Put the speech into a room with a microphone: pauses, reverberation, spectral tilt, noise, level."""
+    """Simulate a room and a microphone: pauses, reverberation, spectral tilt, noise and level."""
     before, after = rng.uniform(0.05, 0.25, size=2)
     speech = np.concatenate([np.zeros(int(before * SAMPLE_RATE)), speech, np.zeros(int(after * SAMPLE_RATE))])
 
-    # The tail of the room: exponentially decaying noise, 10 to 25 dB below the direct sound.
+    # Reverberation: exponentially decaying noise, 10 to 25 dB below the direct sound.
     decay_s = rng.uniform(0.08, 0.3)
     tail_time = np.arange(int(decay_s * SAMPLE_RATE)) / SAMPLE_RATE
     tail = rng.standard_normal(len(tail_time)) * np.exp(-6.9 * tail_time / decay_s)
@@ -224,7 +226,7 @@ def record(speech: FloatArray, rng: np.random.Generator) -> FloatArray:
     tail[0] = 1.0
     speech = fft_filter(speech, tail)
 
-    # The microphone: up to 3 dB for each octave up or down, around 1 kHz.
+    # The microphone: a tilt of up to 3 dB per octave in either direction, around 1 kHz.
     speech = spectral_tilt(speech, rng.uniform(-3, 3))
 
     # The noise: between white and pink, 12 to 30 dB below the speech.
@@ -235,21 +237,21 @@ def record(speech: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def fft_filter(samples: FloatArray, impulse_response: FloatArray) -> FloatArray:
-    """Convolve, keep the length of samples."""
+    """Convolve the samples with an impulse response, and keep their length."""
     size = len(samples) + len(impulse_response)
     spectrum = np.fft.rfft(samples, size) * np.fft.rfft(impulse_response, size)
     return np.fft.irfft(spectrum, size)[: len(samples)]
 
 
 def spectral_tilt(samples: FloatArray, db_per_octave: float) -> FloatArray:
-    """Weight the spectrum by a straight line in dB over octaves, 0 dB at 1 kHz."""
+    """Tilt the spectrum by a number of dB per octave, with 0 dB at 1 kHz."""
     spectrum = np.fft.rfft(samples)
     hertz = np.maximum(np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE), 50.0)
     return np.fft.irfft(spectrum * 10 ** (db_per_octave * np.log2(hertz / 1000.0) / 20), len(samples))
 
 
 def log_mel(samples: FloatArray) -> FloatArray:
-    """Log mel energies, natural logarithm: (time, mel band)."""
+    """Return the natural logarithm of the mel energies: (time, mel band)."""
     emphasised = np.append(samples[0], samples[1:] - 0.97 * samples[:-1])
     frames = np.lib.stride_tricks.sliding_window_view(emphasised, FRAME_LENGTH)[::FRAME_SHIFT]
     power = np.abs(np.fft.rfft(frames * np.hamming(FRAME_LENGTH), FFT_SIZE)) ** 2
@@ -257,7 +259,7 @@ def log_mel(samples: FloatArray) -> FloatArray:
 
 
 def mel_filters() -> FloatArray:
-    """Triangular filters: (mel band, FFT bin)."""
+    """Return triangular filters: (mel band, FFT bin)."""
     low, high = (2595.0 * np.log10(1.0 + hertz / 700.0) for hertz in MEL_RANGE_HZ)
     corners = 700.0 * (10.0 ** (np.linspace(low, high, NUM_MEL_BANDS + 2) / 2595.0) - 1.0)
     hertz = np.fft.rfftfreq(FFT_SIZE, 1 / SAMPLE_RATE)
@@ -268,7 +270,7 @@ def mel_filters() -> FloatArray:
 
 
 def write_features(path: Path, segment_names: Sequence[str], log_mels: Sequence[FloatArray]) -> None:
-    """Write uint8 (time, mel band) by full segment name, and `log_mel_range`: what 0 and 255 mean."""
+    """Write a uint8 matrix (time, mel band) per segment, and `log_mel_range`, the values of 0 and 255."""
     low = min(float(features.min()) for features in log_mels)
     high = max(float(features.max()) for features in log_mels)
     arrays: dict[str, npt.NDArray[np.generic]] = {
@@ -293,7 +295,7 @@ def write_corpus(path: Path, utterances: Sequence[Utterance], durations: Sequenc
             "  </recording>",
         ]
     lines.append("</corpus>\n")
-    # No name and no time in the header: the same corpus gives the same bytes.
+    # Without a name and a time in the header, the same corpus gives the same bytes.
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as stream:
         stream.write("\n".join(lines).encode())
@@ -301,7 +303,7 @@ def write_corpus(path: Path, utterances: Sequence[Utterance], durations: Sequenc
 
 
 def write_lexicon(path: Path) -> None:
-    """Write the Bliss lexicon. Sprint wants the silence and blank lemmas not to come first."""
+    """Write the Bliss lexicon. In RASR, silence and blank must not be the first lemmas."""
     phonemes = sorted({phoneme for phones in PRONUNCIATIONS.values() for phoneme in phones.split()})
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<lexicon>", "  <phoneme-inventory>"]
     for phoneme in phonemes:

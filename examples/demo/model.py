@@ -1,4 +1,4 @@
-"""The acoustic model: convolutions over time, by hand in numpy, and Adam."""
+"""The acoustic model, convolutions over time in numpy, and the optimizer Adam."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .data import FloatArray, IntArray
 
 @dataclass
 class Parameter:
-    """A weight, its gradient, and Adam's running means of the gradient and of its square."""
+    """A weight, its gradient, and Adam's running means of the gradient and its square."""
 
     value: FloatArray
     gradient: FloatArray
@@ -21,18 +21,18 @@ class Parameter:
 
     @classmethod
     def of(cls, value: FloatArray) -> Parameter:
-        """A parameter that starts at value."""
+        """Return a parameter with an initial value."""
         return cls(value, np.zeros_like(value), np.zeros_like(value), np.zeros_like(value))
 
 
 class Convolution:
-    """A convolution over time, centred, zero-padded: (time, batch, in) to (ceil(time / stride), batch, out).
+    """A centred, zero-padded convolution over time: (time, batch, in) to (ceil(time / stride), batch, out).
 
-    The windows are laid out in one matrix, so that forward and backward are matrix products.
+    All windows are copied into one matrix, so that forward and backward are matrix products.
     """
 
     def __init__(self, inputs: int, outputs: int, width: int, stride: int, rng: np.random.Generator) -> None:
-        scale = np.sqrt(2.0 / (width * inputs))  # He: keeps the variance through ReLU
+        scale = np.sqrt(2.0 / (width * inputs))  # He et al.: preserves the variance through ReLU
         weight = rng.standard_normal((width * inputs, outputs)) * scale
         self.weight = Parameter.of(weight.astype(np.float32))
         self.bias = Parameter.of(np.zeros(outputs, dtype=np.float32))
@@ -42,7 +42,7 @@ class Convolution:
         self._input_shape: tuple[int, int, int] = (0, 0, 0)
 
     def forward(self, x: FloatArray) -> FloatArray:
-        """The output; remembers the input for backward."""
+        """Compute the output. Store the input for backward."""
         time, batch, inputs = self._input_shape = x.shape
         steps = -(-time // self.stride)
         padded = np.zeros((time + self.width - 1, batch, inputs), dtype=np.float32)
@@ -54,9 +54,9 @@ class Convolution:
         return (self._windows @ self.weight.value + self.bias.value).reshape(steps, batch, -1)
 
     def backward(self, gradient: FloatArray, needs_input: bool = True) -> FloatArray:
-        """From the gradient of the output to that of the input; keeps those of the parameters.
+        """Compute the gradients of the input and the parameters from the gradient of the output.
 
-        Without needs_input, the first layer's case, the gradient of the input is not computed.
+        The first layer does not need the gradient of the input: without needs_input, it is empty.
         """
         flat = gradient.reshape(-1, gradient.shape[-1])
         self.weight.gradient = self._windows.T @ flat
@@ -77,14 +77,14 @@ class AcousticModel:
     Args:
         inputs: mel bands.
         outputs: labels.
-        rng: for the first weights and for dropout.
-        hidden: units of each hidden layer.
-        widths: frames that each hidden layer looks at; together 0.5 s here.
-        dropout: the share of hidden units that a training step leaves out.
+        rng: the source of the initial weights and of dropout.
+        hidden: the number of units of each hidden layer.
+        widths: the width of each hidden layer's window, in frames. Together they span 0.5 s.
+        dropout: the probability that a training step drops a hidden unit.
     """
 
-    # Frames of 10 ms to 30 ms in the first layer: a third of the posteriors to compute and to hand over,
-    # and still two or three for most phonemes.
+    # The first layer reduces frames of 10 ms to 30 ms: a third of the posteriors, and still two or three
+    # frames for most phonemes.
     STRIDE = 3
 
     def __init__(
@@ -108,7 +108,7 @@ class AcousticModel:
 
     @property
     def parameters(self) -> list[Parameter]:
-        """All weights and biases."""
+        """The weights and biases of all layers."""
         return [parameter for layer in self._layers for parameter in (layer.weight, layer.bias)]
 
     def forward(
@@ -119,17 +119,17 @@ class AcousticModel:
         Args:
             features: (time, batch, mel band) float32, zero beyond each length.
             lengths: (batch,) int32.
-            train: with dropout.
+            train: whether to apply dropout.
 
         Returns:
-            Log posteriors, (time / 3, batch, label) float32, and the lengths in their frames.
+            The log posteriors, (time / 3, batch, label) float32, and their lengths, (batch,) int32.
         """
         lengths = (-(-lengths // self.STRIDE)).astype(np.int32)
         x = features
         self._masks = []
         for layer in self._layers[:-1]:
             x = layer.forward(x)
-            # Zero beyond the length, so that a segment's posteriors do not depend on its batch.
+            # Zeros beyond the length make a segment's posteriors independent of its batch.
             valid = np.arange(len(x))[:, None] < lengths
             mask = ((x > 0) & valid[:, :, None]).astype(np.float32)
             if train:
@@ -146,8 +146,7 @@ class AcousticModel:
         """Compute the gradients of the parameters.
 
         Args:
-            error_signal: (time, batch, label), the gradient of the loss before the softmax,
-                as Sprint gives it.
+            error_signal: (time, batch, label), the gradient of the loss before the softmax, from Sprint.
         """
         gradient = self._layers[-1].backward(error_signal)
         for index in range(len(self._layers) - 2, -1, -1):
@@ -155,7 +154,7 @@ class AcousticModel:
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015), with the gradient clipped to a norm."""
+    """Adam (Kingma and Ba 2015) with a limit on the gradient's norm."""
 
     def __init__(self, parameters: Sequence[Parameter], max_norm: float = 5.0) -> None:
         self._parameters = list(parameters)
@@ -163,11 +162,11 @@ class Adam:
         self._steps = 0
 
     def step(self, learning_rate: float, scale: float) -> None:
-        """Move the parameters along their gradients.
+        """Update the parameters.
 
         Args:
-            learning_rate: how far.
-            scale: a factor of the gradients, 1 / segments for the mean over the batch.
+            learning_rate: the learning rate.
+            scale: a factor for the gradients: 1 / segments for the mean over the batch.
         """
         self._steps += 1
         norm = scale * float(np.sqrt(sum(float(np.vdot(p.gradient, p.gradient)) for p in self._parameters)))

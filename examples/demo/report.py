@@ -1,4 +1,4 @@
-"""What the user sees: a progress bar, a line for each epoch, a table and a picture at the end."""
+"""Output of the demonstration: a progress bar, a line per epoch, a table and a picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from matplotlib import pyplot
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar over the segments of all epochs; it goes away at the end."""
+    """Return a progress bar over the segments of all epochs. It disappears at the end."""
     return Progress(
         TextColumn("training"),
         BarColumn(bar_width=None),
@@ -32,47 +32,45 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
-def data_line(corpus: Corpus) -> str:
-    """What is trained on."""
-    held_out = " and ".join(f"{len(segments)} of {name}" for name, segments in corpus.held_out.items())
-    return f"{len(corpus.train)} segments to train on, held out {held_out}, {len(corpus.labels)} labels"
+def format_corpus(corpus: Corpus) -> str:
+    """Return a line about the data."""
+    held_out = ", ".join(f"{len(segments)} with {name}" for name, segments in corpus.held_out.items())
+    return f"training: {len(corpus.train)} segments; held out: {held_out}; labels: {len(corpus.labels)}"
 
 
-def epoch_header() -> str:
-    """What stands above the lines of the epochs."""
-    return "[dim]epoch  loss/frame  held out: loss/frame  label errors  segments/s  in the exchange[/]"
+EPOCH_HEADER = "[dim]epoch  training: loss/frame  held out: loss/frame  label errors  segments/s  exchange[/]"
 
 
-def epoch_line(epoch: Epoch, epochs: int) -> str:
-    """One line."""
+def format_epoch(epoch: Epoch, epochs: int) -> str:
+    """Return the line of an epoch, aligned with EPOCH_HEADER."""
     return (
         f"{epoch.number:2d}/{epochs:<2d}"
-        f"{epoch.train_loss:12.4f}"
+        f"{epoch.train_loss:22.4f}"
         f"{epoch.held_out_loss:22.4f}"
         f"[bold]{epoch.label_error_rate:14.1%}[/]"
         f"{epoch.segments_per_second:12.0f}"
-        f"{epoch.exchange_share:17.0%}"
+        f"{epoch.exchange_share:10.0%}"
     )
 
 
 def summary(pool: SprintInstancePool, exchange_seconds: float, last: Epoch, total_seconds: float) -> Table:
-    """What crossed the bridge, and what came of it."""
-    crossed = pool.stats()
-    answered = crossed.segments + crossed.skipped
-    table = Table(title="What crossed the bridge", show_header=False)
+    """Return a table of the data exchanged, the time and the label error rates."""
+    stats = pool.stats()
+    num_segments = stats.segments + stats.skipped
+    table = Table(title="Exchange with Sprint", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_row("Sprint children", f"{pool.num_instances}")
-    table.add_row("segments, training and held out", f"{answered}")
-    table.add_row("  discarded by Sprint", f"{crossed.skipped}")
-    table.add_row("posteriors", f"{crossed.posteriors_bytes / 1e6:.1f} MB")
-    table.add_row("error signals", f"{crossed.error_signal_bytes / 1e6:.1f} MB")
-    table.add_row("time in the exchange, the criterion included", f"{exchange_seconds:.1f} s")
-    table.add_row("  for each segment", f"{1e3 * exchange_seconds / max(answered, 1):.2f} ms")
-    table.add_row("time of the whole training", f"{total_seconds:.1f} s", end_section=True)
+    table.add_row("segments (training and held out)", f"{num_segments}")
+    table.add_row("  skipped by Sprint", f"{stats.skipped}")
+    table.add_row("posteriors sent", f"{stats.posteriors_bytes / 1e6:.1f} MB")
+    table.add_row("error signals received", f"{stats.error_signal_bytes / 1e6:.1f} MB")
+    table.add_row("time in the exchange (includes the criterion)", f"{exchange_seconds:.1f} s")
+    table.add_row("  per segment", f"{1e3 * exchange_seconds / max(num_segments, 1):.2f} ms")
+    table.add_row("total time", f"{total_seconds:.1f} s", end_section=True)
     for name, rate in last.label_error_rates.items():
-        table.add_row(f"label errors held out, {name}", f"{rate:.1%}")
-    table.add_row("label errors held out", f"{last.label_error_rate:.1%}")
+        table.add_row(f"held-out label errors, {name}", f"{rate:.1%}")
+    table.add_row("held-out label errors", f"{last.label_error_rate:.1%}")
     return table
 
 
@@ -85,24 +83,24 @@ def draw(history: Sequence[Epoch], path: Path) -> None:
         numbers, [epoch.train_loss for epoch in history], label="training (distorted features, dropout)"
     )
     left.plot(numbers, [epoch.held_out_loss for epoch in history], label="held out")
-    # Only a criterion that is no sequence criterion, for tests, gives losses without a logarithm.
+    # The test criteria "none" and "null" return a loss of 0, which a logarithmic scale cannot show.
     scale = "log" if all(min(epoch.train_loss, epoch.held_out_loss) > 0 for epoch in history) else "linear"
-    left.set(xlabel="epoch", ylabel="loss per frame, nats", yscale=scale, title="Loss from Sprint")
+    left.set(xlabel="epoch", ylabel="loss per frame (nats)", yscale=scale, title="CTC loss from Sprint")
     left.legend()
 
     right.plot(
         numbers, [100 * epoch.label_error_rate for epoch in history], color="black", label="all held out"
     )
-    # The first epochs stand near 100 %; the picture is of what comes after.
+    # The first epochs are near 100 %. Cut them off, so that the later ones can be read.
     top = min(100.0, max(10.0, 800 * history[-1].label_error_rate))
     for name in history[0].label_error_rates:
         rates = [100 * epoch.label_error_rates[name] for epoch in history]
         right.plot(numbers, rates, linewidth=1, linestyle="--", label=name)
     right.set(
         xlabel="epoch",
-        ylabel="label error rate, %",
+        ylabel="label error rate (%)",
         ylim=(0, top),
-        title=f"Held out: {history[-1].label_error_rate:.1%} at the end",
+        title=f"Held-out label error rate: {history[-1].label_error_rate:.1%} after the last epoch",
     )
     right.legend()
 

@@ -1,4 +1,4 @@
-"""The options of the Sprint children: the one place that knows them."""
+"""The executable and the options of the Sprint children."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Optional, Union
 
 from .data import CORPUS, LEXICON
 
-# What refsprint and RASR's nn-trainer both understand.
+# Options of both refsprint and RASR's nn-trainer.
 _OPTIONS = (
     "--*.action=python-control",
     "--*.python-control-loop-type=iterate-corpus",
     "--*.extract-features=false",
     f"--*.corpus.file={CORPUS}",
     f"--*.lexicon.file={LEXICON}",
-    # What comes in are log posteriors, not posteriors.
+    # The trainer sends log posteriors.
     "--*.input-in-log-space=true",
 )
 
 
 def executable(path: Optional[str]) -> Union[str, list[str]]:
-    """The user's nn-trainer, or refsprint where there is none."""
+    """Return the user's nn-trainer, or refsprint by default."""
     return path if path is not None else [sys.executable, "-m", "shmbridge.refsprint"]
 
 
 def config(more: Sequence[str]) -> list[str]:
-    """All options; those of the user come last, so that they win."""
+    """Return all options. The user's options come last and take precedence."""
     return [*_OPTIONS, *more]

@@ -1,8 +1,8 @@
-"""A PyTorch network trained with SprintLoss on the data of the demonstration.
+"""Train a PyTorch network with SprintLoss on the data of the demonstration.
 
     python -m examples.demo.torch_ctc      # from the root of the repository, with the extra `torch`
 
-What to look at is `train`: the rest is a small network. Sprint is the stand-in refsprint.
+The function `train` shows how to use SprintLoss. Sprint is the stand-in refsprint.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from shmbridge.torch import SprintLoss
 from . import data, sprint
 
 EPOCHS = 4
-STRIDE = 3  # frames of 10 ms to 30 ms
+STRIDE = 3  # reduces frames of 10 ms to 30 ms
 
 
 def network(bands: int, labels: int) -> torch.nn.Module:
-    """Logits (batch,label,ceil(time / 3)) of log-mel features (batch,band,time)."""
+    """Return a network from log-mel features (batch,band,time) to logits (batch,label,ceil(time / 3))."""
     return torch.nn.Sequential(
         torch.nn.Conv1d(bands, 96, 11, stride=STRIDE, padding=5),
         torch.nn.ReLU(),
@@ -33,10 +33,10 @@ def network(bands: int, labels: int) -> torch.nn.Module:
 
 
 def train(corpus: data.Corpus, pool: SprintInstancePool) -> None:
-    """Train on the training set, and say the loss per segment of each epoch, in training and held out."""
+    """Train, and print the loss per segment of each epoch, on training and held-out segments."""
     model = network(corpus.train[0].features.shape[1], len(corpus.labels))
     criterion = SprintLoss(pool, batch_first=True, from_logits=True)
-    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
 
     def loss_of(batch: data.Batch) -> torch.Tensor:
         features = torch.from_numpy(batch.features).permute(1, 2, 0)
@@ -48,10 +48,10 @@ def train(corpus: data.Corpus, pool: SprintInstancePool) -> None:
         losses = []
         for batch in data.batches(corpus.train, 8, rng):
             loss = loss_of(batch)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimiser.step()
+            optimizer.step()
             losses.append(loss.item())
         with torch.no_grad():
             held_out = [
@@ -65,7 +65,7 @@ def train(corpus: data.Corpus, pool: SprintInstancePool) -> None:
 def main() -> int:
     """Train, and return the exit code."""
     torch.manual_seed(1)
-    torch.set_num_threads(1)  # so small a network gains nothing, and Sprint wants the cores
+    torch.set_num_threads(1)  # the network is small, and the children need the other cores
     try:
         with SprintInstancePool(
             sprint_exec_path=sprint.executable(None), sprint_config=sprint.config(()), num_instances=2

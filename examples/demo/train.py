@@ -1,4 +1,4 @@
-"""Training: posteriors out through the bridge, loss and error signal back, one step along the gradient."""
+"""The training loop: send posteriors to Sprint, receive loss and error signal, update the model."""
 
 from __future__ import annotations
 
@@ -19,22 +19,21 @@ LEARNING_RATE = 3e-3
 
 
 class TrainingError(Exception):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to.
+    """The results of an epoch.
 
     Attributes:
-        number: counted from 1.
-        train_loss: per frame of posteriors, with dropout and distorted features.
-        held_out_loss: per frame of posteriors.
-        label_error_rate: edit distance over labels of the transcripts, all held-out segments.
-        label_error_rates: the same by set of held-out segments.
-        segments_per_second: in training, without the held-out segments.
-        exchange_share: of the training time, what was spent in get_batch_loss_and_error_signal. That is the
-            bridge and Sprint's computation of the criterion, for which the trainer waits.
+        number: the number of the epoch, finite from 1. train_loss: the loss per frame of posteriors, with
+        dropout and distorted features. held_out_loss: the loss per frame of posteriors. label_error_rate: the
+        edit distance divided by the number of labels, over all held-out segments. label_error_rates: the same
+        for each set of held-out segments. segments_per_second: the speed of the training, without the
+        held-out segments. exchange_share: the fraction of the training time spent in
+        get_batch_loss_and_error_signal. This includes
+            the time in which the trainer waits for Sprint to compute the criterion.
     """
 
     number: int
@@ -47,10 +46,10 @@ class Epoch:
 
 
 class Exchange:
-    """The pool, with a stopwatch.
+    """Measures the time of the calls to the pool.
 
     Attributes:
-        seconds: the time in get_batch_loss_and_error_signal so far.
+        seconds: the total time in get_batch_loss_and_error_signal.
     """
 
     def __init__(self, pool: SprintInstancePool) -> None:
@@ -60,7 +59,7 @@ class Exchange:
     def __call__(
         self, log_posteriors: FloatArray, lengths: IntArray, names: list[str]
     ) -> tuple[FloatArray, FloatArray]:
-        """Loss, (batch,) float32, and error signal, (time, batch, label) float32."""
+        """Return the loss, (batch,) float32, and the error signal, (time, batch, label) float32."""
         start = time.perf_counter()
         loss, error_signal = self._pool.get_batch_loss_and_error_signal(log_posteriors, lengths, names)
         self.seconds += time.perf_counter() - start
@@ -68,28 +67,28 @@ class Exchange:
 
 
 class LossPerFrame:
-    """A running mean. Segments that Sprint discarded have an infinite loss: they are left out."""
+    """A running mean. It excludes the segments that Sprint skipped: their loss is infinite."""
 
     def __init__(self) -> None:
         self._loss = 0.0
         self._frames = 0
 
     def add(self, loss: FloatArray, lengths: IntArray) -> None:
-        """Count a batch: the loss of each segment, and its frames."""
-        counted = np.isfinite(loss)
-        self._loss += float(loss[counted].sum())
-        self._frames += int(lengths[counted].sum())
+        """Add the segments of a batch."""
+        finite = np.isfinite(loss)
+        self._loss += float(loss[finite].sum())
+        self._frames += int(lengths[finite].sum())
 
     def mean(self) -> float:
-        """The loss per frame.
+        """Return the loss per frame.
 
         Raises:
-            TrainingError: Sprint discarded every segment.
+            TrainingError: Sprint skipped every segment.
         """
         if not self._frames:
             raise TrainingError(
-                "Sprint discarded every segment. Its log says why; usual reasons are a lexicon "
-                "that does not fit to the corpus, and posteriors of other labels than it expects"
+                "Sprint skipped every segment; check its log. Common causes are a lexicon that does not "
+                "match the corpus, and a different order of labels"
             )
         return self._loss / self._frames
 
@@ -102,17 +101,17 @@ def train(
     Args:
         corpus: the data.
         exchange: computes loss and error signal.
-        epochs: how many.
-        seed: of weights, dropout, order and distortion.
-        on_batch: is told the segments of each batch of training when it is done.
+        epochs: the number of epochs.
+        seed: the seed of weights, dropout, order and distortion.
+        on_batch: called after each training batch with its number of segments.
 
     Raises:
-        TrainingError: see LossPerFrame.
+        TrainingError: Sprint skipped every segment.
         shmbridge.ShmbridgeError: the bridge or Sprint failed.
     """
     rng = np.random.default_rng(seed)
     model = AcousticModel(corpus.train[0].features.shape[1], len(corpus.labels), rng)
-    optimiser = Adam(model.parameters)
+    optimizer = Adam(model.parameters)
     steps = epochs * -(-len(corpus.train) // BATCH_SIZE)
     step = 0
     for number in range(1, epochs + 1):
@@ -123,7 +122,7 @@ def train(
             loss, error_signal = exchange(log_posteriors, lengths, batch.names)
             model.backward(error_signal)
             used = int(np.isfinite(loss).sum())
-            optimiser.step(learning_rate(step / steps), scale=1.0 / max(used, 1))
+            optimizer.step(learning_rate(step / steps), scale=1.0 / max(used, 1))
             step += 1
             train_loss.add(loss, lengths)
             on_batch(len(batch.segments))
@@ -142,14 +141,14 @@ def train(
 
 
 def learning_rate(progress: float) -> float:
-    """Up over the first tenth, level, and down to nothing over the last 70 %: progress from 0 to 1."""
+    """Return the rate at a progress from 0 to 1: it rises for 10 %, and falls to 0 over the last 70 %."""
     return LEARNING_RATE * min(1.0, progress / 0.1, (1.0 - progress) / 0.7)
 
 
 def measure(
     corpus: Corpus, model: AcousticModel, exchange: Exchange
 ) -> tuple[float, dict[str, int], dict[str, int]]:
-    """Loss per frame of the held-out segments; label errors and labels of each set of them."""
+    """Return the loss per frame of the held-out segments, and each set's numbers of errors and labels."""
     held_out_loss = LossPerFrame()
     errors: dict[str, int] = {}
     labels: dict[str, int] = {}
@@ -158,7 +157,7 @@ def measure(
         labels[name] = sum(len(segment.labels) for segment in segments)
         for batch in batches(segments, BATCH_SIZE):
             log_posteriors, lengths = model.forward(batch.features, batch.lengths)
-            # Only the loss is of use here; the model does not see the error signal.
+            # The error signal is not used: the model does not train on held-out segments.
             loss, _ = exchange(log_posteriors, lengths, batch.names)
             held_out_loss.add(loss, lengths)
             errors[name] += count_errors(log_posteriors, lengths, batch, corpus)
@@ -166,7 +165,7 @@ def measure(
 
 
 def count_errors(log_posteriors: FloatArray, lengths: IntArray, batch: Batch, corpus: Corpus) -> int:
-    """The edit distance between what is recognised and what was said, summed over a batch."""
+    """Return the edit distance between decoded and transcribed labels, summed over a batch."""
     return sum(
         edit_distance(greedy(log_posteriors[:length, column], corpus.labels), segment.labels)
         for column, (length, segment) in enumerate(zip(lengths, batch.segments))

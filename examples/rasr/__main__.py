@@ -14,7 +14,7 @@ from .task import make_task
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Write the files and say what there is; the exit code is 1 where that was not possible."""
+    """Write the files and print a summary. Return the exit code: 0, or 1 after an error."""
     options = _parse(arguments)
     try:
         task = make_task(options.labels, options.segments, options.frames, options.seed)
@@ -34,14 +34,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m examples.rasr",
-        description="Write a corpus, a lexicon and configs with which RASR's nn-trainer computes CTC.",
+        description="Write a corpus, a lexicon and configs, so that RASR's nn-trainer computes CTC.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, help="where to put the files")
-    parser.add_argument("--labels", type=int, default=8, help="silence and blank are among them")
-    parser.add_argument("--segments", type=int, default=8, help="and one more that is too short")
-    parser.add_argument("--frames", type=int, default=40, help="of the longest segment")
-    parser.add_argument("--seed", type=int, default=1, help="of the words and segments, which are made up")
+    parser.add_argument("folder", type=Path, help="output folder")
+    parser.add_argument("--labels", type=int, default=8, help="number of labels, with silence and blank")
+    parser.add_argument(
+        "--segments", type=int, default=8, help="number of segments, without the extra one that is too short"
+    )
+    parser.add_argument("--frames", type=int, default=40, help="number of frames of the longest segment")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the random words and segments")
     return parser.parse_args(arguments)
 
 

@@ -1,4 +1,4 @@
-"""Corpus and lexicon in RASR's XML format, Bliss."""
+"""The corpus and the lexicon in RASR's XML format, Bliss."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from .task import CORPUS, RECORDING, Task
 __all__ = ["FRAME_SHIFT", "corpus", "lexicon"]
 
 FRAME_SHIFT = 0.01
-"""Seconds from one frame to the next."""
+"""Seconds per frame."""
 
 _HEAD = '<?xml version="1.0" encoding="utf-8"?>'
 
 
 def corpus(task: Task) -> str:
-    """The corpus: one recording with all segments, one after the other."""
+    """Return the corpus: one recording with all segments, one after the other."""
     return "\n".join(_corpus_lines(task)) + "\n"
 
 
 def lexicon(task: Task) -> str:
-    """The lexicon: the phoneme inventory, whose order is that of the labels, and the words."""
+    """Return the lexicon: the phoneme inventory, in the order of the labels, and the words."""
     return "\n".join(_lexicon_lines(task)) + "\n"
 
 
 def _corpus_lines(task: Task) -> Iterator[str]:
     yield _HEAD
     yield f"<corpus name={quoteattr(CORPUS)}>"
-    # RASR demands an audio file's name. Nothing reads it here: the features come from a cache.
+    # RASR requires the name of an audio file, but does not read it: the features come from a cache.
     yield f'  <recording name={quoteattr(RECORDING)} audio="none.wav">'
     first = 0
     for segment in task.segments:
@@ -47,12 +47,12 @@ def _lexicon_lines(task: Task) -> Iterator[str]:
     yield "<lexicon>"
     yield "  <phoneme-inventory>"
     for phoneme in task.phonemes:
-        # Without variation, a phoneme has no context: what the silence and the blank have to be.
+        # Without variation, a phoneme has no context. Silence and blank must not have one.
         fixed = "<variation>none</variation>" if phoneme in task.phonemes[-2:] else ""
         yield f"    <phoneme><symbol>{escape(phoneme)}</symbol>{fixed}</phoneme>"
     yield "  </phoneme-inventory>"
-    # A word of one phoneme must not come first, silence and blank neither: RASR b6ff1a89, without phoneme
-    # contexts, could then follow no word by another, and crashes.
+    # The first lemma must have at least two phonemes. Otherwise RASR b6ff1a89, without phoneme contexts, does
+    # not link the end of a word to the next word, and crashes.
     for word in task.words:
         spoken = "".join(
             f"<phon>{' '.join(task.phonemes[label] for label in labels)}</phon>"

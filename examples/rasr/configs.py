@@ -1,4 +1,4 @@
-"""RASR's config files, one for each of the four ways (docs/ways.md), and what they share."""
+"""RASR's config files: one for each of the four ways (docs/ways.md), and one that they include."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .task import Task
 __all__ = ["WAYS", "config", "model"]
 
 _MODEL = """\
-# What Sprint computes, in whichever way it is driven: the CTC loss of log posteriors.
+# The criterion, the same for all ways: the CTC loss of log posteriors.
 
 [*.corpus]
 file = {folder}/corpus.xml
@@ -17,7 +17,7 @@ file = {folder}/corpus.xml
 [*.lexicon]
 file = {folder}/lexicon.xml
 
-# One label for each phoneme, in the order of the lexicon's inventory.
+# One label per phoneme, in the order of the lexicon's inventory.
 [*.acoustic-model]
 state-tying.type         = monophone
 hmm.states-per-phone     = 1
@@ -28,8 +28,8 @@ phonology.future-length  = 0
 allophones.add-all           = false
 allophones.add-from-lexicon  = true
 
-# The blank goes between the labels, and each label may be repeated. CTC has no transition probabilities; the
-# graph builder insists that they are left out in just this way.
+# Blanks between the labels, and repeated labels. CTC does not have transition probabilities; the graph
+# builder requires exactly these values.
 [*.allophone-state-graph-builder]
 topology = ctc
 
@@ -43,16 +43,16 @@ entry-m2.loop = infinity
 
 [*]
 training-criterion              = ctc
-# CTC's own forward-backward, instead of the search aligner.
+# Use CTC's forward-backward instead of the search aligner.
 use-search-aligner              = false
 use-direct-alignment-extraction = true
 
-# No pruning. RASR's own threshold is 50, and with that the error signal of 1000 frames was wrong by up to 0.4
-# in some labels, while the loss looked right.
+# No pruning. With RASR's default threshold, 50, the error signal of 1000 frames was wrong by up to 0.4 for
+# some labels, while the loss looked right.
 [*.ctc-aligner]
 min-acoustic-pruning = 1e9
 
-# No division by label priors: the plain CTC loss.
+# Do not divide by label priors: the plain CTC loss.
 [*.priors]
 priori-scale = 0
 """
@@ -62,7 +62,7 @@ _PYTHON_CONTROL = """\
 action                   = python-control
 python-control-loop-type = {loop}
 extract-features         = false
-# What comes in are log posteriors, not posteriors.
+# The parent sends log posteriors.
 input-in-log-space       = true
 """
 
@@ -76,7 +76,7 @@ buffer-size        = {frames}
 shuffle            = false
 input-in-log-space = {log_space}
 
-# Its frames are as many as those of the posteriors; else they count for nothing.
+# Only the number of frames matters. It must be the number of frames of the posteriors.
 [*.feature-extraction]
 file = {folder}/features.flow
 
@@ -91,7 +91,7 @@ layer-type       = python
 dimension-output = {labels}
 links            = 0->top:0
 
-# Here further layers might stand; none are needed above the Python layer.
+# Further layers could follow here, but the Python layer does not need them.
 [*.top]
 layer-type       = identity
 dimension-output = {labels}
@@ -108,35 +108,35 @@ dimension-output = {labels}
 
 _WAYS = {
     "iterate": (
-        "# Sprint iterates the corpus, and calculates by callback.",
+        "# Sprint iterates the corpus. The child computes the criterion through the callback.",
         _PYTHON_CONTROL.replace("{loop}", "iterate-corpus"),
     ),
     "trainer": (
-        "# Sprint's own trainer, whose network is a Python layer: its output is the parent's posteriors.",
+        "# Sprint's trainer. The network is a Python layer, whose output is the parent's posteriors.",
         _TRAINER.replace("{log_space}", "true") + _PYTHON_LAYER,
     ),
     "loop": (
-        "# Sprint does nothing but answer its callback. It is not to ask for a segment order.",
+        "# Sprint only answers the callback. It must not ask for a segment order.",
         _PYTHON_CONTROL.replace("{loop}", "python-control-loop"),
     ),
     "order": (
-        "# Segment order alone: Sprint trains a network of its own on the segments that the parent names.\n"
-        "# No posteriors go to it and no error signal comes back; it shows what that looks like.",
+        "# Segment order alone: Sprint trains its own network on the segments that the parent names.\n"
+        "# Sprint neither receives posteriors nor returns an error signal: the segments are skipped.",
         _TRAINER.replace("{log_space}", "false") + _OWN_NETWORK,
     ),
 }
 
 WAYS = tuple(_WAYS)
-"""Iterate the corpus; a trainer with a Python layer; the control loop; segment order alone."""
+"""Corpus iteration, a trainer with a Python layer, the control loop, and segment order alone."""
 
 
 def model(folder: Path) -> str:
-    """What all ways share: corpus, lexicon, acoustic model and criterion."""
+    """Return the config that all ways include: corpus, lexicon, acoustic model and criterion."""
     return _MODEL.format(folder=folder)
 
 
 def config(task: Task, folder: Path, way: str) -> str:
-    """The config file for one of WAYS."""
+    """Return the config of one of WAYS."""
     head, body = _WAYS[way]
     frames = max(segment.frames for segment in task.segments)
     filled = body.format(folder=folder, labels=len(task.phonemes), frames=frames)

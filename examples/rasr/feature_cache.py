@@ -1,24 +1,25 @@
 """Features for RASR's trainer: a cache archive, and the flow network that reads it.
 
-With a Python layer at the bottom of the network the features count for nothing but their number: RASR demands
-some, and their frames have to be as many as those of the posteriors. Here they tell where they stand, so that
-who gets them can see whether they are the right ones.
+With a Python layer at the bottom of the network, RASR requires features, but only their number of frames
+matters: it must be that of the posteriors. These features contain their own position, so that tests can
+identify them.
 
-The archive, as RASR's Core/FileArchive.cc has it; all numbers are little-endian, strings are a u32 length and
-their bytes. "SP_ARC1" and a zero, a byte that tells whether there is a table, then for each file
+The format of the archive, from RASR's Core/FileArchive.cc. All numbers are little-endian. A string is a u32
+length, then its bytes. The archive begins with "SP_ARC1", a zero byte, and a byte that is 1 if there is a
+table. Then, for each file:
 
     u32 0xaa55aa55, string name, u32 size, u32 0 (not compressed), u32 checksum, data, u32 0x55aa55aa
 
-and the table:
+The table:
 
-    u32 number of files, for each: string name, u64 position behind the name, u32 size, u32 0
-    u32 number of empty files, u64 position of this line, u64 position of the line above
+    u32 number of files, for each: string name, u64 position after the name, u32 size, u32 0
+    u32 number of empty files, u64 position of this line, u64 position of the previous line
 
-The file of a segment is a flow cache: string "vector-f32", u32 number of frames, for each frame
+The file of a segment is a flow cache: string "vector-f32", u32 number of frames, and for each frame:
 
     u32 dimension, f32 for each dimension, f64 start, f64 end (seconds)
 
-and beside it lies a file with ".attribs" behind its name: XML that names the type again.
+A second file, with the suffix ".attribs", repeats the type in XML.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _ATTRIBUTES = f"""<?xml version="1.0" encoding="utf-8"?>
 
 
 def flow_network(cache: str) -> str:
-    """The flow network that gives a segment's features out of the cache."""
+    """Return the flow network that reads a segment's features from the cache."""
     return f"""<?xml version="1.0" encoding="utf-8"?>
 <network>
   <out name="features"/>
@@ -56,7 +57,7 @@ def flow_network(cache: str) -> str:
 
 
 def features(segment: int, frames: int) -> list[tuple[float, float]]:
-    """Of each frame: the number of its segment in the corpus, and its own in the segment."""
+    """Return, for each frame, the index of its segment and its own index in the segment."""
     return [(float(segment), float(frame)) for frame in range(frames)]
 
 

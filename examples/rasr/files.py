@@ -1,4 +1,4 @@
-"""Writes everything into one folder, and says how a pool is started on it."""
+"""Writes all files to one folder, and returns the options of a pool for them."""
 
 from __future__ import annotations
 
@@ -12,35 +12,31 @@ from .task import Task
 __all__ = ["Files", "write"]
 
 _NOT_IN_A_PATH = set("\"'$()[]<>&#;% \t\n")
-"""RASR's config files have comments, references and quotes, and no way to write these signs otherwise."""
+"""RASR's config files give these characters a special meaning, and have no escapes for them."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """The files of a task.
+    """The generated files.
 
     Attributes:
-        folder: where they are, an absolute path.
-        task: what they are about.
+        folder: the absolute path of their folder.
+        task: the labels, words and segments.
     """
 
     folder: Path
     task: Task
 
     def config(self, way: str) -> Path:
-        """The config file for one of the four ways: "iterate", "trainer", "loop" or "order"."""
+        """Return the config file of a way: "iterate", "trainer", "loop" or "order"."""
         return self.folder / f"{way}.config"
 
     def options(self, way: str) -> dict[str, Any]:
-        """The options of shmbridge.SprintInstancePool for one of the four ways, but for the executable.
-
-        Args:
-            way: "iterate", "trainer", "loop" or "order".
-        """
+        """Return the options of shmbridge.SprintInstancePool for a way, without the executable."""
         return {
             "sprint_config": [f"--config={self.config(way)}"],
             "use_python_segment_order": way != "loop",
-            "labels": len(self.task.phonemes),
+            "num_labels": len(self.task.phonemes),
         }
 
 
@@ -48,19 +44,19 @@ def write(folder: Path, task: Task) -> Files:
     """Write corpus, lexicon, feature cache, flow network and config files.
 
     Args:
-        folder: is made where it does not exist; files of the same names are replaced.
-        task: what the files are about.
+        folder: the output folder. It is created if it does not exist; existing files are replaced.
+        task: the labels, words and segments.
 
     Raises:
-        ValueError: the folder's path cannot be written in RASR's config files.
+        ValueError: RASR's config files cannot contain the folder's path.
         OSError: a file cannot be written.
     """
     folder = folder.resolve()
     forbidden = _NOT_IN_A_PATH.intersection(str(folder))
     if forbidden:
         raise ValueError(
-            f"the folder {str(folder)!r} cannot be named in RASR's config files, because of "
-            f"{' '.join(map(repr, sorted(forbidden)))}: choose another"
+            f"the folder is {str(folder)!r}; RASR's config files cannot contain "
+            f"{' '.join(map(repr, sorted(forbidden)))}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     cache = folder / "features.cache"

@@ -1,4 +1,4 @@
-"""What the files are about: labels, words and segments, made up from a seed."""
+"""Labels, words and segments, generated randomly from a seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["CORPUS", "RECORDING", "TOO_SHORT", "Segment", "Task", "Word", "make_
 CORPUS, RECORDING = "example", "recording"
 
 TOO_SHORT = "too-short"
-"""The name of a segment that has not enough frames for its words: Sprint discards it."""
+"""The name of a segment with too few frames for its words: Sprint skips it."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Word:
     """An entry of the lexicon.
 
     Attributes:
-        orthography: how it is written.
-        pronunciations: label indices; the pronunciations of a word are equally probable.
+        orthography: the written word.
+        pronunciations: the labels of each pronunciation. All are equally probable.
     """
 
     orthography: str
@@ -31,9 +31,9 @@ class Segment:
     """An utterance.
 
     Attributes:
-        name: its name within the recording.
-        words: what is said.
-        frames: its length.
+        name: the name within the recording.
+        words: the words.
+        frames: the number of frames.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Segment:
 
     @property
     def full_name(self) -> str:
-        """The full segment name, by which Sprint and shmbridge call it."""
+        """The full segment name, as in Sprint and shmbridge."""
         return f"{CORPUS}/{RECORDING}/{self.name}"
 
 
@@ -51,9 +51,9 @@ class Task:
     """Labels, words and segments.
 
     Attributes:
-        phonemes: the symbols; a phoneme's index is its label. The last two are silence and the blank.
+        phonemes: the symbols, indexed by label. The last two are silence and blank.
         words: the lexicon, without silence and blank.
-        segments: the corpus, the one that is too short at its end.
+        segments: the corpus. The last segment is too short for its words.
     """
 
     phonemes: tuple[str, ...]
@@ -62,7 +62,7 @@ class Task:
 
     @property
     def silence(self) -> int:
-        """The label of silence. No segment has it, but RASR's acoustic model wants one."""
+        """The label of silence. RASR's acoustic model requires it, but no segment contains it."""
         return len(self.phonemes) - 2
 
     @property
@@ -71,14 +71,14 @@ class Task:
         return len(self.phonemes) - 1
 
     def segment(self, full_name: str) -> Segment:
-        """The segment of this full name. KeyError: there is none."""
+        """Return the segment with a full name. Raise KeyError if there is none."""
         for segment in self.segments:
             if segment.full_name == full_name:
                 return segment
         raise KeyError(full_name)
 
     def label_sequences(self, full_name: str) -> list[tuple[float, tuple[int, ...]]]:
-        """What can be meant by the words of a segment: (probability, labels), blanks left out."""
+        """Return the possible label sequences of a segment, without blanks: (probability, labels)."""
         sequences: list[tuple[float, tuple[int, ...]]] = [(1.0, ())]
         for word in self.segment(full_name).words:
             share = 1.0 / len(word.pronunciations)
@@ -87,20 +87,20 @@ class Task:
 
 
 def make_task(labels: int, segments: int, frames: int, seed: int = 1) -> Task:
-    """Make up words and segments.
+    """Generate words and segments.
 
     Args:
-        labels: the label dimension of the posteriors, at least 5: silence and blank are among them.
-        segments: how many, besides the one that is too short.
-        frames: the length of the longest segment, at least 10; the others have half as many or more.
-        seed: of all choices. The same arguments give the same task.
+        labels: the number of labels, with silence and blank; at least 5.
+        segments: the number of segments, without the one that is too short.
+        frames: the number of frames of the longest segment, at least 10; the others have at least half.
+        seed: the seed of all random choices. The same arguments give the same task.
 
     Raises:
         ValueError: an argument is too small.
     """
-    for name, value, least in (("labels", labels, 5), ("segments", segments, 1), ("frames", frames, 10)):
-        if value < least:
-            raise ValueError(f"{name} is {value}; it has to be at least {least}")
+    for name, value, minimum in (("labels", labels, 5), ("segments", segments, 1), ("frames", frames, 10)):
+        if value < minimum:
+            raise ValueError(f"{name} is {value}; it must be at least {minimum}")
     rng = random.Random(seed)
     spoken = range(labels - 2)
     words = _make_words(spoken, rng)
@@ -108,7 +108,7 @@ def make_task(labels: int, segments: int, frames: int, seed: int = 1) -> Task:
     for number in range(segments):
         length = frames if number == 0 else rng.randint((frames + 1) // 2, frames)
         made.append(Segment(f"segment-{number + 1}", _speak(words, length, rng), length))
-    # One word says the same label twice, for which CTC needs three frames.
+    # The word "twice" repeats a label, so that it needs three frames in CTC.
     made.append(Segment(TOO_SHORT, (words[-2], words[-2]), 2))
     phonemes = (*(f"p{label}" for label in spoken), "SIL", "BLANK")
     return Task(phonemes, tuple(words), tuple(made))
@@ -119,18 +119,18 @@ def _make_words(spoken: range, rng: random.Random) -> list[Word]:
     for number in range(min(len(spoken), 100)):
         labels = tuple(rng.choice(spoken) for _ in range(rng.randint(2, 4)))
         words.append(Word(f"long{number}", (labels,)))
-    # One word for each label, so that each is in the lexicon.
+    # One word per label, so that the lexicon contains all labels.
     words += [Word(f"word{label}", ((label,),)) for label in spoken]
     one, other = spoken[0], spoken[1]
     return [*words, Word("twice", ((one, one),)), Word("either", ((one, other), (other,)))]
 
 
 def _speak(words: list[Word], frames: int, rng: random.Random) -> tuple[Word, ...]:
-    """So many words that they fit: their labels, with a blank after each, take half of the frames."""
+    """Choose words whose labels, each followed by a blank, need at most half of the frames."""
     said: list[Word] = []
     room = frames // 2
     *plain, either = words
-    # At most one word with two pronunciations, so that what can be meant stays easy to write down.
+    # At most one word has two pronunciations, so that a segment has at most two label sequences.
     choices = [*(rng.choice(plain) for _ in range(frames)), either]
     rng.shuffle(choices)
     for word in choices:

@@ -1,34 +1,35 @@
-"""A stand-in for RASR's ``nn-trainer``: same options, same Python calls, CTC on a Bliss corpus and lexicon.
+"""A stand-in for RASR's ``nn-trainer``: same options, same calls to Python, CTC on a Bliss corpus.
 
-RASR is hard to build. This executable lets the child side of the bridge be driven, tested and measured
-without it: it reads the same options, imports the same modules, makes the same calls with arguments of
-the same types, and fails in the same ways. It needs the standard library and numpy only.
+RASR is hard to build. With this executable, the child side of the bridge runs, and can be tested and
+measured, without RASR: it reads the same options, imports the same modules, makes the same calls with
+arguments of the same types, and fails in the same ways. It needs only the standard library and numpy.
 
     python -m shmbridge.refsprint --config=FILE --*.option=value ...
 
 The files, from the inside to the outside:
 
     console.py          output, and the ways in which the process ends
+    files.py            text files, and limits for files that include others
     configuration.py    options from the command line and from files
-    xml_reader.py       expat with line numbers; entity declarations are refused
-    corpus.py           Bliss corpus: segments
-    lexicon.py          Bliss lexicon: phonemes, lemmas, pronunciations
+    xml_reader.py       XML as trees with line numbers; entity declarations are refused
+    corpus.py           Bliss corpora: segments
+    lexicon.py          Bliss lexica: phonemes, lemmas, pronunciations
     orthography.py      an orthography as a lattice of pronunciations
     automaton.py        the CTC automaton of such a lattice
     ctc.py              forward-backward over the automaton
     criterion.py        loss and error signal for posteriors
-    matrices.py         numpy arrays across the border, as Sprint converts them
-    python_calls.py     calls into the user's module, and what happens when they fail
+    matrices.py         conversion of matrices between Sprint and Python
+    python_calls.py     calls into the user's module
     segment_order.py    the segments in the order of visiting; getSegmentList
-    features.py         features of a segment from a side file, or zeros
-    callback.py         the commands that Python may ask of Sprint
+    features.py         features of a segment from a file, or zeros
+    callback.py         the commands that Python can send to Sprint
     python_control.py   PythonControl: init, run_control_loop, process_segment, exit
     network.py          a chain of layers with SprintNnPythonLayer in it
     trainer.py          FeedForwardTrainer
     feature_scorer.py   PythonFeatureScorer
-    recognition.py      a recognition without a search: scores of a corpus
+    recognition.py      scores of a corpus, as a recognizer requests them
     __main__.py         the executable
 """
 
 CALLBACK_VERSION = 5
-"""The version of the interface that is modelled: RASR's number, what init and the callback tell."""
+"""RASR's number for this version of the interface; init and the callback report it."""

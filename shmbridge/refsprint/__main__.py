@@ -17,7 +17,7 @@ __all__ = ["main"]
 _ACTIONS = ("python-control", "supervised-segmentwise-training", "refsprint-recognition")
 _USAGE = """usage: refsprint --config=FILE --*.option=value ...
 
-A stand-in for RASR's nn-trainer that takes the same options. Those that it knows:
+A stand-in for RASR's nn-trainer. It supports these of RASR's options:
 
 --*.action=python-control
     --*.pymod-path=DIR --*.pymod-name=MODULE --*.pymod-config=TEXT
@@ -29,41 +29,41 @@ A stand-in for RASR's nn-trainer that takes the same options. Those that it know
     --*.parameters-old=NAME --*.parameters-new=NAME --*.parameter-file-symbolic=true
     --*.neural-network.links='0->LAYER' --*.LAYER.links=NEXT --*.LAYER.dimension-output=N
     --*.LAYER.layer-type=python, identity (default), softmax or linear+softmax
---*.action=refsprint-recognition    not of nn-trainer: what a recogniser asks its feature scorer
+--*.action=refsprint-recognition    (not in nn-trainer: the calls of a recognizer to its feature scorer)
     --*.feature-dimension=N
-    --*.python-feature-scorer-output-dimension=LABELS   (default: the lexicon's phonemes)
-    --*.refsprint.scores-file=NPZ   write one matrix (time, label) for each full segment name
+    --*.python-feature-scorer-output-dimension=LABELS   (default: number of phonemes in the lexicon)
+    --*.refsprint.scores-file=NPZ   output: one matrix (time, label) per full segment name
 --*.corpus.file=XML, with
     segments.file, segment-order, segment-order-look-up-short-name, remove-corpus-name-prefix,
     capitalize-transcriptions, gemenize-transcriptions,
     python-segment-order=true, python-segment-order-pymod-path, python-segment-order-pymod-name,
     python-segment-order-config, python-segment-order-with-segment-info
 --*.lexicon.file=XML, --*.lexicon.normalize-pronunciation=false
---*.feature-extraction.file=NPZ     one matrix (dimension, time) for each full segment name
+--*.feature-extraction.file=NPZ     one matrix (dimension, time) per full segment name
 --*.training-criterion=ctc (default) or none, --*.input-in-log-space=true
 
-Its own, not RASR's:
+and these options of its own:
 
---*.refsprint.criterion=ctc, none or null    null returns the posteriors for the error signal
---*.refsprint.criterion-sleep=SECONDS        before each calculation, with the GIL held
---*.refsprint.criterion-busy=SECONDS         likewise, and busy
---*.refsprint.optional-silence=true          a lemma without orthography may stand between words
+--*.refsprint.criterion=ctc, none or null    null: loss 0, and the posteriors as the error signal
+--*.refsprint.criterion-sleep=SECONDS        sleep before each calculation, holding the GIL
+--*.refsprint.criterion-busy=SECONDS         use the CPU before each calculation, holding the GIL
+--*.refsprint.optional-silence=true          a silence may occur between words
 --*.refsprint.notifications=segmentwise      notify as SegmentwiseNnTrainer does
---*.refsprint.abort-after-training=true      end a training with SIGABRT when all is done
+--*.refsprint.abort-after-training=true      end with SIGABRT after a complete training
 """
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run as RASR's nn-trainer would.
+    """Run as RASR's nn-trainer does.
 
     Args:
-        arguments: the command line without the program's name; sys.argv by default.
+        arguments: the command line without the program's name, by default from sys.argv.
 
     Returns:
         The exit code: 0, or 1 after an error, which was printed.
 
-    Errors:
-        SystemExit: from the user's module.
+    Raises:
+        SystemExit: the user's module raised it.
     """
     if arguments is None:
         arguments = sys.argv[1:]
@@ -88,7 +88,7 @@ def _run(arguments: Sequence[str]) -> None:
     action = config.choice("action", _ACTIONS, "")
     where = config.string("config") or "no file"
     console.log(f"stand-in for nn-trainer, callback version {CALLBACK_VERSION}: {action}, config {where}")
-    # numpy takes most of the time to start: what needs it is imported only when the options are good.
+    # The import of numpy takes most of the start. It happens only if the options are valid.
     if action == "python-control":
         from .python_control import PythonControl
 
@@ -109,13 +109,13 @@ def _run(arguments: Sequence[str]) -> None:
 
         train(config)
         if config.select("refsprint").boolean("abort-after-training", False):
-            console.abort_finalized("Python was finalized before its last user [refsprint-exit]")
+            console.abort("Python was finalized before its last user [refsprint-exit]", finalize=True)
 
 
 def _behave_as_embedded() -> None:
-    # Sprint embeds Python without its signal handlers: Ctrl-C and a write into a closed pipe end the
-    # process instead of raising KeyboardInterrupt and BrokenPipeError. (In Sprint, Ctrl-C does raise once
-    # the user's code has imported the module signal. That is not modelled.)
+    # Sprint embeds Python without its signal handlers: Ctrl-C and a write to a closed pipe end the process
+    # instead of raising KeyboardInterrupt and BrokenPipeError. (In Sprint, Ctrl-C raises after the user's
+    # code has imported the module signal. refsprint does not model this.)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)

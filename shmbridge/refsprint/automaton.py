@@ -1,35 +1,35 @@
 """The CTC automaton of a lattice of pronunciations.
 
-Each state but the start emits one label each time that it is entered. The topology is CTC's: a label may
-repeat; a blank, repeated at will, may stand before, between and after labels, and must stand between two
-equal ones. The criterion sums over the paths of this automaton; the same automaton, in the form that
-RASR's allophone-state-fsa exporter has, is what Python can ask for.
+Each state but the start emits a label whenever it is entered. The topology is CTC's: a label may repeat, and
+any number of blanks may occur before, between and after labels. Between two equal labels there must be a
+blank. The criterion sums over the paths of this automaton. Python receives it in the format of RASR's
+allophone-state-fsa exporter.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import numpy.typing as npt
 
-from .orthography import Edge, Lattice
+from .orthography import Lattice
 
 __all__ = ["Automaton", "ExportedAutomaton", "build_automaton"]
 
 
-@dataclass(frozen=True)
-class ExportedAutomaton:
-    """An automaton in the form of RASR's exporter. One frame is consumed by each edge.
+class ExportedAutomaton(NamedTuple):
+    """An automaton in the format of RASR's exporter. Each edge consumes one frame.
 
     Attributes:
-        num_states: the number of states; 0 is the start, the last one the only final state.
+        num_states: the number of states. State 0 is the start; the last one is the only final state.
         num_edges: the number of edges.
-        edges: uint32 of length 3 * num_edges: all sources, then all targets, then all labels.
-        weights: float32 of length num_edges, in -ln space.
+        edges: (3 * num_edges,) uint32: all sources, then all targets, then all labels.
+        weights: (num_edges,) float32, -ln of the probabilities.
     """
 
     num_states: int
@@ -40,14 +40,14 @@ class ExportedAutomaton:
 
 @dataclass(frozen=True)
 class Automaton:
-    """States that emit labels. State 0 is the start and emits nothing; arcs lead to equal or later states.
+    """States that emit labels. State 0 is the start and emits nothing. Arcs lead to equal or later states.
 
     Attributes:
-        labels: int64 (state): the label of each state; -1 for the start.
-        sources: int64 (arc).
-        targets: int64 (arc); never 0.
-        scores: float64 (arc), in -ln space.
-        final_scores: float64 (state), in -ln space; infinite where a path must not end.
+        labels: (state,) int64, the label of each state; -1 for the start.
+        sources: (arc,) int64.
+        targets: (arc,) int64, never 0.
+        scores: (arc,) float64, -ln of the probabilities.
+        final_scores: (state,) float64, -ln of the probabilities; infinite if a path must not end there.
     """
 
     labels: npt.NDArray[np.int64]
@@ -57,7 +57,7 @@ class Automaton:
     final_scores: npt.NDArray[np.float64]
 
     def export(self) -> ExportedAutomaton:
-        """In RASR's form: each edge into a state where a path may end is doubled into the final state."""
+        """Convert to RASR's format: duplicate each arc into a possible last state into the final state."""
         final = len(self.labels)
         ending = np.isfinite(self.final_scores[self.targets])
         sources = np.concatenate([self.sources, self.sources[ending]])
@@ -70,99 +70,80 @@ class Automaton:
         return ExportedAutomaton(final + 1, len(sources), edges, scores[order].astype(np.float32))
 
 
+_Node = tuple[int, int, int]
+
+
+class _Step(NamedTuple):
+    """An edge of the lattice, or a part of one, with at most one label."""
+
+    source: _Node
+    target: _Node
+    label: Optional[int]
+    score: float
+
+
 def build_automaton(lattice: Lattice, blank: int) -> Automaton:
-    """Build the CTC automaton of a lattice, with `blank` as the label of the blank."""
-    return _Builder(lattice, blank).build()
+    """Build the CTC automaton of a lattice. `blank` is the label of the blank."""
+    steps = list(_steps(lattice))
+    nodes = sorted({node for step in steps for node in step[:2]})
+    spoken: dict[_Node, list[_Step]] = defaultdict(list)
+    silent: dict[_Node, list[_Step]] = defaultdict(list)
+    for step in steps:
+        (silent if step.label is None else spoken)[step.source].append(step)
+    # reach: the nodes that each node reaches without a label, and the scores.
+    reach: dict[_Node, dict[_Node, float]] = {}
+    for node in reversed(nodes):
+        reach[node] = {node: 0.0}
+        for step in silent[node]:
+            for other, score in reach[step.target].items():
+                _add(reach[node], other, step.score + score)
+
+    # At each node the blank comes first, then the labels, so that arcs never lead back.
+    labels, targets = [-1], [nodes[0]]
+    blanks: dict[_Node, int] = {}
+    entries: dict[_Node, list[tuple[int, float]]] = defaultdict(list)
+    entered = {nodes[0]} | {step.target for step in steps if step.label is not None}
+    for node in nodes:
+        if node in entered:
+            blanks[node] = len(labels)
+            labels.append(blank)
+            targets.append(node)
+        for step in spoken[node]:
+            entries[node].append((len(labels), step.score))
+            labels.append(step.label)  # type: ignore[arg-type] # spoken
+            targets.append(step.target)
+
+    arcs = {(state, state): 0.0 for state in range(1, len(labels))}
+    final_scores = [math.inf] + [reach[node].get(nodes[-1], math.inf) for node in targets[1:]]
+    for state, node in enumerate(targets):
+        if labels[state] != blank:
+            arcs[state, blanks[node]] = 0.0
+        for other, score in reach[node].items():
+            for first, entry_score in entries[other]:
+                # Without a blank between them, two equal labels would merge into one.
+                if labels[first] != labels[state]:
+                    _add(arcs, (state, first), score + entry_score)
+    pairs = np.array(list(arcs), dtype=np.int64)
+    return Automaton(
+        np.array(labels, dtype=np.int64),
+        pairs[:, 0].copy(),
+        pairs[:, 1].copy(),
+        np.array(list(arcs.values()), dtype=np.float64),
+        np.array(final_scores, dtype=np.float64),
+    )
 
 
-class _Builder:
-    def __init__(self, lattice: Lattice, blank: int) -> None:
-        self._lattice = lattice
-        self._blank = blank
-        self._labels = [-1]
-        self._final_scores = [math.inf]
-        self._arcs: dict[tuple[int, int], float] = {}
-
-    def build(self) -> Automaton:
-        spoken: dict[int, list[Edge]] = defaultdict(list)
-        silent: dict[int, list[Edge]] = defaultdict(list)
-        for edge in self._lattice.edges:
-            (spoken if edge.labels else silent)[edge.source].append(edge)
-        # Words can be in contact across edges without labels: what each node can reach by these, and at
-        # which score.
-        reach: dict[int, dict[int, float]] = {}
-        for node in range(self._lattice.node_count - 1, -1, -1):
-            reach[node] = {node: 0.0}
-            for edge in silent[node]:
-                for other, score in reach[edge.target].items():
-                    _add(reach[node], other, edge.score + score)
-
-        # States are numbered so that arcs never lead back: at each node the blank, then the words.
-        blanks: dict[int, int] = {}
-        chains: dict[int, list[tuple[int, Edge]]] = defaultdict(list)
-        last_states = [(0, 0)]
-        entered = {0} | {edge.target for edges in spoken.values() for edge in edges}
-        for node in range(self._lattice.node_count):
-            if node in entered:
-                blanks[node] = self._state(self._blank)
-                self._arc(blanks[node], blanks[node])
-            for edge in spoken[node]:
-                first, last = self._chain(edge.labels)
-                chains[node].append((first, edge))
-                last_states.append((last, edge.target))
-
-        end = self._lattice.node_count - 1
-        for node, blank in blanks.items():
-            last_states.append((blank, node))
-        for state, node in last_states:
-            if self._labels[state] != self._blank or state == 0:
-                self._arc(state, blanks[node])
-            if end in reach[node] and state != 0:
-                self._final_scores[state] = reach[node][end]
-            for other, score in reach[node].items():
-                for first, edge in chains[other]:
-                    # Without a blank between them, two equal labels would be one.
-                    if self._labels[first] != self._labels[state]:
-                        self._arc(state, first, score + edge.score)
-        return self._automaton()
-
-    def _state(self, label: int) -> int:
-        self._labels.append(label)
-        self._final_scores.append(math.inf)
-        return len(self._labels) - 1
-
-    def _arc(self, source: int, target: int, score: float = 0.0) -> None:
-        _add(self._arcs, (source, target), score)
-
-    def _chain(self, labels: tuple[int, ...]) -> tuple[int, int]:
-        """The states of a pronunciation with the blanks within it; returns the first and the last."""
-        first = state = self._state(labels[0])
-        self._arc(state, state)
-        for label in labels[1:]:
-            blank = self._state(self._blank)
-            following = self._state(label)
-            self._arc(state, blank)
-            self._arc(blank, blank)
-            self._arc(blank, following)
-            if label != self._labels[state]:
-                self._arc(state, following)
-            self._arc(following, following)
-            state = following
-        return first, state
-
-    def _automaton(self) -> Automaton:
-        pairs: npt.NDArray[Any] = np.array(list(self._arcs), dtype=np.int64)
-        return Automaton(
-            np.array(self._labels, dtype=np.int64),
-            pairs[:, 0].copy(),
-            pairs[:, 1].copy(),
-            np.array(list(self._arcs.values()), dtype=np.float64),
-            np.array(self._final_scores, dtype=np.float64),
-        )
+def _steps(lattice: Lattice) -> Iterator[_Step]:
+    """Split the edges at their labels. The order of the new nodes is topological, too."""
+    for number, edge in enumerate(lattice.edges, 1):
+        inner = [(edge.source, number, i) for i in range(1, len(edge.labels))]
+        nodes = [(edge.source, 0, 0), *inner, (edge.target, 0, 0)]
+        scores = [edge.score] + [0.0] * len(inner)
+        yield from map(_Step, nodes, nodes[1:], edge.labels or (None,), scores)
 
 
 def _add(scores: dict[Any, float], key: Any, score: float) -> None:
-    """Add a path to the sum at `key`, in -ln space."""
+    """Add a path to the sum at a key, in -ln space."""
     if key in scores:
         low, high = sorted((scores[key], score))
         scores[key] = low - math.log1p(math.exp(low - high))

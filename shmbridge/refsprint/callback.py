@@ -1,8 +1,8 @@
-"""The commands that Python may ask of Sprint: what ``callback("command", ...)`` does.
+"""The commands that Python can send to Sprint: ``callback("command", ...)``.
 
-The command is the first argument and positional; the others may be given by name. What Python did wrong
-in Python's terms (an unknown command or keyword, a wrong type, an unknown segment) is an exception in the
-caller. What RASR would end for ends the process, under the caller's feet.
+The command is the first argument, and positional. The other arguments may be named. Errors in the call itself
+(an unknown command or keyword, a wrong type, an unknown segment) raise an exception. Other errors end the
+process, as in RASR.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import numpy as np
 from shmbridge.errors import FileFormatError, OptionError
 
 from . import CALLBACK_VERSION, console
-from .configuration import Configuration
+from .configuration import Configuration, one_of
 from .criterion import ERROR_TYPES, Criterion, Model, create_criterion
-from .matrices import Matrix, from_python, outside_of_handlers, to_python, vector_from_python
-from .orthography import unknown_words
+from .matrices import Matrix, from_python, to_python, vector_from_python, without_allocation_handlers
 from .segment_order import visit
 
 __all__ = ["Callback"]
 
-_NOT_GIVEN = object()  # None is: RASR refuses it where it takes a str
+_NOT_GIVEN = object()  # not None, which RASR rejects for a str
 _VERSION = "refsprint of shmbridge, a stand-in for RASR's neural-network-trainer"
 _HELP = """callback(command, **arguments), where command is one of
 version, version_number, help, init_criterion,
@@ -36,15 +35,15 @@ get_orthography_by_segment_name(segment_name).
 
 
 class Callback:
-    """What Python is given to ask things of Sprint. Not thread-safe: call it from the control loop."""
+    """The function through which Python calls Sprint. Not thread-safe: call it from the control loop."""
 
     def __init__(self, config: Configuration) -> None:
         self._config = config
         self._model = Model(config)
         self._commands: dict[str, Callable[..., Any]] = {
-            "version": self._version,
-            "version_number": self._version_number,
-            "help": self._help,
+            "version": lambda: _VERSION,
+            "version_number": lambda: CALLBACK_VERSION,
+            "help": lambda: _HELP,
             "init_criterion": self._init_criterion,
             "calculate_criterion": self._calculate_criterion,
             "export_allophone_state_fsa_by_orthography": self._automaton_by_orthography,
@@ -58,14 +57,15 @@ class Callback:
     def __call__(self, command: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Execute a command.
 
-        Errors:
-            ValueError: the command, or the value of an argument, is unknown.
-            TypeError: an argument is missing, of the wrong type, or unknown.
-            KeyError: there is no such segment.
+        Raises:
+            ValueError: the command is unknown, or an argument has a wrong value.
+            TypeError: an argument is missing, unknown or of the wrong type.
+            KeyError: the segment is unknown.
         """
         _check_text(command, "the command")
         if command not in self._commands:
-            raise ValueError(f"callback(): unknown command {command!r} [callback-call]")
+            rule = one_of(command, tuple(self._commands))
+            raise ValueError(f"callback(): the command is {command!r}; it must be {rule} [callback-call]")
         try:
             return self._commands[command](*arguments, **keywords)
         except console.FailedAssertionError as failure:
@@ -73,7 +73,7 @@ class Callback:
         except (console.CriticalError, FileFormatError, OptionError) as error:
             console.exit_now(1, str(error))
         except SystemExit as error:
-            # From getSegmentList, which the corpus may ask: RASR does not come back from that.
+            # getSegmentList raised it. RASR ends the process.
             console.exit_now(error.code if isinstance(error.code, int) else int(error.code is not None))
 
     @functools.cached_property
@@ -82,29 +82,13 @@ class Callback:
 
     @functools.cached_property
     def _orthographies(self) -> dict[str, str]:
-        # RASR reads the corpus anew for this, with all its options: with python-segment-order it calls
-        # getSegmentList, and knows afterwards only the segments that this named.
+        # As in RASR, this reads the corpus again, with all its options: with python-segment-order it calls
+        # getSegmentList, and contains only the segments that Python names.
         orthographies = {}
         for segment in visit(self._config.select("corpus")):
-            unknown: tuple[str, ...] = ()
-            if self._model.has_lexicon:
-                unknown = unknown_words(segment.orthography, self._model.lexicon)
-            if unknown:
-                problem = (
-                    f"segment {segment.full_name!r}: the lexicon lacks the word {unknown[0]!r} [orthography]"
-                )
-                raise FileFormatError(segment.path, segment.line, problem)
+            self._model.check_words(segment)
             orthographies[segment.full_name] = segment.orthography
         return orthographies
-
-    def _version(self) -> str:
-        return _VERSION
-
-    def _version_number(self) -> int:
-        return CALLBACK_VERSION
-
-    def _help(self) -> str:
-        return _HELP
 
     def _init_criterion(self) -> None:
         _ = self._criterion
@@ -116,38 +100,34 @@ class Callback:
         alignment: Any = None,
         output_error_type: Any = "none",
         segment_name: Any = _NOT_GIVEN,
-        **given: Any,
     ) -> tuple[Optional[float], Optional[Matrix]]:
-        if given:
-            raise TypeError(f"calculate_criterion: unknown argument {next(iter(given))!r} [callback-call]")
         for text, name in ((orthography, "orthography"), (segment_name, "segment_name")):
             if text is not _NOT_GIVEN:
                 _check_text(text, name)
         orthography = None if orthography is _NOT_GIVEN else orthography
         _check_text(output_error_type, "output_error_type")
         if output_error_type not in ERROR_TYPES:
-            raise ValueError(
-                f"calculate_criterion: unknown output_error_type {output_error_type!r} [callback-call]"
+            problem = (
+                f"output_error_type is {output_error_type!r}; it must be one of {', '.join(ERROR_TYPES)}"
             )
-        matrix = outside_of_handlers(from_python, posteriors, "posteriors")
+            raise ValueError(f"calculate_criterion: {problem} [callback-call]")
+        matrix = without_allocation_handlers(from_python, posteriors, "posteriors")
         if alignment is not None:
             if orthography is not None:
-                raise ValueError(
-                    "calculate_criterion: give an alignment or an orthography, not both [callback-call]"
-                )
+                problem = "alignment and orthography exclude each other"
+                raise ValueError(f"calculate_criterion: {problem} [callback-call]")
             vector_from_python(alignment, "alignment")
-        outcome = outside_of_handlers(self._criterion.calculate, matrix, orthography, output_error_type)
+        outcome = without_allocation_handlers(self._criterion, matrix, orthography, output_error_type)
         if outcome is None:
             return None, None
         loss = float(np.float32(outcome.loss))
         return loss, None if outcome.error is None else to_python(outcome.error)
 
-    def _automaton_by_orthography(self, orthography: Any) -> tuple[int, int, Any, Any]:
+    def _automaton_by_orthography(self, orthography: Any) -> tuple[Any, ...]:
         _check_text(orthography, "orthography")
-        automaton = self._model.automaton(orthography).export()
-        return automaton.num_states, automaton.num_edges, automaton.edges, automaton.weights
+        return tuple(self._model.automaton(orthography).export())
 
-    def _automaton_by_segment_name(self, segment_name: Any) -> tuple[int, int, Any, Any]:
+    def _automaton_by_segment_name(self, segment_name: Any) -> tuple[Any, ...]:
         return self._automaton_by_orthography(self._get_orthography(segment_name))
 
     def _get_orthography(self, segment_name: Any) -> str:
@@ -159,16 +139,16 @@ class Callback:
     def _alignment_cache(
         self, cache_filename: Any, segment_name: Any = None, silence_allophone_state_idx: Any = None
     ) -> NoReturn:
-        raise ValueError(
-            f"refsprint does not offer Sprint's cache archives: {cache_filename!r} [callback-call]"
-        )
+        raise ValueError(f"refsprint does not support cache archives: {cache_filename!r} [callback-call]")
 
     def _ctc_alignment(self, *_arguments: Any, **_keywords: Any) -> NoReturn:
-        raise ValueError("refsprint does not offer get_ctc_alignment [callback-call]")
+        raise ValueError("refsprint does not support get_ctc_alignment [callback-call]")
 
 
 def _check_text(value: Any, name: str) -> None:
     if not isinstance(value, str):
-        raise TypeError(f"callback(): {name} must be str, not {type(value).__name__} [callback-call]")
+        raise TypeError(
+            f"callback(): {name} is of type {type(value).__name__}; it must be str [callback-call]"
+        )
     if "\0" in value:
-        raise ValueError(f"callback(): {name} holds a null character [callback-call]")
+        raise ValueError(f"callback(): {name} contains a null character [callback-call]")

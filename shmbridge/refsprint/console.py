@@ -1,9 +1,9 @@
-"""Output of the executable, and the ways in which it ends.
+"""Output of the executable, and the ways in which the process ends.
 
-RASR ends in two unkind ways: a "critical error" calls exit(1) on the spot, even below a Python frame
-that would have caught an exception; a failed assertion calls abort(). Code of this package raises
-CriticalError or FailedAssertionError; only where such an exception would reach the user's Python code (the
-callback), or has reached the top (main), it is turned into the end of the process.
+RASR does not always end with an exception. A "critical error" calls exit(1) immediately, even below a Python
+frame that would catch an exception; a failed assertion calls abort(). This package raises CriticalError or
+FailedAssertionError. They end the process in two places: in the callback, where they would otherwise reach
+the user's Python code, and in main.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import os
 import sys
 from typing import NoReturn
 
-__all__ = ["CriticalError", "FailedAssertionError", "abort", "abort_finalized", "exit_now", "log", "warn"]
+__all__ = ["CriticalError", "FailedAssertionError", "abort", "exit_now", "log", "warn"]
 
 
 class CriticalError(Exception):
-    """What RASR calls a critical error: a message, then exit code 1."""
+    """A critical error in RASR: a message, then exit code 1."""
 
 
 class FailedAssertionError(Exception):
-    """What is a failed assertion in RASR: a message, then SIGABRT."""
+    """A failed assertion in RASR: a message, then SIGABRT."""
 
 
 def log(message: str) -> None:
-    """Write a line to standard output, at once: the parent may be reading along."""
+    """Write a line to standard output, and flush it: the parent may read it now."""
     _write(sys.stdout, f"refsprint: {message}\n")
 
 
@@ -35,9 +35,9 @@ def warn(message: str) -> None:
 
 
 def exit_now(code: int, message: str = "") -> NoReturn:
-    """End the process from below Python frames that must not get to catch anything.
+    """End the process, even below Python frames that catch exceptions.
 
-    Like RASR, which finalizes Python on its way out, run the functions registered with atexit.
+    Run the functions that are registered with atexit, because RASR finalizes Python before it exits.
     """
     if message:
         warn(f"critical error: {message} [refsprint-exit]")
@@ -46,22 +46,17 @@ def exit_now(code: int, message: str = "") -> NoReturn:
     os._exit(code)
 
 
-def abort(message: str) -> NoReturn:
-    """End the process with SIGABRT, as a failed assertion in RASR does."""
+def abort(message: str, finalize: bool = False) -> NoReturn:
+    """End the process with SIGABRT. If `finalize` is set, first run the functions registered with atexit."""
+    if finalize:
+        atexit._run_exitfuncs()
     warn(f"assertion failed: {message} [refsprint-exit]")
     _flush()
     os.abort()
 
 
-def abort_finalized(message: str) -> NoReturn:
-    """As abort(), after Python's own end: the functions registered with atexit have run."""
-    atexit._run_exitfuncs()
-    abort(message)
-
-
 def _write(stream: object, text: str) -> None:
-    # The parent may have closed our output, and user code may have replaced the streams: neither is a
-    # reason to fail.
+    # The parent may have closed the pipes, and user code may have replaced the streams.
     try:
         stream.write(text)  # type: ignore[attr-defined]
         stream.flush()  # type: ignore[attr-defined]

@@ -1,9 +1,8 @@
-"""Connectionist temporal classification: the sum over the paths of an automaton, and its gradient."""
+"""Connectionist temporal classification: sum over the paths of an automaton, and its gradient."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +12,14 @@ from .automaton import Automaton
 __all__ = ["CtcResult", "ForwardBackward"]
 
 
-@dataclass(frozen=True)
-class CtcResult:
+class CtcResult(NamedTuple):
     """The sum over the paths.
 
     Attributes:
         loss: -ln of the sum over all paths of the product of their posteriors and arc probabilities.
-        labels: int64 (used): the labels that occur in the automaton.
-        occupation: float64 (time, used): the probability, given the automaton, that a path emits the
-            label in the frame. What RASR calls the reference probability, or pseudo target.
+        labels: (used,) int64, the labels that occur in the automaton.
+        occupation: (time, used) float64, the probability, given the automaton, that a path emits the label in
+            the frame. RASR calls it reference probability or pseudo target.
     """
 
     loss: float
@@ -30,15 +28,15 @@ class CtcResult:
 
 
 class ForwardBackward:
-    """Forward-backward over one automaton. Not changed after it was made; safe to share.
+    """Forward-backward over one automaton. Immutable, and so thread-safe.
 
-    The sums run forwards from the first frame and backwards from the last at once: the states of both
-    directions lie in one vector, which halves the number of numpy calls for each frame. Behind them
-    stands one entry that is always -inf, for the states that have fewer predecessors than others.
+    One vector holds the forward sums and, in reverse time, the backward sums. This halves the number of numpy
+    calls per frame. Its last entry is always -inf: the predecessor of states with fewer predecessors than
+    others.
     """
 
     def __init__(self, automaton: Automaton) -> None:
-        # States without the start, which emits nothing.
+        # The start emits nothing, so it is not among these states.
         count = len(automaton.labels) - 1
         labels = automaton.labels[1:]
         started = automaton.sources == 0
@@ -71,10 +69,10 @@ class ForwardBackward:
         """Sum over all paths.
 
         Args:
-            log_posteriors: (time, used), natural logarithms, of the labels in `labels` only; time > 0.
+            log_posteriors: (time, used), natural logarithms, only of the labels in `labels`; time > 0.
 
         Returns:
-            The result, or None where no path is possible: too few frames, or posteriors of zero.
+            The result, or None if no path is possible: too few frames, or posteriors of zero.
         """
         emissions = log_posteriors.astype(np.float64)[:, self._label_of_state]
         time, count = emissions.shape
@@ -88,7 +86,7 @@ class ForwardBackward:
         previous, weights = self._previous, self._weights
         with np.errstate(invalid="ignore"):
             for t in range(1, time):
-                # Indices are known to be good; mode="clip" spares numpy a buffer.
+                # The indices are valid. With mode="clip", numpy does not allocate a buffer.
                 np.take(sums[t - 1], previous, out=gathered, mode="clip")
                 if weights is not None:
                     gathered += weights
@@ -100,7 +98,7 @@ class ForwardBackward:
             total = float(np.logaddexp.reduce(forward[-1] + self._end))
             if not np.isfinite(total):
                 return None
-            # The emission of the frame is in both sums. Where it is -inf, so is the occupation.
+            # Both sums include the emission of the frame. If it is -inf, so is the occupation.
             occupied = forward + backward
             np.subtract(occupied, emissions, out=occupied, where=emissions > -np.inf)
             occupied -= total

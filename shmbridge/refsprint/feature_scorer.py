@@ -1,117 +1,86 @@
-"""PythonFeatureScorer: RASR's acoustic model whose scores come from Python.
+"""PythonFeatureScorer: an acoustic model whose scores come from Python.
 
-RASR makes one for ``feature-scorer-type=python-feature-scorer``, in any of its programs that has an
-acoustic model: recognisers, and alignments in a flow network. Whoever uses it resets it, adds the features
-of a segment, flushes them one by one, and looks scores up, frame by frame; at the first look all of them
-are computed. The options are RASR's: ``feature-dimension``, ``python-feature-scorer-output-dimension``.
+RASR creates one for ``feature-scorer-type=python-feature-scorer``, in any program with an acoustic model:
+recognizers, and alignments in a flow network. Python receives all features of a segment, computes all scores,
+and then returns the scores of each frame. The options are RASR's: ``feature-dimension``,
+``python-feature-scorer-output-dimension``.
 """
 
 from __future__ import annotations
 
 import operator
-from typing import Optional
 
 import numpy as np
-import numpy.typing as npt
 
 from .configuration import Configuration
 from .console import CriticalError, FailedAssertionError
 from .criterion import Model
-from .matrices import vector_from_python
+from .matrices import Matrix, vector_from_python
 from .python_control import PythonControl
 
 __all__ = ["FeatureScorer"]
 
-Vector = npt.NDArray[np.floating]
-
 
 class FeatureScorer:
-    """Features in, scores out. Not thread-safe.
+    """Computes scores of features. Not thread-safe.
 
     Args:
         config: the options of the application.
 
-    Errors:
-        CriticalError: the user's module failed, or gave no buffer size.
-        FailedAssertionError: no feature dimension is set.
-
-    Attributes:
-        labels: the number of scores of a frame.
+    Raises:
+        CriticalError: the user's module failed, or returned a wrong buffer size.
+        FailedAssertionError: the feature dimension is not set.
     """
 
     def __init__(self, config: Configuration) -> None:
         self._dimension = config.integer("feature-dimension", 0)
-        self.labels = config.integer("python-feature-scorer-output-dimension", 0) or Model(config).label_count
+        num_labels = config.integer("python-feature-scorer-output-dimension", 0)
+        self._num_labels = num_labels or Model(config).num_labels
         if self._dimension == 0:
-            raise FailedAssertionError("inputDimension_ > 0: feature-dimension is not set [refsprint-scorer]")
-        self._received = 0
-        self._flushed = 0
-        self._computed = False
-        self._cached: Optional[tuple[int, Vector]] = None
+            raise FailedAssertionError("feature-dimension is not set [refsprint-scorer]")
+        self._num_frames = 0
         self._control = PythonControl(config, "PythonFeatureScorer")
-        self._control.call("init", input_dim=self._dimension, output_dim=self.labels)
+        self._control.call("init", input_dim=self._dimension, output_dim=self._num_labels)
         self._buffer_size = self._ask_buffer_size()
 
-    def reset(self) -> None:
-        """A segment begins."""
-        self._control.call("reset", num_frames=self._received)
-        self._received = 0
-        self._flushed = 0
-        self._computed = False
-        self._cached = None
+    def score(self, features: Matrix) -> Matrix:
+        """Return the scores of a segment: (time, label) float32, -ln of the probabilities.
 
-    def add_feature(self, feature: Vector) -> None:
-        """The next frame. After the last one was flushed, it is the first of another segment."""
-        if 0 < self._received <= self._flushed:
-            self.reset()
-        if self._received >= self._buffer_size or self._computed:
-            raise FailedAssertionError(
-                f"frame {self._received} is added to a full buffer, or too late [refsprint-scorer]"
-            )
-        if len(feature) != self._dimension:
-            raise CriticalError(
-                f"feature-dimension is {self._dimension}, the features have {len(feature)} [refsprint-scorer]"
-            )
-        self._control.call("add_feature", feature=np.array(feature, np.float32), time=self._received)
-        self._received += 1
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether all frames have been flushed."""
-        return self._flushed >= self._received
-
-    def flush(self) -> int:
-        """The next frame to be scored."""
-        self._flushed += 1
-        return self._flushed - 1
-
-    def scores(self, position: int) -> Vector:
-        """The scores of a frame: (label,), -log space. One frame's are kept, as in RASR."""
-        if not self._computed:
-            self._control.call("compute", num_frames=self._received)
-            self._computed = True
-        if self._cached is None or self._cached[0] != position:
-            answer = self._control.call("get_scores", time=position)
-            vector = vector_from_python(answer, "get_scores").astype(np.float32)
-            if len(vector) != self.labels:
-                raise CriticalError(
-                    f"get_scores returned {len(vector)} scores, {self.labels} are wanted [refsprint-scorer]"
-                )
-            self._cached = (position, vector)
-        return self._cached[1]
+        Args:
+            features: (dimension, time) float32.
+        """
+        self._control.call("reset", num_frames=self._num_frames)
+        dimension, self._num_frames = features.shape
+        if self._num_frames and dimension != self._dimension:
+            problem = f"feature-dimension is {self._dimension}; it must be {dimension} as in the features"
+            raise CriticalError(f"{problem} [refsprint-scorer]")
+        for time, feature in enumerate(features.T):
+            if time >= self._buffer_size:
+                raise FailedAssertionError(f"frame {time} is added to a full buffer [refsprint-scorer]")
+            self._control.call("add_feature", feature=np.array(feature), time=time)
+        scores = np.empty((self._num_frames, self._num_labels), np.float32)
+        if self._num_frames:
+            self._control.call("compute", num_frames=self._num_frames)
+        for time in range(self._num_frames):
+            answer = vector_from_python(self._control.call("get_scores", time=time), "get_scores")
+            if len(answer) != self._num_labels:
+                problem = f"get_scores returned {len(answer)} scores; it must return {self._num_labels}"
+                raise CriticalError(f"{problem} [refsprint-scorer]")
+            scores[time] = answer
+        return scores
 
     def exit(self) -> None:
-        """Nobody needs the scorer any more."""
+        """End the user's object."""
+        self._control.call("reset", num_frames=self._num_frames)
         self._control.exit()
 
     def _ask_buffer_size(self) -> int:
         answer = self._control.call("get_feature_buffer_size")
         try:
-            size = operator.index(answer) % (1 << 32)  # C++ takes -1 for the largest there is
+            size = operator.index(answer) % (1 << 32)  # as in C++, -1 is the maximum
         except TypeError:
-            raise CriticalError(
-                f"get_feature_buffer_size returned {answer!r}, no integer [refsprint-scorer]"
-            ) from None
+            size = 0
         if size == 0:
-            raise CriticalError("get_feature_buffer_size returned 0 [refsprint-scorer]")
+            problem = f"get_feature_buffer_size returned {answer!r}; it must return a non-zero integer"
+            raise CriticalError(f"{problem} [refsprint-scorer]")
         return size

@@ -1,9 +1,8 @@
-"""Features of a segment.
+"""Features of segments.
 
-RASR runs a flow network over the audio. Here they come from a side file, ``feature-extraction.file``: an
-.npz archive with one matrix (dimension, time) for each full segment name. Without one they are zeros, one
-frame for each 10 ms of the segment. A file that is called otherwise is taken for a flow network, so that
-RASR's option files work, and left aside.
+RASR runs a flow network over the audio. refsprint reads ``feature-extraction.file``, an .npz archive with one
+matrix (dimension, time) per full segment name. Without one, the features are zeros, with one frame for each
+10 ms of the segment. Other files are taken for flow networks and ignored, so that RASR's config files work.
 """
 
 from __future__ import annotations
@@ -22,70 +21,68 @@ from .console import warn
 from .corpus import Segment
 from .matrices import Matrix
 
-__all__ = ["FRAME_SHIFT", "Features"]
+__all__ = ["Features"]
 
-FRAME_SHIFT = 0.01
-"""Seconds between two frames, where the corpus tells the number of frames."""
-
+_FRAME_SHIFT = 0.01  # seconds
 _MAX_FRAMES = 10_000_000
+_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
 
 
 class Features:
-    """Where the features of segments come from."""
+    """The features of a corpus. Thread-safe once a matrix was read.
+
+    Args:
+        config: the options of the component ``feature-extraction``.
+
+    Attributes:
+        has_file: whether the features come from a file.
+    """
 
     def __init__(self, config: Configuration) -> None:
-        """Read the options of the component ``feature-extraction``, not yet the file."""
-        path = config.string("file")
-        self._path = path if path.endswith(".npz") else ""
-        if path and not self._path:
-            warn(f"refsprint runs no flow networks: {path!r} is left aside [features]")
-
-    @property
-    def has_file(self) -> bool:
-        """Whether the features are real."""
-        return bool(self._path)
+        self._path = config.string("file")
+        self.has_file = self._path.endswith(".npz")
+        if self._path and not self.has_file:
+            warn(f"refsprint does not run flow networks: {self._path!r} is ignored [features]")
 
     @functools.cached_property
     def _archive(self) -> Any:
         try:
             archive = np.load(self._path, allow_pickle=False)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise FileFormatError(self._path, None, f"is not an .npz file: {error} [features]") from error
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise FileFormatError(self._path, None, "is not an .npz file [features]")
         return archive
 
     def matrix(self, segment: Segment, dimension: int) -> Matrix:
-        """The features of a segment: (dimension, time) float32 in Fortran order.
+        """Return the features of a segment: (dimension, time) float32 in Fortran order.
 
         Args:
             segment: the segment.
-            dimension: the number of rows where there is no file; else the file decides.
+            dimension: the number of rows if there is no file.
 
-        Errors:
-            FileFormatError: the file has no such matrix, or the corpus does not say how long the
-                segment is.
+        Raises:
+            FileFormatError: the file has no such matrix, or the corpus does not give the segment's end.
         """
         if not self.has_file:
-            return np.zeros((dimension, self.frames(segment)), dtype=np.float32, order="F")
+            return np.zeros((dimension, _num_frames(segment)), dtype=np.float32, order="F")
+        name = segment.full_name
         try:
-            matrix = self._archive[segment.full_name]
+            matrix = self._archive[name]
         except KeyError:
-            problem = f"has no features of segment {segment.full_name!r} [features]"
+            problem = f"has no features of segment {name!r} [features]"
             raise FileFormatError(self._path, None, problem) from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise FileFormatError(self._path, None, f"{segment.full_name!r}: {error}") from error
+        except _UNREADABLE as error:
+            raise FileFormatError(self._path, None, f"{name!r}: {error} [features]") from error
         if matrix.ndim != 2 or matrix.dtype.kind != "f":
-            problem = (
-                f"the features of {segment.full_name!r} are not a float matrix (dimension, time) [features]"
-            )
+            problem = f"the features of {name!r} are not a float matrix (dimension, time) [features]"
             raise FileFormatError(self._path, None, problem)
         return np.asfortranarray(matrix, dtype=np.float32)
 
-    def frames(self, segment: Segment) -> int:
-        """The number of frames by the times in the corpus. Errors as matrix()."""
-        frames = (segment.end - segment.start) / FRAME_SHIFT
-        if not math.isfinite(frames) or frames > _MAX_FRAMES:
-            problem = f"segment {segment.full_name!r} needs an end for its number of frames [features]"
-            raise FileFormatError(segment.path, segment.line, problem)
-        return round(frames)
+
+def _num_frames(segment: Segment) -> int:
+    num_frames = (segment.end - segment.start) / _FRAME_SHIFT
+    if not math.isfinite(num_frames) or num_frames > _MAX_FRAMES:
+        problem = f"segment {segment.full_name!r} has no end, so that its number of frames is unknown"
+        raise segment.error(f"{problem} [features]")
+    return round(num_frames)

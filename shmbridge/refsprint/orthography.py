@@ -1,8 +1,7 @@
-"""An orthography as a lattice: all ways to read its words as lemmas and to pronounce these.
+"""Orthographies as lattices: all ways to split the words into lemmas and to pronounce these.
 
-Like RASR's orthographic parser: a lemma may be written with several words, all segmentations count, and
-a word that no lemma covers is read as the lemma with special="unknown" where there is one and is skipped
-where there is none.
+As in RASR's orthographic parser, an orthography of a lemma may have several words, and all segmentations
+count. A word that no lemma covers is read as the lemma with special="unknown", or skipped if there is none.
 """
 
 from __future__ import annotations
@@ -18,14 +17,7 @@ __all__ = ["Edge", "Lattice", "parse_orthography", "unknown_words"]
 
 @dataclass(frozen=True)
 class Edge:
-    """One pronunciation between two nodes.
-
-    Attributes:
-        source: a node.
-        target: a node, source < target.
-        labels: the labels of the pronunciation; may be empty.
-        score: -ln of the pronunciation's probability.
-    """
+    """A pronunciation between two nodes, source < target. The score is -ln of its probability."""
 
     source: int
     target: int
@@ -38,9 +30,9 @@ class Lattice:
     """An acyclic graph of pronunciations from node 0 to the last node.
 
     Attributes:
-        node_count: the number of nodes; they are numbered in topological order.
-        edges: in no particular order.
-        skipped: words that no lemma covers and that were left out.
+        node_count: the number of nodes. They are numbered in topological order.
+        edges: the edges, in no particular order.
+        skipped: the words that no lemma covers.
     """
 
     node_count: int
@@ -52,76 +44,63 @@ def parse_orthography(orthography: str, lexicon: Lexicon, optional_silence: bool
     """Build the lattice of an orthography.
 
     Args:
-        orthography: words, single blanks between and one after them; empty for no words.
+        orthography: words, each followed by one blank; may be empty.
         lexicon: the lexicon.
-        optional_silence: before, between and after the words, one silence may stand: a lemma whose
-            orthography is empty. It is what RASR does with allow-for-silence-repetitions=false.
+        optional_silence: allow one silence (a lemma with an empty orthography) before, between and after the
+            words, as RASR does with allow-for-silence-repetitions=false.
 
-    Errors:
-        FailedAssertionError: the blanks are not as they must be.
-        CriticalError: there is no way to pronounce the orthography.
+    Raises:
+        FailedAssertionError: the blanks are misplaced.
+        CriticalError: a word has no pronunciation.
     """
     words = _split(orthography)
     unknown = lexicon.special("unknown")
-    silences = lexicon.written(()) if optional_silence else []
-    # Node 2i is in front of word i, node 2i+1 there too, but behind the silence that may stand there.
     edges = []
-    skipped: list[str] = []
-    reached = {0}
-    furthest = 0
+    # Node 2i is before word i. Node 2i+1 is between the optional silence and word i.
     for i in range(len(words) + 1):
-        if i not in reached:
-            continue
         edges.append(Edge(2 * i, 2 * i + 1, (), 0.0))
-        for silence in silences:
-            edges += _pronounced(2 * i, 2 * i + 1, silence)
-        for length in range(1, min(lexicon.longest, len(words) - i) + 1):
-            lemmas = lexicon.written(words[i : i + length])
-            for lemma in lemmas:
-                edges += _pronounced(2 * i + 1, 2 * (i + length), lemma)
-            if lemmas:
-                reached.add(i + length)
-                furthest = max(furthest, i + length)
-        if i < len(words) and i == furthest:
-            # Nothing leads beyond this word: it is unknown.
-            furthest = i + 1
-            reached.add(furthest)
-            if unknown is None:
-                skipped.append(words[i])
-                edges.append(Edge(2 * i + 1, 2 * i + 2, (), 0.0))
-            else:
-                edges += _pronounced(2 * i + 1, 2 * i + 2, unknown)
+        for silence in lexicon.find_lemmas(()) if optional_silence else []:
+            edges += _pronounce(2 * i, 2 * i + 1, silence)
+    skipped = []
+    for start, end, lemmas in _spans(words, lexicon):
+        if not lemmas and unknown is None:
+            skipped.append(words[start])
+            edges.append(Edge(2 * start + 1, 2 * end, (), 0.0))
+        for lemma in lemmas or filter(None, [unknown]):
+            edges += _pronounce(2 * start + 1, 2 * end, lemma)
     node_count = 2 * len(words) + 2
-    kept = _productive(edges, node_count)
-    if not kept:
+    useful = _useful_edges(edges, node_count)
+    if not useful:
         # RASR: "lemma-pronunciation graph is empty", a critical error.
         raise CriticalError(f"a word has no pronunciation: {orthography!r} [orthography]")
-    return Lattice(node_count, tuple(kept), tuple(skipped))
+    return Lattice(node_count, tuple(useful), tuple(skipped))
 
 
 def unknown_words(orthography: str, lexicon: Lexicon) -> tuple[str, ...]:
-    """The words that would be skipped: no lemma covers them, and there is none for unknown words.
-
-    Unlike parse_orthography, this does not care whether the words have pronunciations.
-    """
+    """Return the words that parse_orthography skips, without a check of the pronunciations."""
     if lexicon.special("unknown") is not None:
         return ()
     words = _split(orthography)
-    reached = {0}
+    return tuple(words[start] for start, _, lemmas in _spans(words, lexicon) if not lemmas)
+
+
+def _spans(words: tuple[str, ...], lexicon: Lexicon) -> Iterator[tuple[int, int, list[Lemma]]]:
+    """Yield the spans (start, end) of words that are lemmas. An unknown word is a span without lemmas."""
+    reachable = {0}
     furthest = 0
-    skipped = []
-    for i in range(len(words)):
-        if i not in reached:
+    for start in range(len(words)):
+        if start not in reachable:
             continue
-        for length in range(1, min(lexicon.longest, len(words) - i) + 1):
-            if lexicon.written(words[i : i + length]):
-                reached.add(i + length)
-                furthest = max(furthest, i + length)
-        if i == furthest:
-            furthest = i + 1
-            reached.add(furthest)
-            skipped.append(words[i])
-    return tuple(skipped)
+        for end in range(start + 1, min(start + lexicon.longest, len(words)) + 1):
+            lemmas = lexicon.find_lemmas(words[start:end])
+            if lemmas:
+                reachable.add(end)
+                furthest = max(furthest, end)
+                yield start, end, lemmas
+        if start == furthest:
+            furthest = start + 1
+            reachable.add(furthest)
+            yield start, furthest, []
 
 
 def _split(orthography: str) -> tuple[str, ...]:
@@ -130,19 +109,18 @@ def _split(orthography: str) -> tuple[str, ...]:
     words = orthography.split(" ")
     if words.pop() or "" in words:
         raise FailedAssertionError(
-            f"an orthography must have single blanks between its words and one at its end: {orthography!r}"
-            " [orthography]"
+            f"the orthography is {orthography!r}; each word must be followed by one blank [orthography]"
         )
     return tuple(words)
 
 
-def _pronounced(source: int, target: int, lemma: Lemma) -> Iterator[Edge]:
+def _pronounce(source: int, target: int, lemma: Lemma) -> Iterator[Edge]:
     for pronunciation in lemma.pronunciations:
         yield Edge(source, target, pronunciation.phonemes, pronunciation.score)
 
 
-def _productive(edges: list[Edge], node_count: int) -> list[Edge]:
-    """The edges that lie on a way from the first node to the last."""
+def _useful_edges(edges: list[Edge], node_count: int) -> list[Edge]:
+    """Return the edges on paths from the first node to the last."""
     forward = {0}
     for edge in sorted(edges, key=lambda e: e.source):
         if edge.source in forward:

@@ -1,59 +1,63 @@
-"""Calls into the user's Python module, and what happens when they fail.
+"""Calls into the user's Python module.
 
-RASR hands an exception that leaves such a call to the interpreter's standard handler, which prints it or,
-for SystemExit, ends the process with its code; then it reports a critical error.
+If a call raises, RASR passes the exception to the interpreter's standard handler, which prints it or, for
+SystemExit, ends the process with its code. Then RASR reports a critical error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from .configuration import Configuration
 from .console import CriticalError
 
-__all__ = ["call", "import_module", "report_exception"]
+__all__ = ["call", "import_module", "reporting_exceptions"]
 
 
-def import_module(path: str, name: str, purpose: str) -> ModuleType:
-    """Import the module `name`, with `path`, if not empty, put in front of sys.path.
+def import_module(config: Configuration, purpose: str, prefix: str = "") -> ModuleType:
+    """Import the module that ``pymod-name`` names; ``pymod-path`` is the first entry of sys.path.
 
-    Errors:
-        CriticalError: there is no name, or the import failed; the exception is printed.
-        SystemExit: from the module.
+    Args:
+        config: the options of the component.
+        purpose: the user of the module, for messages.
+        prefix: a prefix of the two options' names.
+
+    Raises:
+        CriticalError: the module is not named, or cannot be imported; the exception was printed.
+        SystemExit: the module raised it.
     """
+    path, name = config.string(f"{prefix}pymod-path"), config.string(f"{prefix}pymod-name")
     if not name:
-        raise CriticalError(f"PYTHON ERROR: {purpose}: no module is named (option pymod-name) [python-error]")
+        raise CriticalError(f"PYTHON ERROR: {purpose}: {prefix}pymod-name is not set [python-error]")
     if path:
         sys.path.insert(0, path)
-    try:
+    with reporting_exceptions(f"{purpose}: cannot import the module {name!r}"):
         return importlib.import_module(name)
-    except SystemExit:
-        raise
-    except BaseException:
-        report_exception()
-        raise CriticalError(
-            f"PYTHON ERROR: {purpose}: cannot import the module {name!r} [python-error]"
-        ) from None
 
 
 def call(owner: Any, method: str, /, **arguments: Any) -> Any:
-    """Call ``owner.method(**arguments)`` and return what it returns.
+    """Call ``owner.method(**arguments)`` and return its result.
 
-    Errors:
-        CriticalError: an exception left the call, or there is no such method; the exception is printed.
-        SystemExit: from the call.
+    Raises:
+        CriticalError: the call raised, or there is no such method; the exception was printed.
+        SystemExit: the call raised it.
     """
-    try:
+    with reporting_exceptions(f"{method}() failed"):
         return getattr(owner, method)(**arguments)
+
+
+@contextlib.contextmanager
+def reporting_exceptions(problem: str) -> Iterator[None]:
+    """Print an exception, unless it is SystemExit, and raise a CriticalError instead."""
+    try:
+        yield
     except SystemExit:
         raise
     except BaseException:
-        report_exception()
-        raise CriticalError(f"PYTHON ERROR: {method}() failed [python-error]") from None
-
-
-def report_exception() -> None:
-    """Print the exception that is being handled, as the interpreter would at top level."""
-    sys.excepthook(*sys.exc_info())
+        sys.excepthook(*sys.exc_info())
+        raise CriticalError(f"PYTHON ERROR: {problem} [python-error]") from None

@@ -1,4 +1,4 @@
-"""PythonControl: Sprint's side of the object that the user's ``init`` returns."""
+"""PythonControl: the calls from Sprint to the object that the user's ``init`` returns."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ __all__ = ["PythonControl"]
 
 
 class PythonControl:
-    """The object that the user's ``init`` returned, and the calls that Sprint makes to it.
+    """The object that the user's ``init`` returned. All methods raise the errors of python_calls.call.
 
     Args:
         config: the options of the application.
-        sprint_unit: which part of Sprint this is.
+        sprint_unit: the part of Sprint that makes the calls.
 
-    Errors:
-        CriticalError: the module cannot be imported, ``init`` failed or returned None.
+    Raises:
+        CriticalError: the module cannot be imported, or ``init`` failed or returned None.
     """
 
     def __init__(self, config: Configuration, sprint_unit: str) -> None:
         self._config = config
-        module = import_module(config.string("pymod-path"), config.string("pymod-name"), sprint_unit)
+        module = import_module(config, sprint_unit)
         self._callback = Callback(config)
         self._object = call(
             module,
             "init",
             name="Sprint.PythonControl",
             sprint_unit=sprint_unit,
-            # In Sprint a PyCapsule: nothing can be done with it but to compare it.
+            # In Sprint this is a PyCapsule, which can only be compared.
             reference=object(),
             callback=self._callback,
             version_number=CALLBACK_VERSION,
@@ -48,27 +48,25 @@ class PythonControl:
             raise CriticalError(f"PYTHON ERROR: init() of {sprint_unit} returned None [python-error]")
 
     def run_control_loop(self) -> None:
-        """Let Python do what it wants, until it returns."""
+        """Run Python's control loop until it returns."""
         self.call("run_control_loop", callback=self._callback)
 
     def iterate_corpus(self) -> None:
-        """Show Python each segment of the corpus."""
+        """Pass each segment of the corpus to Python."""
         extract = self._config.boolean("extract-features", True)
         features = Features(self._config.select("feature-extraction"))
         if extract and not features.has_file:
             raise OptionError(
-                "refsprint extracts no features from audio: set --*.extract-features=false, "
+                "refsprint does not extract features from audio; set --*.extract-features=false, "
                 "or name an .npz file with --*.feature-extraction.file [features]"
             )
         if self._config.boolean("extract-alignments", False):
-            raise OptionError("refsprint extracts no alignments: leave out extract-alignments [features]")
-        first = True
-        for segment in visit(self._config.select("corpus")):
+            raise OptionError("refsprint does not extract alignments; remove extract-alignments [features]")
+        for number, segment in enumerate(visit(self._config.select("corpus"))):
             matrix = to_python(features.matrix(segment, 0)) if extract else None
-            if first:
+            if number == 0:
                 input_dim = -1 if matrix is None else matrix.shape[0]
                 self.call("init_processing", input_dim=input_dim, output_dim=-1)
-                first = False
             self.call(
                 "process_segment",
                 name=segment.full_name,
@@ -80,9 +78,9 @@ class PythonControl:
             )
 
     def exit(self) -> None:
-        """Tell Python that this is the end."""
+        """Call Python's ``exit``."""
         self.call("exit")
 
     def call(self, method: str, /, **arguments: Any) -> Any:
-        """Call a method of the user's object. Errors as python_calls.call."""
+        """Call a method of the user's object."""
         return call(self._object, method, **arguments)

@@ -1,12 +1,11 @@
-"""refsprint-recognition: what a recogniser asks of its feature scorer, without a search.
+"""refsprint-recognition: the calls of a recognizer to its feature scorer, without a search.
 
-RASR recognises with other programs than nn-trainer (speech-recognizer, flf-tool). This action is not
-theirs; its calls are, in the order of their offline recogniser: reset at the segment's beginning, all
-features, and then the scores frame by frame. Instead of searching, it takes the best label of each frame.
-The features come from ``feature-extraction.file``, or are zeros.
+RASR's recognizers are not nn-trainer but speech-recognizer and flf-tool. They do not have this action, but it
+makes their calls in their order: a reset, all features of a segment, and the scores frame by frame. Instead
+of a search, it selects the best label of each frame. Features come from ``feature-extraction.file``, or are
+zeros.
 
-    refsprint.scores-file = NPZ   where to write the scores of all segments: (time, label) float32 under their
-                                  full names
+    refsprint.scores-file = NPZ   output: one matrix (time, label) per full segment name, float32
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ from shmbridge.errors import OptionError
 
 from .configuration import Configuration
 from .console import log
-from .feature_scorer import FeatureScorer, Vector
+from .feature_scorer import FeatureScorer
 from .features import Features
+from .matrices import Matrix
 from .segment_order import visit
 
 __all__ = ["recognize"]
@@ -29,36 +29,24 @@ __all__ = ["recognize"]
 def recognize(config: Configuration) -> None:
     """Score the segments of the corpus.
 
-    Errors:
-        OptionError, FileFormatError: the options or files are not as they must be.
+    Raises:
+        OptionError: an option is wrong.
+        FileFormatError: a file is missing or malformed.
         CriticalError, FailedAssertionError: as in RASR.
     """
     features = Features(config.select("feature-extraction"))
     scorer = FeatureScorer(config)
-    all_scores: dict[str, Vector] = {}
+    all_scores: dict[str, Matrix] = {}
     for segment in visit(config.select("corpus")):
-        scorer.reset()
-        for feature in features.matrix(segment, config.integer("feature-dimension", 0)).T:
-            scorer.add_feature(feature)
-        scores = np.empty((0, scorer.labels), np.float32)
-        while not scorer.is_empty:
-            scores = np.vstack((scores, scorer.scores(scorer.flush())[None]))
-        best = (
-            [label for label, _ in itertools.groupby(scores.argmin(axis=1).tolist())] if len(scores) else []
-        )
+        scores = scorer.score(features.matrix(segment, config.integer("feature-dimension", 0)))
+        best = [label for label, _ in itertools.groupby(scores.argmin(axis=1).tolist())]
         log(f"segment {segment.full_name!r}: {len(scores)} frames, best labels {best}")
         all_scores[segment.full_name] = scores
-    scorer.reset()
-    _write(config.select("refsprint").string("scores-file"), all_scores)
-    scorer.exit()
-
-
-def _write(path: str, scores: dict[str, Vector]) -> None:
-    if not path:
-        return
+    path = config.select("refsprint").string("scores-file")
     try:
-        np.savez(path, **scores)  # type: ignore[arg-type] # which numpy's stub takes for allow_pickle
+        if path:
+            np.savez(path, **all_scores)  # type: ignore[arg-type] # numpy's stub: allow_pickle
     except OSError as error:
-        raise OptionError(
-            f"refsprint.scores-file: cannot write {path!r}: {error.strerror} [refsprint-scorer]"
-        ) from error
+        problem = f"refsprint.scores-file: cannot write {path!r}: {error.strerror} [refsprint-scorer]"
+        raise OptionError(problem) from error
+    scorer.exit()

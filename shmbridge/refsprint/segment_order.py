@@ -1,11 +1,9 @@
-"""The segments in the order in which Sprint visits them.
+"""The order in which Sprint visits the segments: by default, the order of the corpus.
 
-Without options that is the order of the corpus. Of RASR's options the following are offered, all at the
-component ``corpus``: ``file``, ``segments.file`` (keep only the segments listed there),
-``segment-order`` (a file with names), ``segment-order-look-up-short-name``,
+Supported options of RASR, all of the component ``corpus``: ``file``, ``segments.file`` (visit only the listed
+segments), ``segment-order`` (a file of names), ``segment-order-look-up-short-name``,
 ``remove-corpus-name-prefix``, ``capitalize-transcriptions``, ``gemenize-transcriptions``, and
-``python-segment-order`` with its module's path, name and config and
-``python-segment-order-with-segment-info``.
+``python-segment-order`` with its ``-pymod-path``, ``-pymod-name``, ``-config`` and ``-with-segment-info``.
 """
 
 from __future__ import annotations
@@ -18,18 +16,50 @@ from shmbridge.errors import FileFormatError
 from .configuration import Configuration
 from .console import CriticalError
 from .corpus import WHITESPACE, Corpus, CorpusOptions, Segment, read_corpus
-from .python_calls import call, import_module, report_exception
+from .files import read_text
+from .python_calls import call, import_module, reporting_exceptions
 
-__all__ = ["load_corpus", "visit"]
+__all__ = ["visit"]
+
+_END = object()
 
 
-def load_corpus(config: Configuration) -> Corpus:
-    """Read the corpus that the component's options name.
+def visit(config: Configuration) -> Iterator[Segment]:
+    """Yield the segments in the order of visiting.
 
-    Errors:
-        OptionError: no file is named.
-        FileFormatError: it is missing or malformed.
+    The user's getSegmentList is called after the whole corpus was read. A generator runs only as far as
+    segments are needed, so that calls to it alternate with calls to other parts of the module.
+
+    Args:
+        config: the options of the component ``corpus``.
+
+    Raises:
+        OptionError: no corpus is named.
+        FileFormatError: a file is missing or malformed.
+        CriticalError: the user's module failed, or named an unknown segment.
     """
+    short_names = config.boolean("segment-order-look-up-short-name", False)
+    module = None
+    if config.boolean("python-segment-order", False):
+        # RASR imports the module before it reads the corpus.
+        module = import_module(config, "python-segment-order", "python-segment-order-")
+    kept_file = config.select("segments").string("file")
+    kept = _read_names(kept_file)
+    if kept == []:
+        raise FileFormatError(kept_file, None, "lists no segments [segment-list]")
+    order_file = config.string("segment-order")
+    corpus = _read_corpus(config)
+    segments: Iterable[Segment] = corpus.segments
+    if module is not None or order_file:
+        segments = _ordered(module, config, corpus, short_names, _read_names(order_file))
+    # RASR filters after ordering: getSegmentList receives all segments.
+    keep = frozenset(kept or ())
+    for segment in segments:
+        if not keep or segment.full_name in keep or segment.name in keep:
+            yield segment
+
+
+def _read_corpus(config: Configuration) -> Corpus:
     options = CorpusOptions(
         remove_prefix=config.string("remove-corpus-name-prefix"),
         upper_case=config.boolean("capitalize-transcriptions", False),
@@ -39,71 +69,26 @@ def load_corpus(config: Configuration) -> Corpus:
     return read_corpus(config.required("file"), options)
 
 
-def visit(config: Configuration, corpus: Optional[Corpus] = None) -> Iterator[Segment]:
-    """Yield the segments in the order of visiting.
-
-    The user's getSegmentList is called once the whole corpus was read; if it is a generator, it runs only
-    as far as segments are asked for, so calls to it and to other parts of the module take turns.
-
-    Args:
-        config: the options of the component ``corpus``.
-        corpus: the corpus, where it was read already.
-
-    Errors:
-        FileFormatError: a file is missing or malformed.
-        CriticalError: the user's module failed, or named a segment that does not exist.
-    """
-    short_names = config.boolean("segment-order-look-up-short-name", False)
-    module = None
-    if config.boolean("python-segment-order", False):
-        # RASR imports the module before it reads the corpus.
-        module = import_module(
-            config.string("python-segment-order-pymod-path"),
-            config.string("python-segment-order-pymod-name"),
-            "python-segment-order",
-        )
-    kept_file = config.select("segments").string("file")
-    kept = _read_names(kept_file)
-    if kept == []:
-        raise FileFormatError(kept_file, None, "lists no segments [segment-list]")
-    order_file = config.string("segment-order")
-    if corpus is None:
-        corpus = load_corpus(config)
-    if module is None and not order_file:
-        segments: Iterable[Segment] = corpus.segments
-    else:
-        by_name = _by_name(corpus, short_names)
-        listed = _read_names(order_file)
-        names: Iterable[str] = list(by_name) if listed is None else listed
-        if module is not None:
-            names = _ask(module, config, corpus, list(names), by_name)
-        segments = (_look_up(name, by_name) for name in names)
-    # RASR's filter stands behind the ordering: getSegmentList sees all segments.
-    keep = None if kept is None else frozenset(kept)
-    for segment in segments:
-        if keep is None or segment.full_name in keep or segment.name in keep:
-            yield segment
-
-
-def _by_name(corpus: Corpus, short_names: bool) -> dict[str, Segment]:
+def _ordered(
+    module: Any, config: Configuration, corpus: Corpus, short_names: bool, listed: Optional[list[str]]
+) -> Iterator[Segment]:
     by_name: dict[str, Segment] = {}
     for segment in corpus.segments:
         name = segment.name if short_names else segment.full_name
         if name in by_name:
-            raise FileFormatError(segment.path, segment.line, f"segment {name!r} is already defined [corpus]")
+            raise segment.error(f"segment {name!r} is already defined [corpus]")
         by_name[name] = segment
-    return by_name
+    names: Iterable[str] = list(by_name) if listed is None else listed
+    if module is not None:
+        names = _call_get_segment_list(module, config, corpus, list(names), by_name)
+    for name in names:
+        # In RASR this error ends the process, unless the option on-error says otherwise.
+        if name not in by_name:
+            raise CriticalError(f"segment {name!r} not found [segment-list]")
+        yield by_name[name]
 
 
-def _look_up(name: str, by_name: dict[str, Segment]) -> Segment:
-    # RASR's CustomCorpusGuide::showSegmentByName reports "segment '…' not found" as an error of the
-    # application and would then go on; but an error, unless on-error says otherwise, ends the process.
-    if name not in by_name:
-        raise CriticalError(f"segment {name!r} not found [segment-list]")
-    return by_name[name]
-
-
-def _ask(
+def _call_get_segment_list(
     module: Any, config: Configuration, corpus: Corpus, names: list[str], by_name: dict[str, Segment]
 ) -> Iterator[str]:
     info = None
@@ -117,42 +102,22 @@ def _ask(
         segmentsInfo=info,
         config=config.string("python-segment-order-config"),
     )
-    try:
+    with reporting_exceptions("getSegmentList() did not return an iterable"):
         iterator = iter(answer)
-    except Exception:
-        report_exception()
-        problem = "PYTHON ERROR: getSegmentList() did not return an iterable object [python-error]"
-        raise CriticalError(problem) from None
     while True:
-        try:
-            name = next(iterator)
-        except StopIteration:
+        with reporting_exceptions("getSegmentList() failed to give the next segment"):
+            name = next(iterator, _END)
+        if name is _END:
             return
-        except SystemExit:
-            raise
-        except BaseException:
-            report_exception()
-            raise CriticalError(
-                "PYTHON ERROR: getSegmentList() failed to give the next segment [python-error]"
-            ) from None
-        # Exactly str: RASR does not take a subclass.
+        # RASR rejects subclasses of str.
         if type(name) is not str:
-            raise CriticalError(
-                f"PYTHON ERROR: a segment name is not a string but a {type(name).__name__} [python-error]"
-            )
+            problem = f"PYTHON ERROR: a segment name is of type {type(name).__name__}; it must be str"
+            raise CriticalError(f"{problem} [python-error]")
         yield name
 
 
 def _read_names(path: str) -> Optional[list[str]]:
     if not path:
         return None
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = [line.strip(WHITESPACE) for line in file if not line.startswith("#")]
-    except OSError as error:
-        raise FileFormatError(path, None, f"cannot be read: {error.strerror} [file-unreadable]") from error
-    except ValueError as error:
-        raise FileFormatError(
-            path, None, f"is not a text file in UTF-8: {error} [file-unreadable]"
-        ) from error
+    lines = [line.strip(WHITESPACE) for line in read_text(path).split("\n") if not line.startswith("#")]
     return [line for line in lines if line]

@@ -1,8 +1,8 @@
-"""The two Sprints that the generated configs run with: refsprint, and nn-trainer where there is one.
+"""Fixtures that run the generated configs with refsprint and, if available, with RASR's nn-trainer.
 
-SHMBRIDGE_NN_TRAINER is the path of a nn-trainer. SHMBRIDGE_NN_TRAINER_PYTHONPATH is where the Python that it
-embeds finds numpy, cffi and shmbridge. Without it, that is where the tests have them: the embedded Python
-then has to be of the tests' version, and nn-trainer built with a numpy of the tests' major version.
+SHMBRIDGE_NN_TRAINER is the path of an nn-trainer. SHMBRIDGE_NN_TRAINER_PYTHONPATH is the path where its
+embedded Python finds numpy, cffi and shmbridge. The default is the tests' own packages: then the embedded
+Python must have the tests' version, and nn-trainer must be built with a numpy of the tests' major version.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from examples import rasr  # noqa: E402
 
 VARIABLE = "SHMBRIDGE_NN_TRAINER"
 NN_TRAINER = os.environ.get(VARIABLE)
-SKIP_REASON = f"{VARIABLE} is not set: it takes the path of RASR's nn-trainer (examples/rasr/README.md)"
+SKIP_REASON = f"{VARIABLE} is not set; set it to the path of RASR's nn-trainer (examples/rasr/README.md)"
 
-# Seconds; no test takes as long, only one that hangs does.
+# Seconds. Only a hanging test takes this long.
 SAFETY_NET = int(os.environ.get("SHMBRIDGE_TEST_TIMEOUT", "300"))
 
 SMALL = {"labels": 8, "segments": 8, "frames": 40}
@@ -41,14 +41,14 @@ LARGE = {"labels": 12000, "segments": 4, "frames": 1000}
 
 
 def _environment() -> dict[str, str]:
-    """The environment of a nn-trainer."""
+    """Return the environment of an nn-trainer."""
     own = {Path(package.__file__).resolve().parents[1]: None for package in (shmbridge, np)}
     path = os.environ.get(f"{VARIABLE}_PYTHONPATH", os.pathsep.join(map(str, own)))
     return {**os.environ, "PYTHONPATH": path}
 
 
 class Sprint:
-    """One of the two programs, and generated files for it to read."""
+    """One of the two programs, with its generated files."""
 
     def __init__(self, name: str, files: rasr.Files) -> None:
         self.name = name
@@ -62,7 +62,7 @@ class Sprint:
     # --- pools
 
     def pool(self, way: str, *sprint: str, **more: Any) -> shmbridge.SprintInstancePool:
-        """A pool for one of the ways; `sprint` are further options for Sprint, without their --*."""
+        """Return a pool for one of the ways. `sprint` are further options for Sprint, without "--*."."""
         options = self.files.options(way)
         options["sprint_config"] += [f"--*.{option}" for option in sprint]
         if self.is_rasr:
@@ -73,7 +73,7 @@ class Sprint:
         return shmbridge.SprintInstancePool(**{**options, **more})
 
     def executable(self, folder: Path) -> tuple[str, str]:
-        """The program as one file, and the PYTHONPATH that it needs."""
+        """Return the path of the program as a single file, and the PYTHONPATH that it needs."""
         if self.is_rasr:
             return str(NN_TRAINER), _environment()["PYTHONPATH"]
         script = folder / "refsprint"
@@ -87,7 +87,7 @@ class Sprint:
         return np.array([self.task.segment(name).frames for name in names])
 
     def posteriors(self, names: Sequence[str], seed: int = 0, labels: Optional[int] = None) -> np.ndarray:
-        """Log posteriors (time,batch,label); what is beyond a segment's length is junk."""
+        """Return log posteriors (time,batch,label), with 1e30 beyond each segment's length."""
         lengths = self.lengths(names)
         shape = (max(lengths), len(names), labels or self.labels)
         logits = np.random.default_rng(seed).standard_normal(shape, np.float32)
@@ -100,17 +100,17 @@ class Sprint:
         return pool.get_batch_loss_and_error_signal(posteriors, self.lengths(names), names)
 
     def check(self, pool: Any, names: Sequence[str], seed: int = 0) -> None:
-        """A batch of these segments has the losses and error signals of CTC."""
+        """Assert that a batch of these segments has the losses and error signals of CTC."""
         posteriors = self.posteriors(names, seed)
         loss, error_signal = self.loss_and_error_signal(pool, names, posteriors)
         self.compare(loss, error_signal, posteriors, names)
 
     def compare(self, loss: Any, error_signal: Any, posteriors: np.ndarray, names: Sequence[str]) -> None:
-        """Loss within 1e-4 relative, error signal within 1e-4 of a probability, or what float32 allows.
+        """Assert that the losses agree to 1e-4 relative, and the error signals to 1e-4 or float32 precision.
 
-        RASR sums in float32 and logarithms, so that an occupation has the relative error that the loss has in
-        absolute terms: with a loss of 9000, a thousandth for each rounding. Of a label that the segment has
-        not, the error signal is the posterior alone, which is exact.
+        RASR sums logarithms in float32, so that the relative error of an occupation is the absolute error of
+        the loss: 0.001 per rounding for a loss of 9000. For labels that do not occur in the segment, the
+        error signal is the posterior, which is exact.
         """
         assert loss.dtype == error_signal.dtype == np.float32
         assert error_signal.shape == posteriors.shape
@@ -134,7 +134,7 @@ class Sprint:
             assert not error_signal[length:, b].any()
 
     def expected(self, name: str, posteriors: np.ndarray) -> tuple[float, np.ndarray]:
-        """Loss and error signal of one segment, computed here."""
+        """Return the loss and the error signal of one segment, computed by ctc_reference."""
         return ctc_reference.loss_and_error_signal(
             posteriors, self.task.label_sequences(name), self.task.blank
         )
@@ -142,7 +142,7 @@ class Sprint:
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., rasr.Files]:
-    """Files for a task of some size, written once."""
+    """A function that returns the files of a task. It writes those of each size once."""
     written: dict[Any, rasr.Files] = {}
 
     def get(**size: int) -> rasr.Files:
@@ -161,13 +161,13 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., rasr.Files]
     ]
 )
 def sprint(request: pytest.FixtureRequest, files: Callable[..., rasr.Files]) -> Sprint:
-    """Each program on the small task."""
+    """Each program with the small task."""
     return Sprint(request.param, files(**SMALL))
 
 
 @pytest.fixture
 def nn_trainer(files: Callable[..., rasr.Files]) -> Sprint:
-    """The real program on the small task."""
+    """nn-trainer with the small task."""
     if not NN_TRAINER:
         pytest.skip(SKIP_REASON)
     return Sprint("nn-trainer", files(**SMALL))
@@ -175,7 +175,7 @@ def nn_trainer(files: Callable[..., rasr.Files]) -> Sprint:
 
 @pytest.fixture
 def large_nn_trainer(files: Callable[..., rasr.Files]) -> Sprint:
-    """The real program on 1000 frames and 12000 labels."""
+    """nn-trainer with 1000 frames and 12000 labels."""
     if not NN_TRAINER:
         pytest.skip(SKIP_REASON)
     return Sprint("nn-trainer", files(**LARGE))
@@ -183,21 +183,21 @@ def large_nn_trainer(files: Callable[..., rasr.Files]) -> Sprint:
 
 @pytest.fixture
 def sprint_log(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """The lines that Sprint has written so far; all of them once its pool is closed."""
+    """A function that returns the lines that Sprint has written; all of them after its pool is closed."""
     return lambda: [r.getMessage() for r in caplog.records if r.name == "shmbridge.sprint"]
 
 
 @pytest.fixture(autouse=True)
-def _watch_over_the_test(
+def _check_hangs_and_leaks(
     caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """What Sprint says is shown where a test fails; a test that hangs fails; nothing is left in /dev/shm."""
+    """Show Sprint's output if a test fails; fail if a test hangs or leaves a file in /dev/shm."""
     caplog.set_level("INFO", logger="shmbridge")
-    # What Sprint writes into its folder (logs, core files) does not end up in the repository.
+    # Sprint writes files (logs, core files) to the current folder, which must not be the repository.
     monkeypatch.chdir(tmp_path)
 
     def hangs(_number: int, _frame: Any) -> None:
-        raise AssertionError(f"the test hangs: it has not ended after {SAFETY_NET} s")
+        raise AssertionError(f"the test hangs: it took more than {SAFETY_NET} s")
 
     before = signal.signal(signal.SIGALRM, hangs)
     signal.alarm(SAFETY_NET)
@@ -212,7 +212,7 @@ def _watch_over_the_test(
 
 
 def _names_in_shm() -> set[str]:
-    # Such as posix_ipc makes up: others on this machine have their own.
+    # The pattern of posix_ipc's names. Other programs on this machine have other files.
     return {name for name in os.listdir("/dev/shm") if re.fullmatch("[a-z]+", name)}
 
 

@@ -1,4 +1,4 @@
-"""CTC computed for the tests, in float64 and with no part of shmbridge: what the Sprints are held against."""
+"""CTC in float64, independent of shmbridge: the reference for refsprint and nn-trainer."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 def loss_and_error_signal(
     posteriors: np.ndarray, sequences: Sequence[tuple[float, Sequence[int]]], blank: int
 ) -> tuple[float, np.ndarray]:
-    """Loss and error signal (y - y_hat) of one segment.
+    """Return the loss and the error signal (y - y_hat) of one segment.
 
-    Graves et al. 2006: the loss is -ln of the summed probability of all paths that mean one of the sequences.
+    Graves et al. 2006: the loss is -ln of the summed probability of all paths that collapse to a sequence.
 
     Args:
         posteriors: (time,label) log posteriors.
-        sequences: what is meant: (probability, labels).
+        sequences: the possible label sequences: (probability, labels).
         blank: the label of the blank.
     """
     scores = posteriors.astype(np.float64)
     parts = [_forward_backward(scores, labels, blank) for _, labels in sequences]
     logs = np.array([np.log(p) + total for (p, _), (total, _) in zip(sequences, parts)])
     total = np.logaddexp.reduce(logs)
-    # y is the softmax of what is given: the gradient is that before a softmax.
+    # y is the softmax of the posteriors: the gradient is that before a softmax.
     error_signal = np.exp(scores - np.logaddexp.reduce(scores, axis=1, keepdims=True))
     for log, (_, occupation) in zip(logs, parts):
         error_signal -= np.exp(log - total) * occupation
@@ -31,19 +31,19 @@ def loss_and_error_signal(
 
 
 def _forward_backward(scores: np.ndarray, labels: Sequence[int], blank: int) -> tuple[float, np.ndarray]:
-    """ln of the probability of a label sequence, and the labels' occupation (time,label) given it."""
+    """Return ln of the probability of a label sequence, and its occupation (time,label)."""
     states = [blank]
     for label in labels:
         states += [label, blank]
     emissions = scores[:, states]
-    # The blank between two labels may be left out, unless they are the same.
+    # A path may skip the blank between two different labels.
     skippable = np.array([s >= 2 and states[s] not in (blank, states[s - 2]) for s in range(len(states))])
     forward = _sweep(emissions, skippable)
-    # Backwards it is the same with everything mirrored: a skip from s to s + 2 is one into s + 2.
+    # The backward sweep is a mirrored forward sweep: a skip from s to s + 2 is a skip into s + 2.
     mirrored = np.array([s + 2 < len(states) and skippable[s + 2] for s in range(len(states))])[::-1]
     backward = _sweep(emissions[::-1, ::-1], mirrored)[::-1, ::-1]
     total = float(np.logaddexp.reduce(forward[-1, -2:]))
-    # The emission is in both.
+    # Both sums contain the emission.
     occupied = np.exp(forward + backward - emissions - total)
     occupation = np.zeros(scores.shape)
     np.add.at(occupation, (slice(None), states), occupied)
@@ -66,7 +66,7 @@ def _sweep(emissions: np.ndarray, skippable: np.ndarray) -> np.ndarray:
 def automaton_loss(
     posteriors: np.ndarray, edges: np.ndarray, weights: np.ndarray, start: int, end: int
 ) -> float:
-    """-ln of the summed probability of all paths through an automaton, each edge of which takes a frame.
+    """Return -ln of the summed probability of all paths through an automaton. Each edge consumes one frame.
 
     Args:
         posteriors: (time,label) log posteriors.

@@ -1,6 +1,6 @@
-"""In Sprint, in place of sprint_entry: notes for each segment which of the matrices lie in shared memory.
+"""A replacement for sprint_entry that records, for each segment, which matrices are in shared memory.
 
-Lines of JSON go to the file that the environment variable LANDING_NOTES names.
+It writes lines of JSON to the file that the environment variable LANDING_NOTES names.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Automata are right: the loss that follows from them is Sprint's own."""
+"""The loss computed from an automaton is Sprint's loss."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def check_automata(sprint, pool, names):
 
 @pytest.mark.parametrize("children", [1, 2])
 @pytest.mark.parametrize("way", CALLING_BACK)
-def test_the_loss_from_the_automaton_is_the_loss(sprint, way, children):
+def test_the_loss_computed_from_an_automaton_is_sprints_loss(sprint, way, children):
     with sprint.pool(way, num_instances=children) as pool:
         check_automata(sprint, pool, sprint.names)
         check_automata(sprint, pool, sprint.names[1:3])
 
 
 @pytest.mark.parametrize("way", CALLING_BACK)
-def test_so_it_is_with_1000_frames_and_12000_labels(large_nn_trainer, way):
+def test_the_losses_agree_with_1000_frames_and_12000_labels(large_nn_trainer, way):
     with large_nn_trainer.pool(way) as pool:
         check_automata(large_nn_trainer, pool, large_nn_trainer.names[:2])
 
 
 @pytest.mark.parametrize("way", CALLING_BACK)
-def test_an_automaton_of_an_unknown_segment_is_an_error_that_names_it(sprint, way):
+def test_an_automaton_of_an_unknown_segment_raises_an_error_with_its_name(sprint, way):
     with sprint.pool(way) as pool:
         with pytest.raises(shmbridge.RemoteError, match="example/recording/nowhere") as caught:
             pool.get_automata_for_batch([sprint.names[0], "example/recording/nowhere"])

@@ -1,4 +1,4 @@
-"""The benchmark of what the bridge and RETURNN add runs, and says what it has measured."""
+"""The benchmark of the overhead of shmbridge and RETURNN runs, and reports its results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import shmbridge
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ["bridge", "alone", "bridge_trainer", "alone_trainer"]
 RETURNN = ["returnn_pipe", "returnn_shared_memory"]
-# RETURNN reads its arrays with what numpy 2.3 took away.
+# RETURNN uses the binary mode of numpy.fromstring, which numpy 2.3 removed.
 RETURNN_RUNS = (
     importlib.util.find_spec("returnn") is not None and np.lib.NumpyVersion(np.__version__) < "2.3.0"
 )
@@ -43,7 +43,7 @@ def results(out: Path) -> dict[str, object]:
     return json.loads((out / "rasr.json").read_text())
 
 
-def test_every_way_has_figures_or_the_reason_why_it_has_none(sprint, tmp_path):
+def test_every_way_has_results_or_a_reason_for_their_absence(sprint, tmp_path):
     done = run(*sprint.executable(tmp_path), tmp_path / "out")
     assert done.returncode == 0, done.stderr
     written = results(tmp_path / "out")
@@ -66,19 +66,19 @@ def test_every_way_has_figures_or_the_reason_why_it_has_none(sprint, tmp_path):
 
 
 @pytest.mark.skipif(not RETURNN_RUNS, reason="RETURNN is not installed, or cannot run with this numpy")
-def test_returnns_two_ways_run(sprint, tmp_path):
+def test_both_ways_of_returnn_run(sprint, tmp_path):
     done = run(*sprint.executable(tmp_path), tmp_path / "out")
     ways = results(tmp_path / "out")["ways"]
     assert not [ways[name]["unavailable"] for name in RETURNN if "unavailable" in ways[name]], done.stderr
 
 
-def test_ways_that_are_not_wanted_are_not_run(sprint, tmp_path):
+def test_only_the_selected_ways_run(sprint, tmp_path):
     done = run(*sprint.executable(tmp_path), tmp_path / "out", "--ways", "bridge_trainer")
     assert done.returncode == 0, done.stderr
     assert list(results(tmp_path / "out")["ways"]) == OURS
 
 
-def test_a_returnn_that_is_not_there_is_reported_with_the_reason(sprint, tmp_path):
+def test_a_missing_returnn_is_reported_with_the_reason(sprint, tmp_path):
     broken = tmp_path / "path" / "returnn"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('no RETURNN for this test')\n")
@@ -90,12 +90,12 @@ def test_a_returnn_that_is_not_there_is_reported_with_the_reason(sprint, tmp_pat
     assert done.stdout.count("no RETURNN for this test") == 2
 
 
-def test_a_sprint_that_ends_is_an_error_with_its_output(tmp_path, sprint):
+def test_a_sprint_that_exits_is_an_error_with_its_output(tmp_path, sprint):
     executable = tmp_path / "sprint"
-    executable.write_text("#!/bin/sh\necho this is no nn-trainer\nexit 3\n")
+    executable.write_text("#!/bin/sh\necho this is not nn-trainer\nexit 3\n")
     executable.chmod(0o755)
     done = run(executable, sprint.executable(tmp_path)[1], tmp_path / "out")
     assert done.returncode == 1
-    assert "this is no nn-trainer" in done.stderr
+    assert "this is not nn-trainer" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "rasr.json").exists()

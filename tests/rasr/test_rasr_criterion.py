@@ -1,4 +1,4 @@
-"""Losses and error signals are those of CTC, in every way, with refsprint and with RASR's nn-trainer."""
+"""Losses and error signals are those of CTC in every way, with refsprint and with nn-trainer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_losses_and_error_signals_are_those_of_ctc(sprint, way, children):
 
 @pytest.mark.parametrize("children", CHILDREN)
 @pytest.mark.parametrize("way", WITH_ERROR_SIGNAL)
-def test_so_they_are_with_1000_frames_and_12000_labels(large_nn_trainer, way, children):
+def test_they_are_those_of_ctc_with_1000_frames_and_12000_labels(large_nn_trainer, way, children):
     sprint = large_nn_trainer
     assert sprint.labels == 12000
     assert max(sprint.lengths(sprint.names)) == 1000
@@ -38,7 +38,7 @@ def test_so_they_are_with_1000_frames_and_12000_labels(large_nn_trainer, way, ch
 
 @pytest.mark.parametrize("children", CHILDREN)
 @pytest.mark.parametrize("way", WITH_ERROR_SIGNAL)
-def test_a_segment_with_too_few_frames_is_skipped_and_the_others_are_right(sprint, way, children):
+def test_a_segment_with_too_few_frames_is_skipped_without_effect_on_others(sprint, way, children):
     names = [sprint.names[0], sprint.too_short, sprint.names[1]]
     with sprint.pool(way, num_instances=children) as pool:
         for seed in range(2):
@@ -53,11 +53,11 @@ def test_a_segment_with_too_few_frames_is_skipped_and_the_others_are_right(sprin
 @pytest.mark.parametrize("size", ["small", "large"])
 @pytest.mark.parametrize("way", CALLING_BACK)
 def test_no_matrix_is_copied(nn_trainer, large_nn_trainer, way, size, tmp_path, monkeypatch):
-    """Sprint is given the posteriors in shared memory, and has numpy allocate its error signal there.
+    """Sprint reads the posteriors in shared memory, and numpy allocates its error signal there.
 
-    One segment in each call: where the parent has yet to take the answer before, there may be no room for
-    the next, and then it is copied. Only with the real program: refsprint calculates with numpy, and one of
-    its own arrays may by chance be as large as the error signal, and land there first.
+    Each call has one segment: while the parent has not taken the previous answer, the ring may be full, and
+    the error signal is copied. refsprint is excluded: it computes with numpy, and one of its own arrays may
+    have the size of the error signal and occupy its place.
     """
     sprint = {"small": nn_trainer, "large": large_nn_trainer}[size]
     names = sprint.names if size == "small" else sprint.names[:3]
@@ -86,14 +86,14 @@ def test_segments_in_place_have_the_same_losses_and_error_signals(sprint, way):
                     np.testing.assert_allclose(result.error_signal, expected_error, rtol=1e-3, atol=1e-4)
 
 
-def test_the_python_layer_may_be_the_top_layer(sprint):
-    """RASR then calls backpropagate before it notifies of the loss."""
+def test_the_python_layer_can_be_the_top_layer(sprint):
+    """In this case RASR calls backpropagate before notify_segment_loss."""
     with sprint.pool("trainer", "posteriors.links=") as pool:
         sprint.check(pool, sprint.names)
 
 
-def test_impossible_labels_are_no_error(sprint):
-    """-inf is a probability of 0: Sprint takes it, where the segment's own labels are possible."""
+def test_impossible_labels_are_not_an_error(sprint):
+    """Sprint accepts -inf, a probability of 0, for labels that the segment does not need."""
     name = sprint.names[0]
     posteriors = sprint.posteriors([name])
     posteriors[:, :, sprint.task.silence] = -np.inf

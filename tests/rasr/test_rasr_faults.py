@@ -1,4 +1,4 @@
-"""What goes wrong is told with the segment's name, and the pool goes on."""
+"""Errors name the segment, and the pool continues to work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOWHERE = "example/recording/nowhere"
 
 
 def sprint_pids():
-    """The Sprints that this process has started."""
+    """Return the pids of the children that this process has started."""
     pids = []
     for children in Path("/proc/self/task").glob("*/children"):
         for pid in children.read_text().split():
@@ -28,7 +28,7 @@ def sprint_pids():
 
 @pytest.mark.parametrize("children", [1, 2])
 @pytest.mark.parametrize("way", WITH_ERROR_SIGNAL)
-def test_an_unknown_segment_is_an_error_that_names_it_and_the_same_sprints_go_on(sprint, way, children):
+def test_an_unknown_segment_is_an_error_and_does_not_restart_children(sprint, way, children):
     names = [sprint.names[0], NOWHERE, sprint.names[1]]
     posteriors = sprint.posteriors([sprint.names[0]] * 3)
     lengths = np.full(3, len(posteriors))
@@ -45,7 +45,7 @@ def test_an_unknown_segment_is_an_error_that_names_it_and_the_same_sprints_go_on
         assert pool.stats().failed == 1
 
 
-def test_segment_order_alone_names_an_unknown_segment_too(sprint):
+def test_segment_order_alone_also_reports_an_unknown_segment(sprint):
     with sprint.pool("order") as pool:
         with pytest.raises(shmbridge.RemoteError, match=NOWHERE):
             pool.get_batch_loss_and_error_signal(np.zeros((3, 1, sprint.labels)), np.array([3]), [NOWHERE])
@@ -54,8 +54,8 @@ def test_segment_order_alone_names_an_unknown_segment_too(sprint):
 
 
 @pytest.mark.parametrize("way", WITH_ERROR_SIGNAL)
-def test_a_nan_never_reaches_sprint(sprint, way):
-    """RASR aborts at a NaN in the first frame, and calculates with any other."""
+def test_posteriors_with_a_nan_are_not_sent(sprint, way):
+    """RASR aborts if the first frame contains a NaN, and does not detect others."""
     names = sprint.names[:2]
     with sprint.pool(way) as pool:
         sprint.check(pool, names)
@@ -68,15 +68,15 @@ def test_a_nan_never_reaches_sprint(sprint, way):
                 sprint.loss_and_error_signal(pool, names, posteriors)
             assert names[0] in str(caught.value)
         assert pool.stats().skipped == 0
-        assert pool.stats().segments <= answered + 2  # the segment beside it may have been calculated
+        assert pool.stats().segments <= answered + 2  # Sprint may have computed the other segment
         sprint.check(pool, names)
         assert sprint_pids() == before
 
 
 @pytest.mark.parametrize("children", [1, 2])
 @pytest.mark.parametrize("way", ["iterate", "loop"])
-def test_a_sprint_that_aborts_is_told_with_signal_output_and_segment(sprint, way, children):
-    """RASR asserts that the posteriors have its model's labels; here the pool is not told how many."""
+def test_an_abort_is_an_error_with_signal_output_and_segment(sprint, way, children):
+    """RASR asserts the number of labels. Without num_labels, the pool does not check it."""
     name = sprint.names[0]
     with sprint.pool(way, num_instances=children, num_labels=None) as pool:
         for _ in range(2):
@@ -94,7 +94,7 @@ def test_a_sprint_that_aborts_is_told_with_signal_output_and_segment(sprint, way
         sprint.check(pool, sprint.names)
 
 
-def test_a_trainer_with_a_python_layer_refuses_other_labels_before_sprint_aborts(sprint):
+def test_with_a_python_layer_a_wrong_number_of_labels_does_not_reach_sprint(sprint):
     name = sprint.names[0]
     with sprint.pool("trainer", num_labels=None) as pool:
         sprint.check(pool, [name])
@@ -104,12 +104,12 @@ def test_a_trainer_with_a_python_layer_refuses_other_labels_before_sprint_aborts
 
 
 @pytest.mark.parametrize("way", WITH_ERROR_SIGNAL)
-def test_a_sprint_that_is_killed_between_two_batches_is_started_anew(sprint, way):
+def test_a_child_that_is_killed_between_batches_is_restarted(sprint, way):
     with sprint.pool(way, num_instances=2) as pool:
         sprint.check(pool, sprint.names)
         victim, other = sprint_pids()
         os.kill(victim, signal.SIGKILL)
-        # Whether its end is seen before the next call sends to it, or after that, is a race.
+        # The pool may notice the death before or after it sends to the child.
         with contextlib.suppress(shmbridge.PeerGoneError):
             sprint.check(pool, sprint.names)
         sprint.check(pool, sprint.names)
@@ -117,7 +117,7 @@ def test_a_sprint_that_is_killed_between_two_batches_is_started_anew(sprint, way
         assert len(sprint_pids()) == 2
 
 
-def test_a_wrong_number_of_frames_in_a_trainer_is_an_error_with_both_numbers(sprint):
+def test_a_wrong_number_of_frames_is_an_error_with_both_numbers(sprint):
     name = sprint.names[0]
     (frames,) = sprint.lengths([name])
     with sprint.pool("trainer") as pool:
@@ -130,11 +130,11 @@ def test_a_wrong_number_of_frames_in_a_trainer_is_an_error_with_both_numbers(spr
 
 
 @pytest.mark.parametrize("file", ["corpus", "lexicon"])
-def test_a_missing_file_is_an_error_with_what_sprint_says_about_it(sprint, file, tmp_path):
+def test_a_missing_file_is_an_error_with_sprints_output(sprint, file, tmp_path):
     missing = tmp_path / "nothing-here.xml"
 
     def use():
-        # Sprint may end before it says hello, or at the first segment.
+        # Sprint may exit before its hello, or at the first segment.
         with sprint.pool("iterate", f"{file}.file={missing}") as pool:
             sprint.check(pool, sprint.names[:1])
 
@@ -144,8 +144,8 @@ def test_a_missing_file_is_an_error_with_what_sprint_says_about_it(sprint, file,
 
 
 @pytest.mark.parametrize("way", [*WITH_ERROR_SIGNAL, "order"])
-def test_the_end_is_silent(sprint, way, caplog):
-    """RASR may abort while it takes its layers down: that is after the last answer, and no failure."""
+def test_close_logs_no_warning(sprint, way, caplog):
+    """RASR may abort while it destroys its layers. This is after the last answer, and not a failure."""
     with sprint.pool(way, num_instances=2) as pool:
         sprint.loss_and_error_signal(pool, sprint.names, sprint.posteriors(sprint.names))
     assert sprint_pids() == []

@@ -1,7 +1,7 @@
-"""A PythonFeatureScorer of the real program: nn-trainer aligns its corpus with the scores of our function.
+"""PythonFeatureScorer in nn-trainer: it aligns its corpus with the scores of our function.
 
-nn-trainer has no recogniser; but the node speech-alignment of its flow networks has an acoustic model with a
-feature scorer, which it drives as a recogniser does.
+nn-trainer does not contain a recognizer. The node speech-alignment of its flow networks has an acoustic model
+with a feature scorer, and makes the calls of a recognizer.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ file = {folder}/statistics.xml
 
 
 def write_mixtures(path: Path, labels: int) -> None:
-    """A mixture of one density for each label: RASR wants one to take their number from."""
+    """Write one mixture with one density per label. RASR takes the number of labels from it."""
     lines = ["#Version: 2.0", "#CovarianceType: DiagonalCovariance", f"{DIMENSION} {labels} {labels} 1 1"]
     lines += [f"1 {label} 0.0" for label in range(labels)]
     lines += ["0 0"] * labels  # mean and covariance of each density
@@ -74,7 +74,7 @@ def write_mixtures(path: Path, labels: int) -> None:
 
 
 def best_path(scores, sequences, blank):
-    """The least sum of scores over a path, and of its pronunciations: the loss of very sharp posteriors."""
+    """Return the minimum over paths of the sum of scores: the loss of very sharp posteriors."""
     sharp = 1e6
     return min(
         ctc_reference.loss_and_error_signal(-sharp * scores, [(1.0, labels)], blank)[0] / sharp
@@ -85,7 +85,7 @@ def best_path(scores, sequences, blank):
 
 @pytest.fixture
 def aligner(nn_trainer, tmp_path):
-    """A function that starts a pool whose nn-trainer aligns; further options as Sprint.pool takes them."""
+    """A function that starts a pool whose nn-trainer aligns the corpus."""
     model = nn_trainer.files.folder
     (tmp_path / "align.flow").write_text(_FLOW.format(cache=model / "features.cache"))
     write_mixtures(tmp_path / "mixtures.pms", nn_trainer.labels)
@@ -93,7 +93,7 @@ def aligner(nn_trainer, tmp_path):
     config.write_text(_CONFIG.format(model=model, folder=tmp_path, labels=nn_trainer.labels))
 
     def pool():
-        # What the parent adds comes on the command line, which wins over a file.
+        # The parent adds options to the command line, which takes precedence over the file.
         sprint = [f"--config={config}", "--*.python-control-enabled=false"]
         return nn_trainer.pool("loop", sprint_config=sprint, num_labels=None)
 
@@ -127,7 +127,7 @@ def test_nn_trainer_aligns_with_the_scores_of_our_function(nn_trainer, aligner, 
         assert total == pytest.approx(best_path(scores, sequences, nn_trainer.task.blank), rel=1e-4), name
 
 
-def test_what_our_function_raises_ends_nn_trainer_with_it(aligner, sprint_log):
+def test_an_exception_of_our_function_ends_nn_trainer(aligner, sprint_log):
     def score(features):
         raise KeyError("no such layer")
 
@@ -138,6 +138,6 @@ def test_what_our_function_raises_ends_nn_trainer_with_it(aligner, sprint_log):
     )
 
 
-def test_scores_of_the_wrong_shape_are_refused_before_nn_trainer_sees_them(nn_trainer, aligner):
+def test_scores_of_the_wrong_shape_do_not_reach_nn_trainer(nn_trainer, aligner):
     with aligner() as pool, pytest.raises(shmbridge.BatchError, match=f", {nn_trainer.labels}\\)"):
         pool.serve_scores(lambda features: np.zeros((len(features), nn_trainer.labels - 1)))

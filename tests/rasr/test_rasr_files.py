@@ -1,4 +1,4 @@
-"""The files that are generated: what the command writes, and what it refuses."""
+"""The generated files, and the arguments that the command rejects."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def read_archive(data: bytes) -> dict[str, bytes]:
-    """The files of an archive: through its table, and the same again one after the other."""
+    """Return the files of an archive. Check that its table agrees with a scan."""
     assert data[:9] == b"SP_ARC1\0\1"
 
     def string(at: int) -> tuple[str, int]:
@@ -59,7 +59,7 @@ def read_archive(data: bytes) -> dict[str, bytes]:
     return by_table
 
 
-def test_the_command_writes_labels_and_segments_as_asked_for(tmp_path):
+def test_the_command_writes_the_requested_labels_and_segments(tmp_path):
     folder = tmp_path / "made" / "here"
     done = run(folder, "--labels", 30, "--segments", 5, "--frames", 200, "--seed", 3)
     assert (done.returncode, done.stderr) == (0, "")
@@ -75,12 +75,12 @@ def test_the_command_writes_labels_and_segments_as_asked_for(tmp_path):
         assert (folder / f"{way}.config").exists()
 
 
-def test_corpus_lexicon_and_cache_are_those_of_the_task(tmp_path):
+def test_corpus_lexicon_and_cache_agree_with_the_task(tmp_path):
     task = rasr.make_task(labels=12, segments=4, frames=50, seed=2)
     rasr.write(tmp_path, task)
     lexicon = read_lexicon(str(tmp_path / "lexicon.xml"))
     assert lexicon.phonemes == task.phonemes
-    # RASR crashes where the first lemma is of one phoneme.
+    # RASR crashes if the first lemma has one phoneme.
     assert min(len(p.phonemes) for p in lexicon.lemmas[0].pronunciations) >= 2
     said = {lemma.orthographies[0][0]: lemma for lemma in lexicon.lemmas}
     cache = read_archive((tmp_path / "features.cache").read_bytes())
@@ -118,22 +118,22 @@ def test_every_segment_but_the_last_has_enough_frames(labels):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
-        (["--labels", "4"], "labels is 4; it has to be at least 5"),
+        (["--labels", "4"], "labels is 4; it must be at least 5"),
         (["--segments", "0"], "segments is 0"),
         (["--frames", "9"], "frames is 9"),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_value(tmp_path, arguments, said):
+def test_a_wrong_argument_is_rejected_with_its_value(tmp_path, arguments, message):
     done = run(tmp_path, *arguments)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_that_rasr_cannot_name_is_refused(tmp_path):
+def test_a_folder_that_rasrs_configs_cannot_contain_is_rejected(tmp_path):
     done = run(tmp_path / "with blank # and sign")
     assert done.returncode == 1
-    assert "cannot be named in RASR's config files" in done.stderr
+    assert "RASR's config files cannot contain" in done.stderr
     assert os.listdir(tmp_path) == []

@@ -1,4 +1,4 @@
-"""The fourth way: Sprint only asks for the order of the segments."""
+"""The fourth way: Sprint only requests the order of the segments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.parametrize("children", [1, 2])
-def test_without_a_python_layer_segments_are_skipped_and_the_log_says_why(sprint, children, sprint_log):
+def test_without_a_python_layer_segments_are_skipped_with_a_reason_in_the_log(sprint, children, sprint_log):
     names = sprint.names
     with sprint.pool("order", num_instances=children) as pool:
         loss, error_signal = sprint.loss_and_error_signal(pool, names, sprint.posteriors(names))
@@ -20,7 +20,7 @@ def test_without_a_python_layer_segments_are_skipped_and_the_log_says_why(sprint
         assert f"segment {name!r}: no segment notification" not in said
 
 
-def test_without_python_control_the_log_says_that_too(sprint, sprint_log):
+def test_without_python_control_the_log_gives_another_reason(sprint, sprint_log):
     names = sprint.names[:2]
     with sprint.pool("order", "python-control-enabled=false") as pool:
         loss, _ = sprint.loss_and_error_signal(pool, names, sprint.posteriors(names))
@@ -30,7 +30,7 @@ def test_without_python_control_the_log_says_that_too(sprint, sprint_log):
         assert f"segment {name!r}: no segment notification" in said
 
 
-def test_so_they_are_with_1000_frames_and_12000_labels(large_nn_trainer):
+def test_segments_are_skipped_with_1000_frames_and_12000_labels(large_nn_trainer):
     sprint = large_nn_trainer
     names = sprint.names[:2]
     with sprint.pool("order") as pool:

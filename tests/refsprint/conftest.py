@@ -1,4 +1,4 @@
-"""Files for refsprint to read, user modules for it to call, and a way to run it."""
+"""Files for refsprint, user modules, and a fixture that runs it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def init(**arguments):
 
 @dataclass
 class Finished:
-    """A finished run."""
+    """The result of a run: exit code, output, and the recorded calls to the user module."""
 
     code: int
     out: str
@@ -100,10 +100,10 @@ class Finished:
         return [arguments for call, arguments in self.calls if call == name]
 
 
-class Workspace:
+class SprintEnv:
     """A directory with a corpus, a lexicon and a user module.
 
-    Tests get what they need as attributes of this: a module named conftest is not safe to import.
+    Constants are attributes, because tests cannot safely import a module named conftest.
     """
 
     LABELS = 7
@@ -122,7 +122,7 @@ class Workspace:
         self.lexicon.write_text(LEXICON, encoding="utf-8")
 
     def module(self, source: str, name: str = "usermod") -> None:
-        """Write a user module that has `record` (tests/recorder.py) and numpy."""
+        """Write a user module. It can use `record` (tests/recorder.py) and numpy."""
         head = "import numpy\nfrom recorder import record\n"
         (self.path / f"{name}.py").write_text(head + textwrap.dedent(source), encoding="utf-8")
 
@@ -170,5 +170,5 @@ class Workspace:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path)
+def sprint_env(tmp_path: Path) -> SprintEnv:
+    return SprintEnv(tmp_path)

@@ -1,4 +1,4 @@
-"""Options: files, the command line, and which value a parameter gets."""
+"""Options: files, the command line, and the value of a parameter."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def configuration(tmp_path: Path, text: str, *arguments: str) -> Configuration:
         ("[*]\nfile = a", (), "a"),
         ("[other]\nfile = a", (), ""),
         ("[*.corpus.segments]\nfile = a", (), ""),
-        # The more specific resource wins, wherever it stands.
+        # The more specific resource wins, regardless of the order.
         ("[*.corpus]\nfile = b\n[*]\nfile = a", (), "b"),
         ("[*.corpus]\nfile = b", ("--*.corpus.file=c",), "c"),
         ("[*]\nfile = a", ("--*.file=c",), "c"),
         ("[nn-trainer.corpus]\nfile = b", ("--corpus.file=c",), "c"),
         # Equally specific: the first in alphabetical order, so the file's, as in RASR.
         ("[*.corpus]\nfile = b", ("--*.file=c",), "b"),
-        # Of the same name, the later one counts.
+        # A later resource replaces an earlier one of the same name.
         ("[*.corpus]\nfile = a\nfile = b", (), "b"),
         ("", ("--*.corpus.file=a", "--*.corpus.file=b"), "b"),
         ("", ("--*.corpus.file", "a"), "a"),
@@ -49,7 +49,7 @@ def configuration(tmp_path: Path, text: str, *arguments: str) -> Configuration:
         ("", ("--*.corpus.file",), "true"),
     ],
 )
-def test_a_parameter_gets_the_value_that_sprint_would_give_it(
+def test_a_parameter_has_the_same_value_as_in_sprint(
     tmp_path: Path, text: str, arguments: tuple[str, ...], expected: str
 ) -> None:
     assert configuration(tmp_path, text, *arguments).select("corpus").string("file") == expected
@@ -72,7 +72,7 @@ def test_a_parameter_gets_the_value_that_sprint_would_give_it(
         ("x = a=b", "a=b"),
     ],
 )
-def test_a_line_gives_its_value(tmp_path: Path, line: str, expected: str) -> None:
+def test_a_line_sets_its_value(tmp_path: Path, line: str, expected: str) -> None:
     assert configuration(tmp_path, f"[*]\n{line}\n").string("x", "unset") == expected
 
 
@@ -90,14 +90,14 @@ def test_a_line_gives_its_value(tmp_path: Path, line: str, expected: str) -> Non
         ("include other.config more\n", 1),
     ],
 )
-def test_a_line_that_cannot_be_parsed_is_named(tmp_path: Path, text: str, line: int) -> None:
+def test_a_malformed_line_is_reported_with_its_number(tmp_path: Path, text: str, line: int) -> None:
     with pytest.raises(FileFormatError) as caught:
         configuration(tmp_path, text)
     assert caught.value.line == line
     assert caught.value.path.endswith("sprint.config")
 
 
-def test_files_include_others_within_the_selection(tmp_path: Path) -> None:
+def test_an_included_file_inherits_the_selection(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "inner.config").write_text("x = inner\n[*]\ny = inner\n", encoding="utf-8")
     config = configuration(tmp_path, "d = sub\n[*.a]\ninclude sub/inner.config\ny = outer\n")
@@ -121,7 +121,7 @@ def test_a_stray_argument_is_an_error() -> None:
         Configuration.from_arguments(["--*.a=b", "stray"])
 
 
-def test_references_are_searched_from_the_component_outwards(
+def test_references_are_looked_up_from_the_component_outwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REFSPRINT_TEST", "environment")
@@ -135,7 +135,7 @@ def test_references_are_searched_from_the_component_outwards(
 
 
 @pytest.mark.parametrize("value", ["$(x)", "$(y)", "$(nothing)", "$(unclosed", "$(a*b)", "$()", "$[1+1]"])
-def test_a_reference_that_leads_nowhere_is_an_error(tmp_path: Path, value: str) -> None:
+def test_an_undefined_or_malformed_reference_is_an_error(tmp_path: Path, value: str) -> None:
     config = configuration(tmp_path, f"[*]\nx = {value}\ny = $(x)\n")
     with pytest.raises(FileFormatError) as caught:
         config.string("x")
@@ -145,15 +145,13 @@ def test_a_reference_that_leads_nowhere_is_an_error(tmp_path: Path, value: str) 
 @pytest.mark.parametrize(
     ("lines", "problem"),
     [
-        ([f"v{i} = $(v{i + 1})$(v{i + 1})" for i in range(45)], "takes more than"),
+        ([f"v{i} = $(v{i + 1})$(v{i + 1})" for i in range(45)], "has more than"),
         ([f"v{i} = $(v{i + 1})" for i in range(2000)], "50 deep"),
-        ([f"v{i} = {f'$(v{i + 1})' * 90}{'x' * 100}" for i in range(3)], "takes more than"),
+        ([f"v{i} = {f'$(v{i + 1})' * 90}{'x' * 100}" for i in range(3)], "has more than"),
     ],
     ids=["doubled each time", "a long chain", "long"],
 )
-def test_references_that_expand_beyond_all_measure_are_an_error(
-    tmp_path: Path, lines: list[str], problem: str
-) -> None:
+def test_references_that_expand_too_far_are_an_error(tmp_path: Path, lines: list[str], problem: str) -> None:
     text = "\n".join(["[*]", *lines, f'v{len(lines)} = "{"x" * 200}"'])
     with pytest.raises(FileFormatError, match=problem):
         configuration(tmp_path, text).string("v0")
@@ -168,14 +166,20 @@ def test_values_of_other_types_are_checked() -> None:
     assert config.integer("unset", 1) == 1
     assert config.seconds("half") == 0.5
     assert config.choice("word", ("w", "x"), "x") == "w"
-    for wrong in (
+    for parse in (
         lambda: config.boolean("word", True),
         lambda: config.integer("half", 1),
         lambda: config.seconds("word"),
         lambda: config.choice("word", ("x",), "x"),
     ):
         with pytest.raises(OptionError, match="neural-network-trainer"):
-            wrong()
+            parse()
+
+
+def test_a_misspelt_choice_is_reported_with_the_closest_one() -> None:
+    config = Configuration.from_arguments(["--*.action=python-contrl"])
+    with pytest.raises(OptionError, match=r"one of dance, python-control \(did you mean python-control\?\)"):
+        config.choice("action", ("dance", "python-control"), "")
 
 
 lines = st.lists(
@@ -190,9 +194,7 @@ lines = st.lists(
 
 @settings(deadline=None)
 @given(lines, st.lists(st.one_of(st.text(max_size=12), st.text(alphabet="-*.=ab", max_size=12)), max_size=4))
-def test_whatever_the_options_are_nothing_but_a_format_error_comes_out(
-    text: list[str], arguments: list[str]
-) -> None:
+def test_arbitrary_options_raise_only_our_errors(text: list[str], arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "x")
         Path(path).write_bytes("\n".join(text).encode("utf-8", "surrogatepass"))

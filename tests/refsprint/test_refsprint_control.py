@@ -26,23 +26,23 @@ INIT = {
 }
 
 
-def test_a_control_loop_is_init_run_exit(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL)
-    finished = workspace.run(*LOOP)
+def test_a_control_loop_calls_init_run_and_exit(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL)
+    finished = sprint_env.run(*LOOP)
     assert finished.code == 0, finished.err
     assert finished.names == ["init", "run_control_loop", "exit"]
     assert finished.arguments("init") == [INIT]
     assert finished.arguments("run_control_loop") == [{"callback": ["object", "Callback"]}]
 
 
-def test_iterating_the_corpus_shows_each_segment(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL)
-    finished = workspace.run(*ITERATE)
+def test_iterating_the_corpus_passes_each_segment_to_python(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL)
+    finished = sprint_env.run(*ITERATE)
     assert finished.code == 0, finished.err
     assert finished.names == ["init", "init_processing", *["process_segment"] * 4, "exit"]
     assert finished.arguments("init_processing") == [{"input_dim": ["int", -1], "output_dim": ["int", -1]}]
     segments = finished.arguments("process_segment")
-    assert [segment["name"] for segment in segments] == [["str", name] for name in workspace.SEGMENTS]
+    assert [segment["name"] for segment in segments] == [["str", name] for name in sprint_env.SEGMENTS]
     none = ["NoneType", None]
     assert segments[0] == {
         "name": ["str", "demo/rec/one"],
@@ -56,27 +56,27 @@ def test_iterating_the_corpus_shows_each_segment(workspace: Any) -> None:
     assert segments[3]["orthography"] == ["bytes", "grün "]
 
 
-def test_features_come_from_a_side_file(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL)
-    matrices = {name: np.ones((3, 5), dtype=np.float64) for name in workspace.SEGMENTS}
-    np.savez(workspace.path / "features.npz", **matrices)
-    finished = workspace.run(*ITERATE[:2], f"feature-extraction.file={workspace.path}/features.npz")
+def test_features_come_from_a_file(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL)
+    matrices = {name: np.ones((3, 5), dtype=np.float64) for name in sprint_env.SEGMENTS}
+    np.savez(sprint_env.path / "features.npz", **matrices)
+    finished = sprint_env.run(*ITERATE[:2], f"feature-extraction.file={sprint_env.path}/features.npz")
     assert finished.code == 0, finished.err
     assert finished.arguments("init_processing")[0]["input_dim"] == ["int", 3]
     features = finished.arguments("process_segment")[0]["features"]
     assert features == ["ndarray", [3, 5], "float32", True, True, True]
 
 
-def test_without_a_feature_file_the_option_to_set_is_named(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL)
-    finished = workspace.run(*ITERATE[:2])
+def test_without_a_feature_file_the_error_names_the_option_to_set(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL)
+    finished = sprint_env.run(*ITERATE[:2])
     assert finished.code == 1
     assert "extract-features=false" in finished.err
 
 
-def test_the_segment_order_is_pythons(workspace: Any) -> None:
-    workspace.module(
-        workspace.CONTROL
+def test_python_determines_the_segment_order(sprint_env: Any) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL
         + """
 def getSegmentList(**arguments):
     record("getSegmentList", **arguments)
@@ -85,9 +85,9 @@ def getSegmentList(**arguments):
         yield name
     """
     )
-    finished = workspace.run(*ITERATE, *ORDER, "python-segment-order-config=x:1")
+    finished = sprint_env.run(*ITERATE, *ORDER, "python-segment-order-config=x:1")
     assert finished.code == 0, finished.err
-    # A generator runs only as far as segments are asked for.
+    # A generator runs only as far as segments are needed.
     assert finished.names == [
         "init",
         "getSegmentList",
@@ -101,7 +101,7 @@ def getSegmentList(**arguments):
     assert finished.arguments("getSegmentList") == [
         {
             "corpusName": ["str", "demo"],
-            "segmentList": ["list", [["str", name] for name in workspace.SEGMENTS]],
+            "segmentList": ["list", [["str", name] for name in sprint_env.SEGMENTS]],
             "segmentsInfo": ["NoneType", None],
             "config": ["str", "x:1"],
         }
@@ -113,16 +113,16 @@ def getSegmentList(**arguments):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("return [b'demo/rec/one']", "not a string but a bytes"),
-        ("return [7]", "not a string but a int"),
+        ("return [b'demo/rec/one']", "a segment name is of type bytes; it must be str"),
+        ("return [7]", "a segment name is of type int; it must be str"),
         ("return ['nowhere']", "'nowhere' not found"),
         ("return 5", "did not return an iterable"),
         ("raise KeyError('gone')", "KeyError: 'gone'"),
     ],
 )
-def test_a_bad_segment_list_is_fatal(workspace: Any, body: str, message: str) -> None:
-    workspace.module(workspace.CONTROL + f"\ndef getSegmentList(**arguments):\n    {body}\n")
-    finished = workspace.run(*ITERATE, *ORDER)
+def test_a_wrong_segment_list_is_fatal(sprint_env: Any, body: str, message: str) -> None:
+    sprint_env.module(sprint_env.CONTROL + f"\ndef getSegmentList(**arguments):\n    {body}\n")
+    finished = sprint_env.run(*ITERATE, *ORDER)
     assert finished.code == 1
     assert message in finished.err
     assert "exit" not in finished.names
@@ -140,20 +140,20 @@ def test_a_bad_segment_list_is_fatal(workspace: Any, body: str, message: str) ->
         ("def init(**arguments): return object()", 1, "run_control_loop"),
     ],
 )
-def test_an_exception_that_leaves_python_is_printed_and_fatal(
-    workspace: Any, source: str, code: int, message: str
+def test_an_uncaught_exception_is_printed_and_fatal(
+    sprint_env: Any, source: str, code: int, message: str
 ) -> None:
-    workspace.module(source)
-    finished = workspace.run(*LOOP)
+    sprint_env.module(source)
+    finished = sprint_env.run(*LOOP)
     assert finished.code == code
     assert message in finished.err
     if code == 1:
         assert "PYTHON ERROR" in finished.err
 
 
-def test_the_callback_answers_every_command_with_sprints_types(workspace: Any) -> None:
-    workspace.module(
-        workspace.CONTROL_LOOP
+def test_every_command_of_the_callback_returns_sprints_types(sprint_env: Any) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + """
 def loop(callback, posteriors):
     for command in ("version", "version_number", "help", "init_criterion"):
@@ -168,7 +168,7 @@ def loop(callback, posteriors):
            orthography="hello ", output_error_type="error-signal"))
     for by, value in (("orthography", "grün "), ("segment_name", "demo/sub/rec/a")):
         record("automaton", result=callback("export_allophone_state_fsa_by_" + by, **{by: value}))
-    # Whatever layout and precision, the result is the same.
+    # The result does not depend on the memory layout and the precision.
     expected = callback("calculate_criterion", posteriors=posteriors.T, orthography="world ",
                         output_error_type="error-signal")
     readonly = posteriors.copy()
@@ -180,7 +180,7 @@ def loop(callback, posteriors):
         assert abs(loss - expected[0]) < 1e-5 and numpy.allclose(signal, expected[1], atol=1e-6)
 """
     )
-    finished = workspace.run(*LOOP)
+    finished = sprint_env.run(*LOOP)
     assert finished.code == 0, finished.err
     results = [(name, arguments["result"]) for name, arguments in finished.calls if "result" in arguments]
     by_name = dict(results)
@@ -196,7 +196,7 @@ def loop(callback, posteriors):
     assert criteria[0][1][1] == ["NoneType", None]
     for result in criteria[1:]:
         assert result[0] == "tuple"
-        assert result[1][1] == ["ndarray", [workspace.LABELS, 12], "float32", True, True, True]
+        assert result[1][1] == ["ndarray", [sprint_env.LABELS, 12], "float32", True, True, True]
     nothing = ["tuple", [["NoneType", None], ["NoneType", None]]]
     assert by_name["short"] == by_name["impossible"] == nothing
     automata = [result for name, result in results if name == "automaton"]
@@ -233,11 +233,9 @@ def loop(callback, posteriors):
         ("callback('analyze_alignment_from_cache', 'x.cache', segment_name='y')", "ValueError"),
     ],
 )
-def test_what_is_wrong_in_pythons_terms_is_an_exception_in_the_caller(
-    workspace: Any, expression: str, error: str
-) -> None:
-    workspace.module(
-        workspace.CONTROL_LOOP
+def test_an_error_in_the_call_raises_in_the_caller(sprint_env: Any, expression: str, error: str) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + f"""
 def loop(callback, posteriors):
     try:
@@ -247,7 +245,7 @@ def loop(callback, posteriors):
     record("after", version=callback("version_number"))
 """
     )
-    finished = workspace.run(*LOOP)
+    finished = sprint_env.run(*LOOP)
     assert finished.code == 0, finished.err
     assert finished.arguments("error") == [{"type": ["str", error]}]
     assert finished.names[-2:] == ["after", "exit"]
@@ -265,10 +263,8 @@ def loop(callback, posteriors):
         "numpy.frombuffer(bytes(7 * 12 * 4 + 1), 'u1')[1:].view('f4').reshape(7, 12)",
     ],
 )
-def test_what_sprint_does_not_take_for_a_matrix_ends_it_with_exit_code_1(
-    workspace: Any, posteriors: str
-) -> None:
-    _end_in_criterion(workspace, posteriors, "world ", 1)
+def test_an_unacceptable_matrix_ends_sprint_with_exit_code_1(sprint_env: Any, posteriors: str) -> None:
+    _end_in_criterion(sprint_env, posteriors, "world ", 1)
 
 
 @pytest.mark.parametrize(
@@ -282,13 +278,15 @@ def test_what_sprint_does_not_take_for_a_matrix_ends_it_with_exit_code_1(
         ("posteriors.T", "world  world "),
     ],
 )
-def test_what_sprint_asserts_ends_it_with_sigabrt(workspace: Any, posteriors: str, orthography: str) -> None:
-    _end_in_criterion(workspace, posteriors, orthography, -signal.SIGABRT)
+def test_a_failed_assertion_ends_sprint_with_sigabrt(
+    sprint_env: Any, posteriors: str, orthography: str
+) -> None:
+    _end_in_criterion(sprint_env, posteriors, orthography, -signal.SIGABRT)
 
 
-def _end_in_criterion(workspace: Any, posteriors: str, orthography: str, code: int) -> None:
-    workspace.module(
-        workspace.CONTROL_LOOP
+def _end_in_criterion(sprint_env: Any, posteriors: str, orthography: str, code: int) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + f"""
 def loop(callback, posteriors):
     try:
@@ -300,27 +298,27 @@ def loop(callback, posteriors):
         record("finally")
 """
     )
-    finished = workspace.run(*LOOP)
+    finished = sprint_env.run(*LOOP)
     assert finished.code == code
     assert "refsprint: " in finished.err
-    # Python gets no say in it.
+    # Neither except nor finally has run.
     assert finished.names == ["init", "run_control_loop"]
 
 
-def test_posteriors_below_zero_need_the_option_for_log_space(workspace: Any) -> None:
-    workspace.module(
-        workspace.CONTROL_LOOP
+def test_negative_posteriors_require_the_option_for_log_space(sprint_env: Any) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + """
 def loop(callback, posteriors):
     callback("calculate_criterion", posteriors=posteriors.T, orthography="world ")
 """
     )
-    assert workspace.run("action=python-control").code == -signal.SIGABRT
+    assert sprint_env.run("action=python-control").code == -signal.SIGABRT
 
 
-def test_the_orthographies_are_those_of_the_segments_that_python_orders(workspace: Any) -> None:
-    workspace.module(
-        workspace.CONTROL_LOOP
+def test_only_segments_that_python_orders_have_orthographies(sprint_env: Any) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + """
 def getSegmentList(**arguments):
     record("getSegmentList")
@@ -334,30 +332,30 @@ def loop(callback, posteriors):
         record("unknown")
 """
     )
-    finished = workspace.run(*LOOP, *ORDER)
+    finished = sprint_env.run(*LOOP, *ORDER)
     assert finished.code == 0, finished.err
     assert finished.names == ["init", "run_control_loop", "getSegmentList", "one", "unknown", "exit"]
 
 
-def test_a_word_that_the_lexicon_lacks_is_named_with_its_line(workspace: Any) -> None:
-    corpus = workspace.corpus.read_text(encoding="utf-8").replace("grün", "blau")
-    workspace.corpus.write_text(corpus, encoding="utf-8")
-    workspace.module(
-        workspace.CONTROL_LOOP
+def test_a_word_that_the_lexicon_lacks_is_reported_with_its_line(sprint_env: Any) -> None:
+    corpus = sprint_env.corpus.read_text(encoding="utf-8").replace("grün", "blau")
+    sprint_env.corpus.write_text(corpus, encoding="utf-8")
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + """
 def loop(callback, posteriors):
     callback("get_orthography_by_segment_name", segment_name="demo/rec/one")
 """
     )
-    finished = workspace.run(*LOOP)
+    finished = sprint_env.run(*LOOP)
     assert finished.code == 1
-    assert f"{workspace.corpus}:11: " in finished.err
+    assert f"{sprint_env.corpus}:11: " in finished.err
     assert "'blau'" in finished.err
 
 
-def test_an_unknown_word_from_python_is_skipped_as_sprint_does(workspace: Any) -> None:
-    workspace.module(
-        workspace.CONTROL_LOOP
+def test_an_unknown_word_from_python_is_skipped_as_in_sprint(sprint_env: Any) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + """
 def loop(callback, posteriors):
     results = [callback("calculate_criterion", posteriors=posteriors.T, orthography=orthography)[0]
@@ -365,16 +363,16 @@ def loop(callback, posteriors):
     record("results", equal=results[0] == results[1])
 """
     )
-    finished = workspace.run(*LOOP)
+    finished = sprint_env.run(*LOOP)
     assert finished.code == 0, finished.err
     assert finished.arguments("results") == [{"equal": ["bool", True]}]
     assert finished.err.count("skipping the unknown word 'blau'") == 1
 
 
-def test_the_null_criterion_needs_no_model_and_returns_the_posteriors(workspace: Any) -> None:
-    workspace.lexicon.unlink()
-    workspace.module(
-        workspace.CONTROL_LOOP
+def test_the_null_criterion_returns_the_posteriors_without_a_model(sprint_env: Any) -> None:
+    sprint_env.lexicon.unlink()
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + """
 def loop(callback, posteriors):
     for given in (posteriors, posteriors.astype("float64"), numpy.asfortranarray(posteriors)):
@@ -384,37 +382,37 @@ def loop(callback, posteriors):
                other=not numpy.shares_memory(error, given))
 """
     )
-    finished = workspace.run(
+    finished = sprint_env.run(
         *LOOP, "refsprint.criterion=null", "refsprint.criterion-sleep=0.001", "refsprint.criterion-busy=0.001"
     )
     assert finished.code == 0, finished.err
     for result in finished.arguments("result"):
         assert result == {
             "loss": ["float", 0.0],
-            "error": ["ndarray", [workspace.LABELS, 12], "float32", True, True, True],
+            "error": ["ndarray", [sprint_env.LABELS, 12], "float32", True, True, True],
             "equal": ["bool", True],
             "other": ["bool", True],
         }
 
 
-def test_only_the_listed_segments_are_kept_in_the_listed_order(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL)
-    (workspace.path / "keep").write_text("# comment\ndemo/rec/one\n a \n\n", encoding="utf-8")
-    (workspace.path / "order").write_text("\n".join(reversed(workspace.SEGMENTS)), encoding="utf-8")
-    files = (f"corpus.segments.file={workspace.path}/keep", f"corpus.segment-order={workspace.path}/order")
-    finished = workspace.run(*ITERATE, *files)
+def test_only_the_listed_segments_are_visited_in_the_listed_order(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL)
+    (sprint_env.path / "keep").write_text("# comment\ndemo/rec/one\n a \n\n", encoding="utf-8")
+    (sprint_env.path / "order").write_text("\n".join(reversed(sprint_env.SEGMENTS)), encoding="utf-8")
+    files = (f"corpus.segments.file={sprint_env.path}/keep", f"corpus.segment-order={sprint_env.path}/order")
+    finished = sprint_env.run(*ITERATE, *files)
     assert finished.code == 0, finished.err
     shown = [segment["name"][1] for segment in finished.arguments("process_segment")]
     assert shown == ["demo/sub/rec/a", "demo/rec/one"]
-    (workspace.path / "keep").write_text("# comment\n", encoding="utf-8")
-    finished = workspace.run(*ITERATE, *files)
+    (sprint_env.path / "keep").write_text("# comment\n", encoding="utf-8")
+    finished = sprint_env.run(*ITERATE, *files)
     assert finished.code == 1
     assert "lists no segments" in finished.err
 
 
-def test_segments_can_be_ordered_by_their_short_names_and_told_their_length(workspace: Any) -> None:
-    workspace.module(
-        workspace.CONTROL
+def test_segments_can_be_ordered_by_short_name_and_with_their_lengths(sprint_env: Any) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL
         + """
 def getSegmentList(segmentList, segmentsInfo, **arguments):
     record("info", names=segmentList, time=segmentsInfo["short"]["time"])
@@ -422,7 +420,7 @@ def getSegmentList(segmentList, segmentsInfo, **arguments):
 """
     )
     options = ("segment-order-look-up-short-name=true", "python-segment-order-with-segment-info=true")
-    finished = workspace.run(*ITERATE, *ORDER, *options)
+    finished = sprint_env.run(*ITERATE, *ORDER, *options)
     assert finished.code == 0, finished.err
     (info,) = finished.arguments("info")
     assert info["names"] == ["list", [["str", name] for name in ("one", "2", "short", "a")]]
@@ -441,24 +439,24 @@ def getSegmentList(segmentList, segmentsInfo, **arguments):
         ("pymod-config=$(nothing)", "nothing"),
     ],
 )
-def test_a_bad_option_is_named(workspace: Any, option: str, message: str) -> None:
-    workspace.module(
-        workspace.CONTROL_LOOP + "\ndef loop(callback, posteriors):\n    callback('init_criterion')\n"
+def test_the_error_names_a_wrong_option(sprint_env: Any, option: str, message: str) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP + "\ndef loop(callback, posteriors):\n    callback('init_criterion')\n"
     )
-    finished = workspace.run(*LOOP, option)
+    finished = sprint_env.run(*LOOP, option)
     assert finished.code == 1
     assert message in finished.err
 
 
-def test_a_config_file_with_an_error_is_named_with_its_line(workspace: Any) -> None:
-    finished = workspace.run(*LOOP, config="[*]\n# fine\nthis is wrong\n")
+def test_a_malformed_config_file_is_reported_with_the_line(sprint_env: Any) -> None:
+    finished = sprint_env.run(*LOOP, config="[*]\n# fine\nthis is wrong\n")
     assert finished.code == 1
     assert "sprint.config:3: " in finished.err
 
 
-def test_exit_functions_run_even_if_sprint_exits_in_the_callback(workspace: Any) -> None:
-    workspace.module(
-        workspace.CONTROL_LOOP
+def test_atexit_functions_run_even_if_sprint_exits_in_the_callback(sprint_env: Any) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + """
 import atexit
 atexit.register(lambda: record("atexit"))
@@ -467,7 +465,7 @@ def loop(callback, posteriors):
     callback("calculate_criterion", posteriors=[1.0], orthography="world ")
 """
     )
-    finished = workspace.run(*LOOP)
+    finished = sprint_env.run(*LOOP)
     assert finished.code == 1
     assert finished.names[-1] == "atexit"
 
@@ -475,22 +473,22 @@ def loop(callback, posteriors):
 @pytest.mark.parametrize(
     "arguments", ["", ", alignment=numpy.zeros(12, dtype='float32')", ", orthography=''"]
 )
-def test_ctc_without_an_orthography_is_a_critical_error(workspace: Any, arguments: str) -> None:
-    workspace.module(
-        workspace.CONTROL_LOOP
+def test_ctc_without_an_orthography_is_a_critical_error(sprint_env: Any, arguments: str) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + f"""
 def loop(callback, posteriors):
     callback("calculate_criterion", posteriors=posteriors.T{arguments})
 """
     )
-    finished = workspace.run(*LOOP)
+    finished = sprint_env.run(*LOOP)
     assert finished.code == 1
     assert "orthography" in finished.err
 
 
-def test_ctrl_c_ends_sprint_without_a_keyboard_interrupt(workspace: Any) -> None:
-    workspace.module(
-        workspace.CONTROL_LOOP
+def test_ctrl_c_ends_sprint_without_a_keyboard_interrupt(sprint_env: Any) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + """
 import signal
 
@@ -502,7 +500,7 @@ def loop(callback, posteriors):
         record("finally")
 """
     )
-    with workspace.start(*LOOP) as process:
+    with sprint_env.start(*LOOP) as process:
         try:
             for line in process.stdout:
                 if line == "ready\n":
@@ -512,12 +510,12 @@ def loop(callback, posteriors):
         finally:
             process.kill()
     assert process.returncode == -signal.SIGINT
-    assert "finally" not in (workspace.path / "calls.jsonl").read_text()
+    assert "finally" not in (sprint_env.path / "calls.jsonl").read_text()
 
 
-def test_a_write_into_a_closed_pipe_ends_sprint(workspace: Any) -> None:
-    workspace.module(
-        workspace.CONTROL_LOOP
+def test_a_write_into_a_closed_pipe_ends_sprint(sprint_env: Any) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + """
 import os
 
@@ -527,17 +525,17 @@ def loop(callback, posteriors):
     os.write(writing, b"x")
 """
     )
-    assert workspace.run(*LOOP).code == -signal.SIGPIPE
+    assert sprint_env.run(*LOOP).code == -signal.SIGPIPE
 
 
-def test_no_thread_runs_while_the_criterion_is_delayed(workspace: Any) -> None:
-    workspace.module(
-        workspace.CONTROL_LOOP
+def test_no_thread_runs_while_the_criterion_is_delayed(sprint_env: Any) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
         + """
 import sys, threading, time
 
 def loop(callback, posteriors):
-    # From here on, another thread runs only where this one lets go of the GIL of its own accord.
+    # From here on, another thread runs only if this one explicitly releases the GIL.
     sys.setswitchinterval(3600.0)
     ticks = []
     def tick():
@@ -554,7 +552,7 @@ def loop(callback, posteriors):
 """
     )
     delays = ("refsprint.criterion-sleep=0.1", "refsprint.criterion-busy=0.1")
-    finished = workspace.run(*LOOP, "refsprint.criterion=null", *delays)
+    finished = sprint_env.run(*LOOP, "refsprint.criterion=null", *delays)
     assert finished.code == 0, finished.err
     assert finished.arguments("ticks") == [{"during": ["int", 0]}]
 

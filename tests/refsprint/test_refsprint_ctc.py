@@ -1,4 +1,4 @@
-"""The criterion against independent ones: torch's CTC, and an enumeration of all paths."""
+"""The criterion compared with two independent ones: torch's CTC, and an enumeration of all paths."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Array = npt.NDArray[Any]
 def lexicon(
     words: dict[str, list[tuple[int, ...]]], labels: int = 4, special: Optional[dict[str, str]] = None
 ) -> Lexicon:
-    """A lexicon of words; each of a word's pronunciations is as probable as the others."""
+    """Return a lexicon; the pronunciations of a word are equally probable."""
     lemmas = [
         Lemma(
             (tuple(word.split()),),
@@ -56,7 +56,7 @@ def collapse(labels: tuple[int, ...], blank: int) -> tuple[int, ...]:
 def enumerate_paths(
     posteriors: Array, weighted: dict[tuple[int, ...], float], blank: int
 ) -> tuple[float, Array]:
-    """The loss, and the occupation (time, label), by summing over every sequence of labels."""
+    """Return the loss and the occupation (time, label), by a sum over all sequences of labels."""
     time, labels = posteriors.shape
     total = 0.0
     occupation = np.zeros((time, labels))
@@ -70,7 +70,7 @@ def enumerate_paths(
 
 
 def sum_exported(exported: ExportedAutomaton, posteriors: Array) -> float:
-    """The loss by walking over the edges of an exported automaton, one edge for each frame."""
+    """Return the loss by a sum over the paths of an exported automaton, one edge per frame."""
     count = exported.num_edges
     sources, targets, labels = exported.edges.astype(int).reshape(3, count)
     sums = np.full(exported.num_states, -np.inf)
@@ -88,7 +88,7 @@ words_strategy = st.lists(st.lists(pronunciations, min_size=1, max_size=2, uniqu
 
 @settings(deadline=None, max_examples=60)
 @given(words_strategy, st.integers(1, 5), st.integers(0, 1000))
-def test_loss_and_occupation_agree_with_an_enumeration(
+def test_loss_and_occupation_agree_with_an_enumeration_of_paths(
     words: list[list[tuple[int, ...]]], time: int, seed: int
 ) -> None:
     lex = lexicon({f"w{i}": ways for i, ways in enumerate(words)})
@@ -131,14 +131,14 @@ def test_one_pronunciation_agrees_with_torch(seed: int) -> None:
     loss.backward()
     posteriors = logs.detach().numpy().astype(np.float32)
     criterion = _criterion(lexicon(words, 12, {}), log_space=True)
-    outcome = criterion.calculate(posteriors.T, "".join(word + " " for word in order), "error-signal")
+    outcome = criterion(posteriors.T, "".join(word + " " for word in order), "error-signal")
     assert outcome is not None
     assert outcome.error is not None
     assert outcome.loss == pytest.approx(float(loss.detach()), rel=1e-5)
     assert pytest.approx(logits.grad.numpy(), abs=1e-4) == outcome.error.T
 
 
-def test_several_pronunciations_sum_over_their_alternatives_in_torch() -> None:
+def test_several_pronunciations_agree_with_a_sum_of_torch_losses() -> None:
     torch = pytest.importorskip("torch")
     ways: list[list[tuple[int, ...]]] = [[(1, 2), (1, 3)], [(3,), (3, 3), (2, 1)]]
     lex = lexicon({"a": ways[0], "b": ways[1]})
@@ -152,7 +152,7 @@ def test_several_pronunciations_sum_over_their_alternatives_in_torch() -> None:
     total = -torch.logsumexp(torch.stack(alternatives), 0)
     total.backward()
     criterion = _criterion(lex, log_space=True)
-    outcome = criterion.calculate(logs.detach().numpy().astype(np.float32).T, "a b a ", "error-signal")
+    outcome = criterion(logs.detach().numpy().astype(np.float32).T, "a b a ", "error-signal")
     assert outcome is not None
     assert outcome.error is not None
     assert outcome.loss == pytest.approx(float(total.detach()), rel=1e-5)
@@ -160,7 +160,7 @@ def test_several_pronunciations_sum_over_their_alternatives_in_torch() -> None:
 
 
 def _criterion(lex: Lexicon, log_space: bool) -> Any:
-    """A criterion with a lexicon that is in no file; label 0 is the blank."""
+    """Return a criterion with a lexicon that is not in a file. Label 0 is the blank."""
     config = Configuration.from_arguments([f"--*.input-in-log-space={'true' if log_space else 'false'}"])
     model = Model(config)
     blank = Lemma((("[BLANK]",),), (Pronunciation((0,), 0.0),), "blank")
@@ -169,14 +169,14 @@ def _criterion(lex: Lexicon, log_space: bool) -> Any:
 
 
 @pytest.mark.parametrize("log_space", [True, False])
-def test_the_kinds_of_error_are_those_of_sprint(log_space: bool) -> None:
+def test_each_kind_of_error_is_defined_as_in_sprint(log_space: bool) -> None:
     criterion = _criterion(lexicon({"a": [(1, 2)]}), log_space)
     logs = log_posteriors(6, 4, 7).astype(np.float32)
     y = np.exp(logs)
     given_posteriors = np.asfortranarray((logs if log_space else y).T)
     errors = {}
     for kind in ("none", "pseudo-targets", "error-signal", "error-signal-before-softmax"):
-        outcome = criterion.calculate(given_posteriors, "a ", kind)
+        outcome = criterion(given_posteriors, "a ", kind)
         errors[kind] = None if outcome.error is None else outcome.error.T.copy()
     assert errors["none"] is None
     target = errors["pseudo-targets"]
@@ -191,52 +191,52 @@ def test_the_kinds_of_error_are_those_of_sprint(log_space: bool) -> None:
         assert errors["error-signal-before-softmax"] == pytest.approx(y - target, abs=1e-5)
 
 
-def test_posteriors_that_are_not_normalized_give_the_loss_as_they_are() -> None:
+def test_posteriors_are_not_normalized() -> None:
     criterion = _criterion(lexicon({"a": [(1,)]}), log_space=True)
     logs = log_posteriors(5, 4, 1).astype(np.float32)
-    loss = criterion.calculate(logs.T, "a ", "none").loss
-    assert criterion.calculate((logs - 1).T, "a ", "none").loss == pytest.approx(loss + 5, abs=1e-4)
+    loss = criterion(logs.T, "a ", "none").loss
+    assert criterion((logs - 1).T, "a ", "none").loss == pytest.approx(loss + 5, abs=1e-4)
 
 
-def test_minus_infinity_is_an_impossible_label_not_a_nan() -> None:
+def test_minus_infinity_makes_a_label_impossible() -> None:
     criterion = _criterion(lexicon({"a": [(1,)]}), log_space=True)
     logs = log_posteriors(5, 4, 1).astype(np.float32)
     logs[:, 2:] = -np.inf
     logs[0, 1] = -np.inf
-    outcome = criterion.calculate(logs.T, "a ", "error-signal")
+    outcome = criterion(logs.T, "a ", "error-signal")
     assert np.isfinite(outcome.loss)
     assert np.isfinite(outcome.error).all()
     logs[2] = -np.inf
-    assert criterion.calculate(logs.T, "a ", "error-signal") is None
+    assert criterion(logs.T, "a ", "error-signal") is None
 
 
 def test_far_apart_posteriors_do_not_underflow() -> None:
     criterion = _criterion(lexicon({"a": [(1,)]}), log_space=True)
     logs = np.full((3, 4), -5000.0, dtype=np.float32)
     logs[:, 3] = 0.0
-    outcome = criterion.calculate(logs.T, "a ", "error-signal")
-    # blank and label in any order, at least one label: 6 paths of the same probability.
+    outcome = criterion(logs.T, "a ", "error-signal")
+    # Blanks around a run of labels: 6 paths of the same probability.
     assert outcome.loss == pytest.approx(15000 - math.log(6))
 
 
-def test_a_segment_with_too_few_frames_is_discarded() -> None:
+def test_a_segment_with_too_few_frames_is_skipped() -> None:
     criterion = _criterion(lexicon({"a": [(1, 1)]}), log_space=True)
-    assert criterion.calculate(log_posteriors(2, 4, 1).astype(np.float32).T, "a ", "none") is None
-    assert criterion.calculate(log_posteriors(3, 4, 1).astype(np.float32).T, "a ", "none") is not None
+    assert criterion(log_posteriors(2, 4, 1).astype(np.float32).T, "a ", "none") is None
+    assert criterion(log_posteriors(3, 4, 1).astype(np.float32).T, "a ", "none") is not None
 
 
-def test_plus_infinity_is_let_through_as_sprint_does() -> None:
+def test_plus_infinity_is_not_detected_as_in_sprint() -> None:
     criterion = _criterion(lexicon({"a": [(1,)]}), log_space=True)
     logs = log_posteriors(5, 4, 1).astype(np.float32)
     logs[2, 3] = np.inf
-    outcome = criterion.calculate(logs.T, "a ", "error-signal")
+    outcome = criterion(logs.T, "a ", "error-signal")
     assert np.isfinite(outcome.loss)
     assert np.isnan(outcome.error[:, 2]).any()
     logs[2, 1] = np.inf
-    assert criterion.calculate(logs.T, "a ", "error-signal") is None
+    assert criterion(logs.T, "a ", "error-signal") is None
 
 
-def test_no_words_are_blanks_only() -> None:
+def test_an_empty_orthography_is_only_blanks() -> None:
     logs = log_posteriors(4, 4, 2)
     paths = ForwardBackward(automaton("", lexicon({})))
     result = paths.sum_paths(logs[:, paths.labels])
@@ -244,7 +244,7 @@ def test_no_words_are_blanks_only() -> None:
     assert result.loss == pytest.approx(-logs[:, 0].sum())
 
 
-def test_a_silence_may_stand_between_words_only_if_asked_for() -> None:
+def test_silences_between_words_are_optional_and_off_by_default() -> None:
     words = {"a": [(1,)]}
     silence = Lemma(((), ("[SIL]",)), (Pronunciation((3,), 0.0),), "silence")
     lex = Lexicon("x", ["[blank]", "a", "b", "[sil]"], [*lexicon(words).lemmas, silence])
@@ -258,7 +258,7 @@ def test_a_silence_may_stand_between_words_only_if_asked_for() -> None:
         assert result.loss == pytest.approx(enumerate_paths(logs, weighted, 0)[0])
 
 
-def test_an_orthography_may_be_read_as_longer_lemmas() -> None:
+def test_a_lemma_may_have_several_words() -> None:
     lex = lexicon({"new": [(1,)], "york": [(2,)], "new york": [(3,)]})
     logs = log_posteriors(4, 4, 6)
     paths = ForwardBackward(automaton("new york ", lex))
@@ -287,8 +287,8 @@ def test_a_word_without_a_pronunciation_is_a_critical_error() -> None:
 
 
 @pytest.mark.parametrize("orthography", ["a", " a ", "a  a ", " ", "  "])
-def test_blanks_out_of_place_are_a_failed_assertion(orthography: str) -> None:
-    with pytest.raises(FailedAssertionError, match="single blanks"):
+def test_misplaced_blanks_are_a_failed_assertion(orthography: str) -> None:
+    with pytest.raises(FailedAssertionError, match="followed by one blank"):
         parse_orthography(orthography, lexicon({"a": [(1,)]}))
 
 
@@ -304,6 +304,6 @@ def test_an_exported_automaton_has_one_start_and_one_final_state() -> None:
     assert set(np.round(exported.weights, 4)) == {np.float32(0), np.float32(0.6931)}
 
 
-def test_a_lexicon_without_a_blank_is_an_error_of_the_lexicon() -> None:
+def test_a_lexicon_without_a_blank_is_an_error() -> None:
     with pytest.raises(FileFormatError, match="blank"):
         lexicon({"a": [(1,)]}).blank()

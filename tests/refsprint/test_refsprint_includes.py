@@ -1,4 +1,4 @@
-"""Files that include others: config files and corpora."""
+"""Limits for config files and corpora that include others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_bliss(path: Path) -> Any:
     return read_corpus(str(path))
 
 
-# name -> (what reads it, a file that includes another twice, a file that includes none)
+# name -> (function that reads it, a file that includes another twice, a file without includes)
 FORMATS = {
     "config": (read_config, "include {0}\ninclude {0}\n", ""),
     "corpus": (
@@ -32,7 +32,7 @@ FORMATS = {
 
 
 def write(folder: Path, twice: str, last: str, depth: int) -> Path:
-    """Files 0 to depth; each but the last includes the next twice."""
+    """Write files 0 to depth. Each but the last includes the next one twice."""
     for number in range(depth):
         (folder / str(number)).write_text(twice.format(folder / str(number + 1)), encoding="utf-8")
     (folder / str(depth)).write_text(last, encoding="utf-8")
@@ -40,14 +40,14 @@ def write(folder: Path, twice: str, last: str, depth: int) -> Path:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_files_that_include_others_twice_each_end_in_an_error_soon(tmp_path: Path, name: str) -> None:
+def test_exponentially_many_includes_are_refused(tmp_path: Path, name: str) -> None:
     read, twice, last = FORMATS[name]
     with pytest.raises(FileFormatError, match="more than 10000 files"):
         read(write(tmp_path, twice, last, 40))
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_files_that_lie_too_deep_within_each_other_are_an_error(tmp_path: Path, name: str) -> None:
+def test_includes_that_are_too_deep_are_an_error(tmp_path: Path, name: str) -> None:
     read, twice, last = FORMATS[name]
     with pytest.raises(FileFormatError, match="more than 50 deep"):
         read(write(tmp_path, twice, last, 51))

@@ -1,4 +1,4 @@
-"""Bliss lexica: labels, pronunciations and their scores, and what is refused."""
+"""Bliss lexica: labels, pronunciations and their scores, and errors."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def lexicon(tmp_path: Path, lemmas: str, inventory: str = INVENTORY, normalize: 
     return read_lexicon(str(path), normalize)
 
 
-def test_elements_that_lie_very_deep_are_refused(tmp_path: Path) -> None:
+def test_deeply_nested_elements_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="200 deep"):
         lexicon(tmp_path, "<lemma><orth>" + "<a>" * 300_000)
 
 
-def test_labels_follow_the_inventory_with_the_blank_in_its_place(tmp_path: Path) -> None:
+def test_labels_are_indices_into_the_inventory(tmp_path: Path) -> None:
     read = lexicon(tmp_path, '<lemma special="blank"><orth>[B]</orth><phon> # </phon></lemma>')
     assert read.phonemes == ("a", "b", "#")
     assert read.blank() == 2
@@ -43,16 +43,16 @@ def test_a_symbol_may_have_an_alias(tmp_path: Path) -> None:
     assert read.lemmas[0].pronunciations[0].phonemes == (0, 0, 1)
 
 
-def test_lemmas_are_found_by_any_of_their_orthographies(tmp_path: Path) -> None:
+def test_each_orthography_finds_its_lemmas(tmp_path: Path) -> None:
     lemmas = """<lemma name="n"><orth> new  york </orth><orth>NY</orth><orth/><phon>a</phon>
         <synt><tok>x</tok></synt><eval><tok>y</tok></eval></lemma>
         <lemma special="silence"><orth>NY</orth></lemma>"""
     read = lexicon(tmp_path, lemmas)
     first, second = read.lemmas
-    assert read.written(("new", "york")) == [first]
-    assert read.written(("NY",)) == [first, second]
-    assert read.written(()) == [first]
-    assert read.written(("new",)) == []
+    assert read.find_lemmas(("new", "york")) == [first]
+    assert read.find_lemmas(("NY",)) == [first, second]
+    assert read.find_lemmas(()) == [first]
+    assert read.find_lemmas(("new",)) == []
     assert read.longest == 2
     assert read.special("silence") is second
     assert read.special("unknown") is None
@@ -70,7 +70,7 @@ def test_lemmas_are_found_by_any_of_their_orthographies(tmp_path: Path) -> None:
         ('<phon weight="0">a</phon><phon>b</phon>', True, [1.0]),
     ],
 )
-def test_pronunciations_are_scored_by_their_weights(
+def test_scores_of_pronunciations_follow_from_their_weights(
     tmp_path: Path, phons: str, normalize: bool, probabilities: list[float]
 ) -> None:
     read = lexicon(tmp_path, f"<lemma><orth>x</orth>{phons}</lemma>", normalize=normalize)
@@ -81,14 +81,14 @@ def test_pronunciations_are_scored_by_their_weights(
 @pytest.mark.parametrize(
     ("lemmas", "problem"),
     [
-        ("<lemma><phon>a</phon></lemma>", "without an orthography"),
+        ("<lemma><phon>a</phon></lemma>", "no orthography"),
         ("<lemma><orth>x</orth><phon>a z</phon></lemma>", "unknown phoneme 'z'"),
         ("<lemma><orth>x</orth><phon>a</phon><phon> a</phon></lemma>", "already has"),
         ('<lemma><orth>x</orth><phon weight="-1">a</phon></lemma>', "'-1'"),
         ('<lemma><orth>x</orth><phon weight="nan">a</phon></lemma>', "'nan'"),
         ('<lemma><orth>x</orth><phon score="-1e9">a</phon></lemma>', "'-1e9'"),
         ('<lemma><orth>x</orth><phon weight="x">a</phon></lemma>', "'x'"),
-        ('<lemma><orth>x</orth><phon weight="1" score="0">a</phon></lemma>', "either"),
+        ('<lemma><orth>x</orth><phon weight="1" score="0">a</phon></lemma>', "not have both"),
         ('<lemma><orth>x</orth><phon weight="0">a</phon></lemma>', "cannot sum"),
         ("<lemma><orth>x</orth><word/></lemma>", "unexpected <word>"),
         ("<phoneme-inventory/>", "come first"),
@@ -99,7 +99,7 @@ def test_pronunciations_are_scored_by_their_weights(
         ("<lemma>&what;</lemma>", "entity"),
     ],
 )
-def test_a_problem_is_named_with_its_line(tmp_path: Path, lemmas: str, problem: str) -> None:
+def test_an_error_names_the_line(tmp_path: Path, lemmas: str, problem: str) -> None:
     with pytest.raises(FileFormatError, match=problem) as caught:
         lexicon(tmp_path, lemmas)
     assert caught.value.line == 6
@@ -129,7 +129,7 @@ def test_a_malformed_inventory_is_an_error(tmp_path: Path, inventory: str) -> No
         '<lemma special="blank"><orth>x</orth><phon>a b</phon></lemma>',
     ],
 )
-def test_a_lexicon_for_ctc_needs_a_blank_of_one_phoneme(tmp_path: Path, lemmas: str) -> None:
+def test_ctc_requires_a_blank_of_one_phoneme(tmp_path: Path, lemmas: str) -> None:
     with pytest.raises(FileFormatError, match="blank"):
         lexicon(tmp_path, lemmas).blank()
 
@@ -174,7 +174,7 @@ phons = st.lists(
         st.binary(max_size=50),
     )
 )
-def test_whatever_the_file_is_nothing_but_a_format_error_comes_out(content: bytes) -> None:
+def test_arbitrary_files_raise_only_format_errors(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "lexicon.xml")
         Path(path).write_bytes(content)

@@ -1,4 +1,4 @@
-"""Matrices across the border, and which of them a handler of numpy's allocations gets to see."""
+"""Conversion of matrices, and the allocations that a numpy allocation handler sees."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MATRIX = np.arange(12, dtype=np.float32).reshape(3, 4)
     "matrix",
     [MATRIX, np.asfortranarray(MATRIX), MATRIX[::-1], MATRIX[:0], MATRIX[:, :0], MATRIX[:1], MATRIX[:, :1]],
 )
-def test_python_gets_a_new_matrix_in_fortran_order(matrix: Any) -> None:
+def test_to_python_copies_into_fortran_order(matrix: Any) -> None:
     array = to_python(matrix)
     assert (array == matrix).all()
     assert array.shape == matrix.shape
@@ -32,7 +32,7 @@ def test_python_gets_a_new_matrix_in_fortran_order(matrix: Any) -> None:
     assert not np.shares_memory(array, matrix)
 
 
-def test_a_matrix_in_sprints_layout_is_taken_as_it_is() -> None:
+def test_a_matrix_in_sprints_layout_is_not_copied() -> None:
     matrix = np.asfortranarray(MATRIX)
     matrix.flags.writeable = False
     assert from_python(matrix, "x") is matrix
@@ -56,19 +56,19 @@ def test_a_matrix_in_sprints_layout_is_taken_as_it_is() -> None:
         MATRIX.astype(">f4"),
     ],
 )
-def test_what_sprint_does_not_take_is_a_critical_error(value: Any) -> None:
+def test_an_unacceptable_matrix_is_a_critical_error(value: Any) -> None:
     with pytest.raises(CriticalError, match="thing"):
         from_python(value, "thing")
 
 
-def test_sprint_takes_alignments_only_as_floats() -> None:
+def test_sprint_accepts_alignments_only_as_floats() -> None:
     vector = np.zeros(3, dtype=np.float32)
     assert vector_from_python(vector, "x") is vector
     with pytest.raises(CriticalError):
         vector_from_python(np.zeros(3, dtype=np.uint32), "x")
 
 
-def test_scratch_memory_is_kept_and_grows() -> None:
+def test_scratch_memory_is_reused_and_grows() -> None:
     scratch = Scratch()
     large = scratch.matrix(5, 6)
     small = scratch.matrix(3, 4)
@@ -92,7 +92,7 @@ class _Handler(ctypes.Structure):
     _fields_ = (("name", ctypes.c_char * 127), ("version", ctypes.c_uint8), ("allocator", _Allocator))
 
 
-_SET_HANDLER, _GET_HANDLER = 304, 305  # places in numpy's table of C functions, since 1.22
+_SET_HANDLER, _GET_HANDLER = 304, 305  # indices into numpy's table of C functions, since 1.22
 
 
 def _numpy_function(place: int, *arguments: Any) -> Any:
@@ -104,8 +104,8 @@ def _numpy_function(place: int, *arguments: Any) -> Any:
     return ctypes.PYFUNCTYPE(ctypes.py_object, *arguments)(table[place])
 
 
-def test_a_handler_sees_the_error_signal_and_nothing_else_of_its_size() -> None:
-    # A bridge may catch Sprint's array by its size (NEP 49); refsprint must not confuse it.
+def test_a_handler_sees_the_error_signal_and_no_other_large_allocation() -> None:
+    # The child recognizes Sprint's array by its size (NEP 49): refsprint must not allocate another one.
     labels, time = 50, 70
     size = labels * time * 4
     caught = []

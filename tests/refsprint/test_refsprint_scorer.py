@@ -1,4 +1,4 @@
-"""action=refsprint-recognition: what a recogniser asks of its feature scorer, and where it fails."""
+"""action=refsprint-recognition: the calls of a recognizer to its feature scorer, and its errors."""
 
 from __future__ import annotations
 
@@ -33,21 +33,23 @@ def init(**arguments):
 
 
 @pytest.fixture
-def features(workspace: Any) -> dict[str, Any]:
-    """(dimension, time) of each segment, of another length each."""
-    matrices = {name: np.full((3, 2 + i), i, np.float64) for i, name in enumerate(workspace.SEGMENTS)}
-    np.savez(workspace.path / "features.npz", **matrices)
+def features(sprint_env: Any) -> dict[str, Any]:
+    """A matrix (dimension, time) for each segment, each of a different length."""
+    matrices = {name: np.full((3, 2 + i), i, np.float64) for i, name in enumerate(sprint_env.SEGMENTS)}
+    np.savez(sprint_env.path / "features.npz", **matrices)
     return matrices
 
 
-def recognize(workspace: Any, *more: str) -> Any:
-    file = f"feature-extraction.file={workspace.path}/features.npz"
-    return workspace.run(*RECOGNITION, file, f"refsprint.scores-file={workspace.path}/scores.npz", *more)
+def recognize(sprint_env: Any, *more: str) -> Any:
+    file = f"feature-extraction.file={sprint_env.path}/features.npz"
+    return sprint_env.run(*RECOGNITION, file, f"refsprint.scores-file={sprint_env.path}/scores.npz", *more)
 
 
-def test_all_features_of_a_segment_come_before_its_scores(workspace: Any, features: dict[str, Any]) -> None:
-    workspace.module(SCORER)
-    finished = recognize(workspace)
+def test_all_features_of_a_segment_are_added_before_its_scores_are_requested(
+    sprint_env: Any, features: dict[str, Any]
+) -> None:
+    sprint_env.module(SCORER)
+    finished = recognize(sprint_env)
     assert finished.code == 0, finished.err
     expected = ["init", "init", "get_feature_buffer_size"]
     for matrix in features.values():
@@ -56,7 +58,7 @@ def test_all_features_of_a_segment_come_before_its_scores(workspace: Any, featur
     assert finished.names == [*expected, "reset", "exit"]
     unit, dimensions = finished.arguments("init")
     assert unit["sprint_unit"] == ["str", "PythonFeatureScorer"]
-    assert dimensions == {"input_dim": ["int", 3], "output_dim": ["int", workspace.LABELS]}
+    assert dimensions == {"input_dim": ["int", 3], "output_dim": ["int", sprint_env.LABELS]}
     lengths = [matrix.shape[1] for matrix in features.values()]
     times = [["int", time] for frames in lengths for time in range(frames)]
     assert [call["time"] for call in finished.arguments("add_feature")] == times
@@ -67,20 +69,20 @@ def test_all_features_of_a_segment_come_before_its_scores(workspace: Any, featur
     assert [call["num_frames"] for call in finished.arguments("reset")] == [["int", n] for n in [0, *lengths]]
 
 
-def test_the_scores_are_written_and_the_best_labels_logged(workspace: Any, features: dict[str, Any]) -> None:
-    workspace.module(SCORER)
-    finished = recognize(workspace)
-    with np.load(workspace.path / "scores.npz") as scores:
+def test_the_scores_are_written_and_the_best_labels_logged(sprint_env: Any, features: dict[str, Any]) -> None:
+    sprint_env.module(SCORER)
+    finished = recognize(sprint_env)
+    with np.load(sprint_env.path / "scores.npz") as scores:
         assert sorted(scores) == sorted(features)
         for name, matrix in features.items():
             times = np.arange(matrix.shape[1], dtype=np.float32)
             np.testing.assert_array_equal(scores[name], np.arange(7, dtype=np.float32)[::-1] + times[:, None])
-    assert f"segment {workspace.SEGMENTS[1]!r}: 3 frames, best labels [6]" in finished.out + finished.err
+    assert f"segment {sprint_env.SEGMENTS[1]!r}: 3 frames, best labels [6]" in finished.out + finished.err
 
 
-def test_the_number_of_labels_can_be_given(workspace: Any, features: dict[str, Any]) -> None:
-    workspace.module(SCORER.replace("LABELS = 7", "LABELS = 4"))
-    finished = recognize(workspace, "python-feature-scorer-output-dimension=4")
+def test_the_number_of_labels_is_an_option(sprint_env: Any, features: dict[str, Any]) -> None:
+    sprint_env.module(SCORER.replace("LABELS = 7", "LABELS = 4"))
+    finished = recognize(sprint_env, "python-feature-scorer-output-dimension=4")
     assert finished.code == 0, finished.err
     assert finished.arguments("init")[1]["output_dim"] == ["int", 4]
 
@@ -88,25 +90,30 @@ def test_the_number_of_labels_can_be_given(workspace: Any, features: dict[str, A
 @pytest.mark.parametrize(
     ("change", "options", "code", "message"),
     [
-        (("LABELS = 7", "LABELS = 6"), (), 1, "get_scores returned 6 scores, 7 are wanted"),
+        (("LABELS = 7", "LABELS = 6"), (), 1, "get_scores returned 6 scores; it must return 7"),
         (("BUFFER_SIZE = -1", "BUFFER_SIZE = 0"), (), 1, "get_feature_buffer_size returned 0"),
-        (("BUFFER_SIZE = -1", "BUFFER_SIZE = 'all'"), (), 1, "returned 'all', no integer"),
+        (
+            ("BUFFER_SIZE = -1", "BUFFER_SIZE = 'all'"),
+            (),
+            1,
+            "returned 'all'; it must return a non-zero integer",
+        ),
         (("BUFFER_SIZE = -1", "BUFFER_SIZE = 3"), (), -signal.SIGABRT, "frame 3 is added to a full buffer"),
-        (("", ""), ("feature-dimension=4",), 1, "feature-dimension is 4, the features have 3"),
+        (("", ""), ("feature-dimension=4",), 1, "feature-dimension is 4; it must be 3"),
         (("", ""), ("feature-dimension=0",), -signal.SIGABRT, "feature-dimension is not set"),
         (("", ""), ("refsprint.scores-file=/proc/none/scores",), 1, "cannot write '/proc/none/scores"),
     ],
     ids=["labels", "no buffer", "odd buffer", "small buffer", "dimension", "no dimension", "file"],
 )
-def test_what_cannot_be_ends_it_with_the_reason(
-    workspace: Any,
+def test_an_error_ends_the_recognition_with_a_message(
+    sprint_env: Any,
     features: dict[str, Any],
     change: tuple[str, str],
     options: tuple[str, ...],
     code: int,
     message: str,
 ) -> None:
-    workspace.module(SCORER.replace(*change, 1))
-    finished = recognize(workspace, *options)
+    sprint_env.module(SCORER.replace(*change, 1))
+    finished = recognize(sprint_env, *options)
     assert finished.code == code
     assert message in finished.err

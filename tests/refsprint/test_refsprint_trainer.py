@@ -1,4 +1,4 @@
-"""action=supervised-segmentwise-training: the network, the Python layer, and the order of the calls."""
+"""action=supervised-segmentwise-training: the network, the Python layer and the order of the calls."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ COUNTED = "getNumberOfFreeParameters"
 
 
 def calls_for(finished: Any, segment: str) -> list[str]:
-    """The names of the calls from init_segment of a segment to the next one."""
+    """Return the names of the calls from init_segment of a segment to the next one."""
     names: list[str] = []
     current = None
     for name, arguments in finished.calls:
@@ -64,9 +64,9 @@ def calls_for(finished: Any, segment: str) -> list[str]:
     return names
 
 
-def test_two_layers_with_python_below_are_called_in_sprints_order(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, *CONTROL)
+def test_a_python_layer_below_another_is_called_in_sprints_order(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL)
     assert finished.code == 0, finished.err
     names = finished.names
     assert names[: len(CREATED) + 2] == ["init", *CREATED, COUNTED]
@@ -78,7 +78,7 @@ def test_two_layers_with_python_below_are_called_in_sprints_order(workspace: Any
     assert calls_for(finished, "demo/rec/one") == whole
     assert calls_for(finished, "demo/rec/2") == whole
     assert calls_for(finished, "demo/sub/rec/a") == whole
-    # Two frames are too few for its words: discarded, and no loss.
+    # Two frames are too few for the words: Sprint skips the segment, without a loss.
     assert calls_for(finished, "demo/rec/short") == ["init_segment", "forward"]
     # As in RASR, a trainer does not call exit().
     assert names[-1] == "finalize"
@@ -93,27 +93,27 @@ def test_two_layers_with_python_below_are_called_in_sprints_order(workspace: Any
     assert notified["loss"][1] > 0
 
 
-def test_a_python_layer_on_top_is_asked_for_its_gradient_before_the_loss_is_told(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
-    finished = workspace.run(*TRAIN, *PYTHON_LAYER, *CONTROL)
+def test_a_python_layer_on_top_is_backpropagated_before_the_loss_notification(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
+    finished = sprint_env.run(*TRAIN, *PYTHON_LAYER, *CONTROL)
     assert finished.code == 0, finished.err
     expected = ["init_segment", "forward", "backpropagate", "notify_segment_loss"]
     assert calls_for(finished, "demo/rec/one") == expected
 
 
-def test_without_python_control_there_are_only_the_layers_calls(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
-    finished = workspace.run(*TRAIN, *TWO_LAYERS)
+def test_without_python_control_only_the_layer_is_called(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS)
     assert finished.code == 0, finished.err
     assert not {"init", "init_segment", "notify_segment_loss", "exit"} & set(finished.names)
     assert finished.names[len(CREATED) + 1 :][:2] == ["forward", "backpropagate"]
 
 
 @pytest.mark.parametrize("layer", ["identity", "linear+softmax"])
-def test_without_a_python_layer_there_are_only_the_controls_calls(workspace: Any, layer: str) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
+def test_without_a_python_layer_only_python_control_is_called(sprint_env: Any, layer: str) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
     log_space = "true" if layer == "identity" else "false"
-    finished = workspace.run(
+    finished = sprint_env.run(
         *TRAIN,
         *CONTROL,
         "neural-network.links=0->only",
@@ -126,35 +126,35 @@ def test_without_a_python_layer_there_are_only_the_controls_calls(workspace: Any
     assert len(finished.arguments("notify_segment_loss")) == 3
 
 
-def test_a_layer_that_is_not_trainable_is_not_asked_for_gradients(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER.replace("TRAINABLE = True", "TRAINABLE = False"))
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, *CONTROL)
+def test_a_layer_that_is_not_trainable_is_not_backpropagated(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER.replace("TRAINABLE = True", "TRAINABLE = False"))
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL)
     assert finished.code == 0, finished.err
     assert calls_for(finished, "demo/rec/one") == ["init_segment", "forward", "notify_segment_loss"]
 
 
-def test_a_softmax_above_python_takes_logits(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
+def test_a_python_layer_below_a_softmax_returns_logits(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
     same = (*TRAIN, *PYTHON_LAYER, "bottom.links=top", *CONTROL)
     losses = []
     for options in (("top.layer-type=identity",), ("top.layer-type=softmax", "input-in-log-space=false")):
-        finished = workspace.run(*same, *options)
+        finished = sprint_env.run(*same, *options)
         assert finished.code == 0, finished.err
         losses.append(finished.arguments("notify_segment_loss")[-1]["loss"][1])
     assert math.isclose(losses[0], losses[1], rel_tol=1e-5)
 
 
-def test_the_default_estimator_does_not_even_evaluate_the_network(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
+def test_the_default_estimator_does_not_run_the_network(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
     options = tuple(option for option in TRAIN if not option.startswith("estimator"))
-    finished = workspace.run(*options, *TWO_LAYERS, *CONTROL)
+    finished = sprint_env.run(*options, *TWO_LAYERS, *CONTROL)
     assert finished.code == 0, finished.err
     assert calls_for(finished, "demo/rec/short") == ["init_segment", "notify_segment_loss"]
 
 
-def test_the_segment_list_is_asked_for_before_init(workspace: Any) -> None:
-    workspace.module(
-        workspace.CONTROL
+def test_the_segment_list_is_requested_before_init(sprint_env: Any) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL
         + LAYER
         + """
 def getSegmentList(**arguments):
@@ -163,34 +163,34 @@ def getSegmentList(**arguments):
 """
     )
     order = ("python-segment-order=true", "python-segment-order-pymod-name=usermod")
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, *CONTROL, *order)
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL, *order)
     assert finished.code == 0, finished.err
     assert finished.names[:2] == ["getSegmentList", "init"]
     assert len(finished.arguments("init_segment")) == 1
 
 
-def test_segmentwise_notifications_carry_the_name(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, *CONTROL, "refsprint.notifications=segmentwise")
+def test_segmentwise_notifications_contain_the_segment_name(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL, "refsprint.notifications=segmentwise")
     assert finished.code == 0, finished.err
     assert finished.arguments("init")[0]["sprint_unit"] == ["str", "SegmentwiseNnTrainer"]
     assert finished.arguments("notify_segment_loss")[0]["segment_name"] == ["str", "demo/rec/one"]
 
 
-def test_parameters_are_loaded_and_saved_under_the_layers_name(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, "parameters-old=bin:old", "parameters-new=new")
+def test_the_names_of_parameter_files_contain_the_layer(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, "parameters-old=bin:old", "parameters-new=new")
     assert finished.code == 0, finished.err
     assert finished.arguments("loadNetworkParameters") == [{"filename": ["str", "bin:old-f32-layer-0.bin"]}]
     assert finished.names[-2:] == ["finalize", "saveNetworkParameters"]
     assert finished.arguments("saveNetworkParameters") == [{"filename": ["str", "new-f32-layer-0.xml"]}]
 
 
-def test_features_come_from_a_side_file(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
-    matrices = {name: np.ones((3, 9 + i), dtype=np.float32) for i, name in enumerate(workspace.SEGMENTS)}
-    np.savez(workspace.path / "features.npz", **matrices)
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, f"feature-extraction.file={workspace.path}/features.npz")
+def test_features_come_from_a_file(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
+    matrices = {name: np.ones((3, 9 + i), dtype=np.float32) for i, name in enumerate(sprint_env.SEGMENTS)}
+    np.savez(sprint_env.path / "features.npz", **matrices)
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, f"feature-extraction.file={sprint_env.path}/features.npz")
     assert finished.code == 0, finished.err
     shapes = [arguments["input"][1][0][1] for arguments in finished.arguments("forward")]
     assert shapes == [[3, 9], [3, 10], [3, 11], [3, 12]]
@@ -202,17 +202,19 @@ def test_features_come_from_a_side_file(workspace: Any) -> None:
         (("return (numpy.zeros((7, 3)),)", "return [numpy.zeros((7, 3))]"), "did not return a tuple"),
         (("TRAINABLE = True", "TRAINABLE = 1"), "did not return a bool"),
         (("TRAINABLE = True", "TRAINABLE = numpy.bool_(True)"), "did not return a bool"),
-        (("return 11", "return 'many'"), "did not return an int"),
-        (("return 11", "return -1"), "a negative number"),
-        (("return logits -", "return [logits] #"), "expected an array"),
+        (("return 11", "return 'many'"), "returned 'many'; it must return a non-negative int"),
+        (("return 11", "return -1"), "returned -1; it must return a non-negative int"),
+        (("return logits -", "return [logits] #"), "expected a numpy array"),
         (("return logits -", "return logits.astype('float16') #"), "float16"),
         (("return logits -", "raise OSError('no GPU') #"), "OSError: no GPU"),
     ],
 )
-def test_what_a_layer_must_not_return_is_fatal(workspace: Any, change: tuple[str, str], message: str) -> None:
+def test_a_wrong_return_value_of_a_layer_is_fatal(
+    sprint_env: Any, change: tuple[str, str], message: str
+) -> None:
     assert change[0] in LAYER
-    workspace.module(workspace.CONTROL + LAYER.replace(*change))
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, *CONTROL)
+    sprint_env.module(sprint_env.CONTROL + LAYER.replace(*change))
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL)
     assert finished.code == 1
     assert "PYTHON ERROR" in finished.err
     assert message in finished.err
@@ -222,9 +224,9 @@ def test_what_a_layer_must_not_return_is_fatal(workspace: Any, change: tuple[str
     "change",
     [("return logits -", "return logits[:6] #"), ("return logits -", "return logits * numpy.nan #")],
 )
-def test_posteriors_that_do_not_fit_abort(workspace: Any, change: tuple[str, str]) -> None:
-    workspace.module(workspace.CONTROL + LAYER.replace(*change))
-    assert workspace.run(*TRAIN, *PYTHON_LAYER, *CONTROL).code == -signal.SIGABRT
+def test_wrong_posteriors_abort(sprint_env: Any, change: tuple[str, str]) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER.replace(*change))
+    assert sprint_env.run(*TRAIN, *PYTHON_LAYER, *CONTROL).code == -signal.SIGABRT
 
 
 @pytest.mark.parametrize(
@@ -239,17 +241,17 @@ def test_posteriors_that_do_not_fit_abort(workspace: Any, change: tuple[str, str
         ("top.layer-type=pooling", "layer-type"),
     ],
 )
-def test_options_that_cannot_work_are_named(workspace: Any, option: str, message: str) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, option)
+def test_the_error_names_a_wrong_option(sprint_env: Any, option: str, message: str) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, option)
     assert finished.code == 1
     assert message in finished.err
 
 
-def test_all_options_may_stand_in_a_file(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
+def test_a_file_may_contain_all_options(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
     config = """
-# The application may be called by its true title or by the name of the executable.
+# Names may begin with the title of the application or with the name of the executable.
 [nn-trainer]
 action             = supervised-segmentwise-training
 trainer            = feed-forward-trainer
@@ -271,47 +273,47 @@ links              = output-layer
 [*.output-layer]
 layer-type         = identity
 """
-    finished = workspace.run(config=config)
+    finished = sprint_env.run(config=config)
     assert finished.code == 0, finished.err
     assert finished.names[-1] == "finalize"
     assert len(finished.arguments("notify_segment_loss")) == 3
 
 
-def test_the_null_criterion_needs_no_lexicon(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, *CONTROL, "refsprint.criterion=null", "lexicon.file=")
+def test_the_null_criterion_does_not_need_a_lexicon(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL, "refsprint.criterion=null", "lexicon.file=")
     assert finished.code == 0, finished.err
     assert finished.arguments("setInputDimension")[0]["size"] == ["int", 1]
     assert len(finished.arguments("backpropagate")) == 4
 
 
-def test_a_flow_network_is_left_aside(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, "feature-extraction.file=features.flow")
+def test_a_flow_network_is_ignored(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, "feature-extraction.file=features.flow")
     assert finished.code == 0, finished.err
     assert "features.flow" in finished.err
     assert len(finished.arguments("forward")) == 4
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"text"])
-def test_a_damaged_feature_file_is_named(workspace: Any, content: bytes) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
-    (workspace.path / "features.npz").write_bytes(content)
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, f"feature-extraction.file={workspace.path}/features.npz")
+def test_the_error_names_a_damaged_feature_file(sprint_env: Any, content: bytes) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
+    (sprint_env.path / "features.npz").write_bytes(content)
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, f"feature-extraction.file={sprint_env.path}/features.npz")
     assert finished.code == 1
     assert "features.npz: " in finished.err
 
 
-def test_sprints_abort_after_a_training_can_be_had(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER + "\nimport atexit\natexit.register(record, 'atexit')\n")
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, "refsprint.abort-after-training=true")
+def test_an_option_makes_a_complete_training_end_with_sigabrt(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER + "\nimport atexit\natexit.register(record, 'atexit')\n")
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, "refsprint.abort-after-training=true")
     assert finished.code == -signal.SIGABRT
     assert finished.names[-2:] == ["finalize", "atexit"]
 
 
-def test_a_segment_that_is_too_long_or_empty_is_not_processed(workspace: Any) -> None:
-    workspace.module(workspace.CONTROL + LAYER)
-    finished = workspace.run(*TRAIN, *TWO_LAYERS, *CONTROL, "buffer-size=10")
+def test_a_segment_longer_than_the_buffer_is_skipped(sprint_env: Any) -> None:
+    sprint_env.module(sprint_env.CONTROL + LAYER)
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL, "buffer-size=10")
     assert finished.code == 0, finished.err
     names = [arguments["segment_name"][1] for arguments in finished.arguments("init_segment")]
     assert names == ["demo/rec/2", "demo/rec/short", "demo/sub/rec/a"]
