@@ -204,15 +204,17 @@ class Scheduler:
             BufferError: the results that the user holds leave no room.
             ClosedError: the pool was closed meanwhile.
         """
-        self.restart_dead_children()
-        for child in self.children:
-            child.check_no_open_claim()
         try:
+            self.restart_dead_children()
+            for child in self.children:
+                child.check_no_open_claim()
             self.queue.extend(batch.requests)
             self.run_until(BatchAnswers(batch, self.children))
         except BaseException:
             batch.cancel()
             raise
+        finally:
+            batch.requests.clear()  # each refers to the batch: the cycle would keep the user's arrays alive
 
     def await_answer(self, request: Request, timeout: Optional[float]) -> None:
         """Wait until the request is answered or has failed.
