@@ -32,7 +32,7 @@ def test_a_sprint_that_is_well_passes_all_checks(run, sprint):
 def test_it_is_shown_with_advice_and_the_exit_code_is_3(run):
     done = run("doctor", "--sprint", "/nowhere/nn-trainer")
     assert done.code == 3
-    assert "there is no '/nowhere/nn-trainer'" in done.out
+    assert "'/nowhere/nn-trainer'" in done.out
     assert "→ name nn-trainer's path" in done.out
     assert "failed: 1" in done.out
 

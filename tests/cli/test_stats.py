@@ -14,7 +14,7 @@ import pytest
 
 from shmbridge import ProtocolError
 from shmbridge.cli import pools
-from shmbridge.parent import live
+from shmbridge.parent.stats_socket import NAME_PREFIX
 
 
 def children(report):
@@ -198,8 +198,11 @@ def impostor(name, answer):
 
 def test_a_socket_that_only_has_a_pools_name_is_not_believed():
     # pid 1 is not this process, which listens.
-    with impostor(f"{live.NAME_PREFIX}1/00", None), pytest.raises(PermissionError, match=str(os.getpid())):
-        pools.ask(f"{live.NAME_PREFIX}1/00")
+    with (
+        impostor(f"{NAME_PREFIX}1/00", None),
+        pytest.raises(PermissionError, match=str(os.getpid())),
+    ):
+        pools.ask(f"{NAME_PREFIX}1/00")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +221,6 @@ def test_a_socket_that_only_has_a_pools_name_is_not_believed():
     ],
 )
 def test_an_answer_that_cannot_be_read_is_an_error_that_says_so(answer):
-    name = f"{live.NAME_PREFIX}{os.getpid()}/00"
+    name = f"{NAME_PREFIX}{os.getpid()}/00"
     with impostor(name, answer), pytest.raises(ProtocolError, match="cannot be read"):
         pools.ask(name)

@@ -11,8 +11,7 @@ import numpy as np
 
 from shmbridge._native import lib
 from shmbridge.doorbell import Doorbell, WaitList
-from shmbridge.memory import PAGE, RECORDS_OFFSET, Memory
-from shmbridge.memory import create_shared_memory
+from shmbridge.memory import PAGE, RECORDS_OFFSET, Memory, create_shared_memory
 from shmbridge.ring import Claim, Consumer, Producer, Record
 
 LINES = PAGE

@@ -20,8 +20,7 @@ from ring_pair import pattern
 from shmbridge._native import lib
 from shmbridge.channel import Channel
 from shmbridge.doorbell import Doorbell, WaitList
-from shmbridge.memory import PAGE, Geometry, Memory
-from shmbridge.memory import create_shared_memory
+from shmbridge.memory import PAGE, Geometry, Memory, create_shared_memory
 from shmbridge.ring import Record
 
 RING_SIZE = 1 << 16

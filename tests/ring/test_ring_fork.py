@@ -12,8 +12,7 @@ import pytest
 from shmbridge.channel import Channel
 from shmbridge.doorbell import Doorbell
 from shmbridge.errors import UsageError
-from shmbridge.memory import PAGE, Geometry, Memory
-from shmbridge.memory import create_shared_memory
+from shmbridge.memory import PAGE, Geometry, Memory, create_shared_memory
 
 # From Python 3.12 on: that other threads run at a fork is what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
