@@ -38,6 +38,7 @@ __all__ = [
     "in_place_of_start_wait",
     "is_serving",
     "kill_child",
+    "log_long_waits_every",
     "memory_reservation_file",
     "once",
     "poll",
@@ -91,6 +92,15 @@ class ChildProcess:
     def is_timed(self) -> bool:
         """Whether a timeout runs for its hello, its next answer or its next request for scores."""
         return self._child.deadline is not None
+
+    @property
+    def longest(self) -> float:
+        """The seconds that its slowest answer took."""
+        return self._child.longest
+
+    @longest.setter
+    def longest(self, seconds: float) -> None:
+        self._child.longest = seconds
 
     @property
     def awaits_scores(self) -> bool:
@@ -264,6 +274,16 @@ def poll_after_exits_only() -> Iterator[None]:
         return poll_now(self)
 
     with mock.patch.object(scheduler.Scheduler, "poll", late):
+        yield
+
+
+@contextlib.contextmanager
+def log_long_waits_every(seconds: float, *, slow_after: float = 10.0) -> Iterator[None]:
+    """Log this often what a pool waits for. A segment is slow after at least `slow_after` seconds."""
+    with (
+        mock.patch.object(scheduler, "_NOTICE_SECONDS", seconds),
+        mock.patch.object(scheduler, "_SLOW_FACTOR", slow_after),
+    ):
         yield
 
 
