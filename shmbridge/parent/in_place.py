@@ -13,7 +13,7 @@ from ..ring import Claim, FloatArray, Record
 from .batch import nan_error
 from .child import Child, ChildState
 from .copying import copy_rejecting_nan, find_nan
-from .request import Request
+from .request import Request, no_answer
 from .scheduler import Scheduler
 from .statistics import Counters
 
@@ -215,7 +215,7 @@ class SentSegment:
                 raise without_traceback(request.error)
             request.awaited = True
             if request.result is None:
-                raise UsageError(f"the request for segment {self.name!r} was cancelled [claim-state]")
+                raise no_answer(request)
             return request.result
 
     def __repr__(self) -> str:

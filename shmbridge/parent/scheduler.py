@@ -30,7 +30,7 @@ from .copying import use_second_thread
 from .options import Options
 from .request import Request, RequestState
 from .statistics import Counters, PoolStatistics
-from .supervisor import Supervisor, stop_at_exit
+from .supervisor import Slot, Supervisor, stop_at_exit
 from .waits import Answer, BatchAnswers, Ready, Wait
 from .watcher import Watcher
 
@@ -111,7 +111,7 @@ class Scheduler:
             executable = " ".join(self._options.command()[: 1 + self._options.leading_arguments])
             stats_socket.serve_stats(self._watcher, executable, self.stats)
             self._supervisor.start_all()
-            self._await_ready(list(self.children))
+            self._await_ready(self._supervisor.slots)
             self.check_not_closed()  # the interpreter may have come to its end just now
             self.state, self._opened = _OPEN, time.monotonic()
         except BaseException:
@@ -458,10 +458,10 @@ class Scheduler:
                     child.longest,
                 )
 
-    def _await_ready(self, children: list[Child]) -> None:
+    def _await_ready(self, slots: list[Slot]) -> None:
         waited, begin = self._watcher.doorbell.waited, time.monotonic()
         try:
-            self.run_until(Ready(children))
+            self.run_until(Ready(slots))
         finally:
             self._startup_wait_seconds += self._watcher.doorbell.waited - waited
             self.statistics.start_seconds += time.monotonic() - begin

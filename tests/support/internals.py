@@ -211,7 +211,7 @@ def before_each_sleep(pool: shmbridge.SprintInstancePool, hook: Callable[[], Any
 def in_place_of_start_wait(hook: Callable[[], Any]) -> Iterator[None]:
     """Where a pool would wait until its children are ready: it does not wait."""
 
-    def call(_self: scheduler.Scheduler, _children: object) -> None:
+    def call(_self: scheduler.Scheduler, _slots: object) -> None:
         hook()
 
     with mock.patch.object(scheduler.Scheduler, "_await_ready", call):
@@ -228,7 +228,7 @@ def before_each_exit_wait(hook: Callable[[], Any]) -> Iterator[None]:
 @contextlib.contextmanager
 def after_each_spawn(hook: Callable[[int], Any]) -> Iterator[None]:
     """Right behind the start of a child's process, with its id."""
-    spawn = process.spawn
+    spawn = vars(process)["spawn"]
 
     def hooked(*arguments: Any) -> Any:
         popen = spawn(*arguments)
