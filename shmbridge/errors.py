@@ -45,8 +45,8 @@ class ShmbridgeError(Exception):
 
     Attributes:
         partial: the result of the segments of a batch that did not fail: loss (batch,) and error signal
-            (time,batch,label). The loss of those that failed is NaN, their error signal undefined. None if the
-            error is not that of a batch that was sent.
+            (time,batch,label). The loss of those that failed is NaN, their error signal undefined. None if
+            the error is not that of a batch that was sent.
         failed: the error of each segment of the batch that failed, by segment name; else empty.
     """
 

@@ -2,8 +2,9 @@
 
 from .automata import Automata
 from .batch import BatchResult
-from .in_place import SegmentClaim, SegmentResult, SentSegment
+from .in_place import SegmentClaim, SentSegment
 from .pool import SprintInstancePool, SprintSubprocessInstance
+from .segment_result import SegmentResult
 from .statistics import ChildStatistics, PoolStatistics
 
 __all__ = [

@@ -5,24 +5,18 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
-import os
-import time
-from bisect import bisect
-from collections import deque
 from typing import NoReturn, Optional
 
 from .. import protocol
 from .._native import lib
 from ..channel import Channel
-from ..doorbell import Doorbell
 from ..errors import ClosedError, ProtocolError, ShmbridgeError, UsageError, without_traceback
-from ..memory import Geometry, Memory, create_shared_memory
 from ..ring import Claim, Record
-from . import fork_safety
+from .clock import Clock
+from .launch import launch
 from .options import Options
-from .process import SprintProcess
-from .request import Request, RequestState, validate_answer
-from .score_requests import Asking, ScoreRequests
+from .request import InFlight, Request, RequestState, validate_answer
+from .score_requests import ScoreRequests
 from .watcher import Watcher
 
 _log = logging.getLogger("shmbridge")
@@ -67,10 +61,7 @@ class Child:
         answered: the number of requests answered.
         scored: the number of score requests answered.
         score_requests: what the child requests.
-        busy_since: when it began what it does now (time.monotonic()): to start, or to work on the oldest
-            request.
-        longest: the seconds that its slowest answer took.
-        deadline: when it must have finished that; None if it may take any time.
+        clock: how long it has worked on the oldest request, or started.
     """
 
     def __init__(self, options: Options, watcher: Watcher) -> None:
@@ -82,33 +73,15 @@ class Child:
         self.hello: Optional[protocol.Message] = None
         self.num_labels: Optional[int] = None
         self.no_room: Optional[tuple[int, int]] = None
-        self.in_flight: deque[tuple[int, Request]] = deque()
+        self.in_flight = InFlight()
         self.answered = 0
         self.scored = 0
-        self.score_requests = ScoreRequests()
-        self.longest = 0.0
-        self.busy_since = 0.0
-        self.deadline: Optional[float] = None
-        geometry = Geometry.for_ring_size(options.ring_size)
-        with fork_safety.fork_blocked():
-            shm_fd = create_shared_memory(geometry.total_size)
-            try:
-                memory = Memory(shm_fd, geometry.total_size)
-                self._channel: Optional[Channel] = Channel.of_parent(
-                    memory, geometry, own=watcher.doorbell, peer=Doorbell(memory, create=True)
-                )
-                self._process = SprintProcess(options, watcher, shm_fd)
-            finally:
-                os.close(shm_fd)
+        self.clock = Clock()
+        self.score_requests = ScoreRequests(self.clock, self._timeout)
+        channel, self._process = launch(options, watcher)
+        self._channel: Optional[Channel] = channel
         self.pid = self._process.pid
-        self._process.send(
-            "hello",
-            protocol=protocol.PROTOCOL_VERSION,
-            abi=lib.SHMB_ABI,
-            posteriors_size=geometry.posteriors_size,
-            error_signals_size=geometry.error_signals_size,
-        )
-        self._begin(options.start_timeout)
+        self.clock.begin(options.start_timeout)
 
     # --- sending
 
@@ -151,12 +124,8 @@ class Child:
         """Send a filled claim; `request` receives the answer."""
         in_flight = self.in_flight
         if not in_flight and self.hello is not None:
-            self._begin(self._timeout)
-        entry = (claim.sequence, request)
-        if not in_flight or in_flight[-1] < entry:
-            in_flight.append(entry)
-        else:  # claimed earlier than requests that were sent before it: Sprint receives it first
-            in_flight.insert(bisect(in_flight, entry), entry)
+            self.clock.begin(self._timeout)
+        entry = in_flight.add(claim.sequence, request)
         try:
             request.state = _IN_FLIGHT
             claim.commit()
@@ -171,30 +140,6 @@ class Child:
     def has_exited(self) -> bool:
         """Whether the process has ended, also if nothing has polled the child since. From any thread."""
         return self._process.exited
-
-    @property
-    def load(self) -> int:
-        """The frames sent and not answered."""
-        return sum(request.rows for _, request in self.in_flight)
-
-    def is_working_on(self, request: Request) -> bool:
-        """Return whether the request was sent to this child and is not answered."""
-        return any(each is request for _, each in self.in_flight)
-
-    def oldest_open_claim(self) -> Optional[tuple[int, str]]:
-        """Return the sequence number and segment name of the oldest claim that is not sent, or None."""
-        claim = None if self._channel is None else self._channel.sender.oldest_open()
-        # The name was read from shared memory, where the child may write any bytes.
-        return None if claim is None else (claim[0], claim[1].decode("utf-8", "replace"))
-
-    def check_no_open_claim(self) -> None:
-        """Raise UsageError if a claim is open, behind which Sprint would receive all that is sent now."""
-        claim = self.oldest_open_claim()
-        if claim is not None:
-            raise UsageError(
-                f"segment {claim[1]!r} is claimed and not sent; Sprint receives segments in the order of "
-                "their claims: send or abort it first [behind-claim]"
-            )
 
     # --- receiving
 
@@ -215,26 +160,14 @@ class Child:
 
     def enforce_deadline(self) -> None:
         """Terminate the child if it has missed its deadline."""
-        if self.deadline is None or time.monotonic() < self.deadline or self.poll():
+        if not self.clock.is_late() or self.poll():
             return
         if self.state is ChildState.STARTING:
             self._end(self._process.terminate_unready(self._options.start_timeout))
         else:
             self._end(self._process.terminate_hung(self._timeout or 0, self._unanswered()))
 
-    # --- score requests
-
-    def begin_serving(self) -> None:
-        """Expect score requests from now on."""
-        if self.score_requests.state is Asking.NOBODY:
-            self.score_requests.state = Asking.TRAINER
-            self._begin(self._timeout)
-
-    def end_serving(self) -> None:
-        """Store the next score request for the next call."""
-        if self.score_requests.state is Asking.TRAINER:
-            self.score_requests.state = Asking.NOBODY
-        self.deadline = None
+    # --- scores
 
     def try_claim_scores(self, rows: int, columns: int, dtype: int) -> Optional[Claim]:
         """Claim a record for the answer to the open score request; return None if there is no room now.
@@ -248,14 +181,9 @@ class Child:
         except ProtocolError as error:
             self.kill_for(error)
             raise
-        if claim is None and self.deadline is None:
-            self._begin(self._timeout)
+        if claim is None and self.clock.deadline is None:
+            self.clock.begin(self._timeout)
         return claim
-
-    def send_scores(self, claim: Claim, status: int = lib.SHMB_ANSWERED) -> None:
-        """Send the answer to the open score request."""
-        self.score_requests.answer(claim, status)
-        self._begin(self._timeout)
 
     # --- ending
 
@@ -290,10 +218,6 @@ class Child:
             self._channel.disown()
 
     # --- within
-
-    def _begin(self, timeout: Optional[float]) -> None:
-        self.busy_since = now = time.monotonic()
-        self.deadline = None if timeout is None else now + timeout
 
     def _process_events(self) -> bool:
         """Process control messages and the process's end, and all answers sent before it."""
@@ -339,9 +263,7 @@ class Child:
             error = validate_answer(record, sequence, request)
         in_flight.popleft()
         self.answered += 1
-        began = self.busy_since
-        self._begin(self._timeout if in_flight else None)
-        self.longest = max(self.longest, self.busy_since - began)
+        self.clock.answered(self._timeout if in_flight else None)
         if error is None:
             request.accept(record)
         else:
@@ -350,7 +272,7 @@ class Child:
     def _take_score_request(self, features: Record) -> None:
         self.score_requests.take(features)
         if not self.in_flight:
-            self.deadline = None
+            self.clock.stop()
 
     def _take_messages(self) -> bool:
         process = self._process
@@ -359,7 +281,7 @@ class Child:
             return True
         progress = False
         # The message "exception" is for exit_error.
-        for kind in ("hello", "dimension", "awaits_requests", "no_room"):
+        for kind in ("hello", "dimension", "ready_for_requests", "no_room"):
             message = process.messages.take(kind)
             if message is None:
                 continue
@@ -375,16 +297,13 @@ class Child:
             protocol.check_versions(message)
             self._take_hello(message)
         elif message["kind"] == "dimension":
-            if message["labels"] < 1:
+            if message["num_labels"] < 1:
                 raise ProtocolError(
                     f"Sprint's number of labels is {message['labels']}; it must be at least 1 [bad-message]"
                 )
-            self.num_labels = message["labels"]
-        elif message["kind"] == "awaits_requests":
-            if self.score_requests.state is Asking.TRAINER:
-                self.deadline = None
-            if self.score_requests.state is not Asking.SPRINT:
-                self.score_requests.state = Asking.NEVER
+            self.num_labels = message["num_labels"]
+        elif message["kind"] == "ready_for_requests":
+            self.score_requests.expect_none()
         else:
             self.no_room = (message["sequence"], message["released"])
 
@@ -392,7 +311,7 @@ class Child:
         self.hello = message
         if self.state is ChildState.STARTING:
             self.state = ChildState.READY
-        self._begin(self._timeout if self.in_flight else None)
+        self.clock.begin(self._timeout if self.in_flight else None)
         _log.info(
             "Sprint (pid %s) is ready: Python %s, numpy %s, callback version %s",
             *(message.get(key) for key in ("pid", "python", "numpy", "sprint_version")),
@@ -405,7 +324,7 @@ class Child:
         if self.state is not _DEAD:
             self.error = without_traceback(error)
             self.state = _DEAD
-            self.deadline = None
+            self.clock.stop()
             self._channel = None
 
     def _raise_error(self) -> NoReturn:

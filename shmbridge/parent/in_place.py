@@ -1,93 +1,21 @@
-"""What the user holds of the ring: an open claim, a segment that was sent, and its result."""
+"""What the user holds of a segment in place: an open claim, then the segment that was sent."""
 
 from __future__ import annotations
 
 import weakref
 from typing import Optional
 
-import numpy as np
-
-from .._native import lib
 from ..errors import PeerGoneError, ShmbridgeError, UsageError, without_traceback
 from ..ring import Claim, FloatArray, Record
 from .batch import nan_error
 from .child import Child, ChildState
 from .copying import copy_rejecting_nan, find_nan
+from .lifecycle import Lifecycle
 from .request import Request, no_answer
-from .scheduler import Scheduler
+from .segment_result import SegmentResult
 from .statistics import Counters
 
-_SKIPPED = lib.SHMB_SKIPPED  # a global name costs less on the hot path
 _DEAD = ChildState.DEAD
-
-
-class SegmentResult:
-    """Loss and error signal of one segment.
-
-    Use it as a context manager to release it at the end. If the block raises, arrays that still view the
-    record do not raise a BufferError on top; the space is freed when they are collected.
-
-    Attributes:
-        name: the full segment name.
-        loss: infinite if Sprint skipped the segment.
-        skipped: whether it did.
-    """
-
-    __slots__ = ("_array", "_record", "loss", "name", "skipped")
-
-    def __init__(self, name: str, shape: tuple[int, int], record: Optional[Record]) -> None:
-        self.name = name
-        self._record = record
-        self._array: Optional[FloatArray] = None  # replaces the record's
-        if record is None or record.status == _SKIPPED:
-            self.skipped = True
-            self.loss = float("inf")
-            self._array = np.zeros(shape, np.float32)
-            self._record = None
-        else:
-            self.skipped = False
-            self.loss = record.loss
-
-    @property
-    def error_signal(self) -> FloatArray:
-        """(time,label) float32 in shared memory. Its space is free once this object and all views are gone.
-
-        It is a copy in private memory if it had to make room before its result was asked for.
-
-        Raises:
-            UsageError: the result was released.
-        """
-        array = self._array if self._record is None else self._record.matrix
-        if array is None:
-            raise UsageError(f"the result of segment {self.name!r} was released [claim-state]")
-        return array
-
-    def release(self) -> None:
-        """Free its space in the ring.
-
-        Raises:
-            BufferError: an array still views it; the space is freed when that array is collected.
-        """
-        if self._record is not None:
-            self._record.release()
-        self._array = None
-
-    def copy_out(self) -> bool:
-        """Continue with a copy, to free the space in the ring. Return whether it had any."""
-        if self._record is None or self._record.matrix is None:
-            return False
-        self._array = self._record.matrix.copy()
-        self._record = None
-        return True
-
-    def __enter__(self) -> SegmentResult:
-        return self
-
-    def __exit__(self, error_type: object, *_: object) -> None:
-        if error_type is None:
-            self.release()
-        else:  # a BufferError would hide the error, whose traceback may be all that keeps an array
-            self._record = self._array = None
 
 
 class InPlaceRequest(Request):
@@ -171,19 +99,19 @@ class SentSegment:
         name: the full segment name.
     """
 
-    __slots__ = ("_request", "_scheduler", "name")
+    __slots__ = ("_pool", "_request", "name")
 
-    def __init__(self, scheduler: Scheduler, request: InPlaceRequest) -> None:
+    def __init__(self, pool: Lifecycle, request: InPlaceRequest) -> None:
         self.name = request.name
-        self._scheduler = scheduler
+        self._pool = pool
         self._request = request
 
     def done(self) -> bool:
         """Return whether `result` has an answer or an error. Never blocks, also not for another thread."""
-        lock = self._scheduler.lock
+        lock = self._pool.lock
         if self._request.is_open and lock.acquire(blocking=False):
             try:
-                self._scheduler.poll_if_open()
+                self._pool.poll_if_open()
             finally:
                 lock.release()
         return not self._request.is_open
@@ -202,12 +130,12 @@ class SentSegment:
             BridgeTimeoutError: the answer did not come in time; `result` may be called again.
             ClosedError: the pool was closed before the answer came.
         """
-        request, scheduler = self._request, self._scheduler
-        with scheduler.lock:
+        request, pool = self._request, self._pool
+        with pool.lock:
             if request.is_open:
                 request.awaited = True
                 try:
-                    scheduler.await_answer(request, timeout)
+                    pool.await_answer(request, timeout)
                 except BaseException:
                     request.awaited = False
                     raise
@@ -232,11 +160,11 @@ class SegmentClaim:
         name: the full segment name.
     """
 
-    __slots__ = ("_child", "_claim", "_scheduler", "name")
+    __slots__ = ("_child", "_claim", "_pool", "name")
 
-    def __init__(self, scheduler: Scheduler, child: Child, name: str, claim: Claim) -> None:
+    def __init__(self, pool: Lifecycle, child: Child, name: str, claim: Claim) -> None:
         self.name = name
-        self._scheduler = scheduler
+        self._pool = pool
         self._child: Optional[Child] = child
         self._claim: Optional[Claim] = claim  # None: sent or aborted
 
@@ -264,17 +192,17 @@ class SegmentClaim:
             ClosedError: the pool was closed.
         """
         # Not `with`, which costs 0.1 us more of a round trip of 8.
-        scheduler = self._scheduler
-        lock = scheduler.lock
+        pool = self._pool
+        lock = pool.lock
         lock.acquire()
         try:
-            scheduler.check_open()
+            pool.check_open()
             claim, child = self._open_claim(), self._child
             if check_nan:
                 nan = find_nan(claim.matrix)
                 if nan is not None:
                     raise nan_error(self.name, nan)
-            may_retry = scheduler.max_restarts > 0
+            may_retry = pool.scheduler.queue.max_restarts > 0
             is_lost = child is None or child.state is _DEAD
             if is_lost and not may_retry:
                 raise _lost(self.name, child)
@@ -283,24 +211,24 @@ class SegmentClaim:
                 claim.rows,
                 claim.columns,
                 claim.matrix if may_retry else None,
-                scheduler.statistics,
-                scheduler.unclaimed,
+                pool.statistics,
+                pool.scheduler.unclaimed,
             )
-            sent = SentSegment(scheduler, request)
+            sent = SentSegment(pool, request)
             # In this order: Ctrl-C may come as soon as it is sent.
             self._claim = self._child = None
             if is_lost or child is None:
-                scheduler.queue.append(request)
+                pool.scheduler.queue.append(request)
             else:
                 child.send(claim, request)
-            scheduler.statistics.posteriors_bytes += 4 * request.rows * request.columns
+            pool.statistics.posteriors_bytes += 4 * request.rows * request.columns
             return sent
         finally:
             lock.release()
 
     def abort(self) -> None:
         """Abandon the claim. Do nothing if it was sent or aborted."""
-        with self._scheduler.lock:
+        with self._pool.lock:
             if self._claim is not None:
                 self._claim.abort()
                 self._claim = self._child = None

@@ -46,22 +46,23 @@ class Options:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Options:
-        """Return checked options.
+        """Return checked options from a mapping.
 
         Raises:
-            OptionError: an option is unknown, missing, or of a wrong type or range.
+            OptionError: an option is unknown, or as `checked`.
         """
         known = [field.name for field in dataclasses.fields(cls)]
         for name in given:
             if name not in known:
                 raise unknown_option(name, known)
-        if "sprint_exec_path" not in given:
-            raise OptionError("sprint_exec_path is missing; it must be Sprint's executable [unknown-option]")
-        options = cls(**given)
-        options._check()
-        return options
+        return cls(**given).checked()
 
-    def _check(self) -> None:
+    def checked(self) -> Options:
+        """Return these options.
+
+        Raises:
+            OptionError: an option is of a wrong type or range.
+        """
         for name, minimum in (
             ("num_instances", 1),
             ("ring_size", 1),
@@ -107,6 +108,7 @@ class Options:
                     "without '=' [option-value]"
                 )
         self.command()
+        return self
 
     @property
     def leading_arguments(self) -> int:

@@ -15,7 +15,7 @@ _sprint_log = logging.getLogger("shmbridge.sprint")
 # For the error that reports a death: RASR writes 50 lines of stack trace below the reason.
 _KEPT_LINES = 100
 _MAX_LINE = 4096  # bytes; a longer line is split or cut there
-_LATEST_COUNTS = frozenset({"dimension", "no_room", "awaits_requests"})
+_LATEST_COUNTS = frozenset({"dimension", "no_room", "ready_for_requests"})
 
 
 class OutputLines:

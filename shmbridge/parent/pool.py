@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NoReturn, Optional, Union
+from typing import Any, ClassVar, Optional, Union
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .._native import lib
-from ..errors import OptionError, ProtocolError, UsageError
+from ..errors import OptionError, ProtocolError
 from ..memory import Memory
 from ..ring import Array, Claim, FloatArray
 from .arguments import check_batch, check_segments, check_shape, decode_name, decode_names
@@ -18,21 +17,20 @@ from .automata import Automata, AutomatonRequest, combine
 from .batch import Batch, BatchResult, CopyIn, CopyOut, SegmentRequest
 from .child import Child
 from .in_place import SegmentClaim
+from .lifecycle import Lifecycle, OwnedPool
 from .options import DEFAULT_RING_SIZE, Options
 from .returnn_options import accept_returnn_names, translate
-from .scheduler import PoolState, Scheduler
 from .scoring import ScoreFunction, serve
-from .statistics import PoolStatistics
 from .waits import Room
 
 _POSTERIORS = lib.SHMB_POSTERIORS  # a global name costs less on the hot path
 
 
-class SprintInstancePool:
+class SprintInstancePool(OwnedPool):
     """Sprint children that share the segments of each batch.
 
-    The longest segments go first, each to the child with the least to do. Use the pool as a context manager, or
-    call `close`. It closes itself at the interpreter's exit, and when nothing refers to it any more.
+    The longest segments go first, each to the child with the least to do. Use the pool as a context manager,
+    or call `close`. It closes itself at the interpreter's exit, and when nothing refers to it any more.
 
     Thread-safety: several threads may use it; one call works at a time, the others wait. It belongs to the
     process that created it: in a fork, every call raises UsageError. `copy` and `deepcopy` return the pool
@@ -44,8 +42,8 @@ class SprintInstancePool:
             or a list of str.
         sprint_control_config: more settings for the config string, such as {"verbose": True}.
         min_python_control_version: the oldest Sprint callback version that is accepted.
-        use_python_segment_order: whether the trainer orders the segments. Set it to False only for Sprints that
-            run python-control-loop-type=python-control-loop, or that recognise (`serve_scores`).
+        use_python_segment_order: whether the trainer orders the segments. Set it to False only for Sprints
+            that run python-control-loop-type=python-control-loop, or that recognise (`serve_scores`).
         num_instances: the number of children.
         ring_size: bytes of each of a child's two rings; the largest segment must fit.
         num_labels: the label dimension of the posteriors, if known: any other is an error at once.
@@ -58,8 +56,8 @@ class SprintInstancePool:
             before it is ended; None for no limit.
         start_timeout: seconds until a starting child must have sent its hello.
         exit_timeout: seconds until a child that was asked to exit is killed.
-        env: the environment of the children; None for that of this process. Two settings of glibc's malloc are
-            added unless they are set (docs/architecture.md).
+        env: the environment of the children; None for that of this process. Two settings of glibc's malloc
+            are added unless they are set (docs/architecture.md).
 
     Raises:
         OptionError: an option is unknown, missing or invalid; the executable does not exist or cannot run.
@@ -90,18 +88,29 @@ class SprintInstancePool:
         exit_timeout: float = 10.0,
         env: Optional[Mapping[str, str]] = None,
     ) -> None:
-        options = dict(locals())
-        del options["self"]
-        self._options = Options.parse(options)
+        self._options = Options(
+            sprint_exec_path=sprint_exec_path,
+            sprint_config=sprint_config,
+            sprint_control_config=sprint_control_config,
+            min_python_control_version=min_python_control_version,
+            use_python_segment_order=use_python_segment_order,
+            num_instances=num_instances,
+            ring_size=ring_size,
+            num_labels=num_labels,
+            max_restarts=max_restarts,
+            skip_fatal_segments=skip_fatal_segments,
+            segment_timeout=segment_timeout,
+            start_timeout=start_timeout,
+            exit_timeout=exit_timeout,
+            env=env,
+        ).checked()
         if self._max_instances is not None and num_instances > self._max_instances:
             raise OptionError(
                 f"num_instances is {num_instances}; {type(self).__name__} has one child: use "
                 "SprintInstancePool for several [unknown-option]"
             )
         self._num_labels = num_labels
-        self._scheduler = Scheduler(self._options)
-        # Runs at close, when the pool is collected, or at the interpreter's exit, whichever comes first.
-        self._close = weakref.finalize(self, self._scheduler.close)
+        super().__init__(Lifecycle(self._options))
 
     @classmethod
     def from_returnn(cls, sprint_opts: Mapping[str, Any]) -> SprintInstancePool:
@@ -117,17 +126,6 @@ class SprintInstancePool:
             OptionError: an option is unknown, given twice or invalid; and the errors of the constructor.
         """
         return cls(**translate(sprint_opts))
-
-    def stats(self) -> PoolStatistics:
-        """Return what has crossed the bridge so far, and the state of each child.
-
-        Never blocks: if another thread is in a call, the figures are those of this moment. May be called after
-        `close`, which also logs them.
-
-        Raises:
-            UsageError: this process is a fork of the one that owns the pool.
-        """
-        return self._scheduler.stats()
 
     @property
     def num_instances(self) -> int:
@@ -165,8 +163,8 @@ class SprintInstancePool:
             ShmbridgeError: in all of them, if the batch was sent: `failed` has the error of each segment that
                 failed, and `partial` the result of the others.
         """
-        with self._scheduler.lock:
-            self._scheduler.check_open()
+        with self._pool.lock:
+            self._pool.check_open()
             posteriors, lengths, names, error_signal = check_batch(
                 log_posteriors, seq_lengths, tags, out, self._known_num_labels()
             )
@@ -187,23 +185,18 @@ class SprintInstancePool:
         Args:
             posteriors: any object with a shape (time,batch,label) that supports [:frames, index].
             seq_lengths, tags: as in get_batch_loss_and_error_signal.
-            error_signal: any object that supports [:, index]; [:frames] of that is passed to copy_out, and the
-                rest is set to 0. None: the error signal is not stored.
-            copy_in: is called with a claimed (time,label) float32 array and a segment of the posteriors; copies
-                the segment into the array. Returns (time, label) of a NaN, or None.
-            copy_out: is called with a segment of error_signal and the (time,label) float32 array that Sprint
-                wrote; the array is released when it returns. Both are called in this thread, with a third
-                argument: whether a core is idle that a second thread may copy on.
+            error_signal: any object that supports [:, index]; None: it is not stored. [:frames] of that is
+                passed to copy_out, and the rest is set to 0.
+            copy_in, copy_out: copy a segment into a claim, and an error signal out of a record: see
+                batch.CopyIn and batch.CopyOut. Both are called in this thread.
 
         Returns:
             loss (batch,) float32, infinite for segments that Sprint skipped.
 
-        Raises:
-            BatchError, SegmentTooLargeError, RemoteError, PeerGoneError, ClosedError: as in
-                get_batch_loss_and_error_signal.
+        Raises: as get_batch_loss_and_error_signal.
         """
-        with self._scheduler.lock:
-            self._scheduler.check_open()
+        with self._pool.lock:
+            self._pool.check_open()
             lengths, names = check_segments(posteriors.shape, seq_lengths, tags, self._known_num_labels())
             return self._run(
                 posteriors, lengths, names, error_signal, copy_in=copy_in, copy_out=copy_out
@@ -213,7 +206,7 @@ class SprintInstancePool:
         self, posteriors: Any, lengths: list[int], names: list[str], error_signal: Any, **copies: Any
     ) -> BatchResult:
         """Run a checked batch. The caller holds the lock."""
-        scheduler = self._scheduler
+        scheduler = self._pool.scheduler
         num_labels = posteriors.shape[2]
         scheduler.restart_dead_children()
         scheduler.least_loaded().channel.sender.check_size(
@@ -221,7 +214,7 @@ class SprintInstancePool:
         )
         loss: FloatArray = np.full(len(names), np.nan, np.float32)
         skipped = np.zeros(len(names), np.bool_)
-        batch = Batch(scheduler.statistics, scheduler.second_thread_is_free)
+        batch = Batch(self._pool.statistics, scheduler.second_thread_is_free)
         for b, (name, length) in enumerate(zip(names, lengths)):
             error_segment = None if error_signal is None else error_signal[:, b]
             SegmentRequest(batch, b, name, posteriors[:length, b], loss, skipped, error_segment, **copies)
@@ -246,10 +239,10 @@ class SprintInstancePool:
         Raises:
             BatchError, RemoteError, PeerGoneError, ClosedError: as in get_batch_loss_and_error_signal.
         """
-        scheduler = self._scheduler
-        with scheduler.lock:
-            scheduler.check_open()
-            batch = Batch(scheduler.statistics, scheduler.second_thread_is_free)
+        scheduler = self._pool.scheduler
+        with self._pool.lock:
+            self._pool.check_open()
+            batch = Batch(self._pool.statistics, scheduler.second_thread_is_free)
             requests = [AutomatonRequest(batch, name) for name in decode_names(tags)]
             scheduler.run(batch)
             batch.raise_errors()
@@ -271,11 +264,11 @@ class SprintInstancePool:
             UsageError, BufferError: the ring is full of claims, or arrays, that the user holds.
             PeerGoneError, ClosedError: as in get_batch_loss_and_error_signal.
         """
-        scheduler = self._scheduler
-        lock = scheduler.lock  # not `with`: see SegmentClaim.send
+        pool, scheduler = self._pool, self._pool.scheduler
+        lock = pool.lock  # not `with`: see SegmentClaim.send
         lock.acquire()
         try:
-            scheduler.check_open()
+            pool.check_open()
             name, encoded = decode_name(segment_name)
             scheduler.restart_dead_children()
 
@@ -284,7 +277,7 @@ class SprintInstancePool:
                 try:
                     return child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
                 except ProtocolError:  # the child was killed for it
-                    if scheduler.max_restarts == 0:
+                    if scheduler.queue.max_restarts == 0:
                         raise
                     return None
 
@@ -292,18 +285,18 @@ class SprintInstancePool:
                 child = scheduler.least_loaded()
                 claim = attempt(child)
                 if claim is not None:
-                    return SegmentClaim(scheduler, child, name, claim)
+                    return SegmentClaim(pool, child, name, claim)
             room = Room(scheduler.least_loaded, attempt, scheduler.children, scheduler.queue)
             scheduler.run_until(room)
-            return SegmentClaim(scheduler, room.child, name, room.claim)
+            return SegmentClaim(pool, room.child, name, room.claim)
         finally:
             lock.release()
 
     def serve_scores(self, score: ScoreFunction) -> None:
         """Score features for children that recognise, or align, until all have ended.
 
-        They request scores through a PythonFeatureScorer (docs/ways.md, "A recogniser"). Each call is one pass
-        over the corpus: it restarts the children that have ended.
+        They request scores through a PythonFeatureScorer (docs/ways.md, "A recogniser"). Each call is one
+        pass over the corpus: it restarts the children that have ended.
 
         Args:
             score: is called in this thread for each segment, with the features (time,dim) float32: a view of
@@ -322,62 +315,25 @@ class SprintInstancePool:
             OptionError: max_restarts is not 0: a restarted child would begin its corpus again.
             ClosedError: the pool was closed.
         """
-        with self._scheduler.lock:
-            self._scheduler.check_open()
+        with self._pool.lock:
+            self._pool.check_open()
             if self._options.max_restarts > 0:
                 raise OptionError(
                     f"max_restarts is {self._options.max_restarts}; serve_scores requires 0, because a "
                     "restarted child would begin its corpus again [no-restart]"
                 )
-            serve(self._scheduler, score)
+            serve(self._pool, score)
 
     @property
     def memories(self) -> list[Memory]:
         """The shared memory of each child that is alive, to register it with a device."""
-        with self._scheduler.lock:
-            self._scheduler.check_open()
-            return [child.channel.memory for child in self._scheduler.children if child.error is None]
-
-    def close(self) -> None:
-        """End the children and free all resources. Arrays that are held stay valid. May be called again.
-
-        A call that another thread is in raises ClosedError there.
-        """
-        self._scheduler.interrupt()  # the other thread holds the lock while it waits for Sprint
-        with self._scheduler.lock:
-            if self._scheduler.state is not PoolState.FORKED:
-                self._close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the pool was closed."""
-        return self._scheduler.state in (PoolState.CLOSING, PoolState.CLOSED)
-
-    def __enter__(self) -> SprintInstancePool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __copy__(self) -> SprintInstancePool:
-        return self
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> SprintInstancePool:
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        raise UsageError(
-            "a pool cannot be pickled: its children belong to this process; create a pool in each process, and "
-            "leave it out of what is saved, as torch's state_dict does [not-picklable]"
-        )
-
-    def __repr__(self) -> str:
-        state = "closed" if self.closed else f"{self.num_instances} children"
-        return f"<{type(self).__name__} {self._options.sprint_exec_path!r}, {state}>"
+        with self._pool.lock:
+            self._pool.check_open()
+            return [child.channel.memory for child in self._pool.scheduler.children if child.error is None]
 
     def _known_num_labels(self) -> Optional[int]:
         """Return the label dimension: as Sprint sent it, as the user gave it, or as it worked before."""
-        for child in self._scheduler.children:
+        for child in self._pool.scheduler.children:
             if child.num_labels is not None:
                 return child.num_labels
         return self._num_labels

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import enum
+from bisect import bisect
+from collections import deque
 from typing import Optional
 
 import numpy as np
@@ -67,7 +69,7 @@ class Request(abc.ABC):
             BatchError: the posteriors contain a NaN.
         """
 
-    def sent(self) -> None:
+    def sent(self) -> None:  # noqa: B027 - most have nothing to do
         """Do what can be done while Sprint computes."""
 
     def accept(self, record: Record) -> None:
@@ -135,3 +137,25 @@ def _remote_error(name: str, record: Record) -> RemoteError:
     if matrix is None or matrix.dtype != np.uint8:
         raise ProtocolError(f"the failure report for {name!r} is not bytes [bad-answer]")
     return RemoteError(name, *protocol.read_report(matrix.tobytes(), repr(name)))
+
+
+class InFlight(deque[tuple[int, Request]]):
+    """The requests that were sent to a child and are not answered, oldest first, with sequence numbers."""
+
+    def add(self, sequence: int, request: Request) -> tuple[int, Request]:
+        """Add a request, and return its entry."""
+        entry = (sequence, request)
+        if not self or self[-1][0] < sequence:
+            self.append(entry)
+        else:  # claimed earlier than requests that were sent before it: Sprint receives it first
+            self.insert(bisect(self, entry), entry)
+        return entry
+
+    def holds(self, request: Request) -> bool:
+        """Return whether the request is among them."""
+        return any(each is request for _, each in self)
+
+    @property
+    def num_frames(self) -> int:
+        """The sum of their frames."""
+        return sum(request.rows for _, request in self)

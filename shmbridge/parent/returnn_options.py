@@ -1,7 +1,7 @@
 """RETURNN's names for the options of a pool, translated to ours.
 
-They live on this side of `shmbridge.returnn` because SprintInstancePool takes them as well: in `from_returnn`,
-and as deprecated keywords. `shmbridge.returnn` imports this package, and not the other way round.
+They live on this side of `shmbridge.returnn` because SprintInstancePool takes them as well: in
+`from_returnn`, and as deprecated keywords. `shmbridge.returnn` imports this package, and not vice versa.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ def rename(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def translate(sprint_opts: Mapping[str, Any], num_instances: Optional[int] = None) -> dict[str, Any]:
-    """Return the options of SprintInstancePool for the sprint_opts of a RETURNN config, as RETURNN reads them.
+    """Return the options of SprintInstancePool for the sprint_opts of a RETURNN config.
 
     Args:
         sprint_opts: under RETURNN's names; options under our names may stand among them.
-        num_instances: replaces numInstances, which RETURNN's pool takes out; None: there is nothing to replace.
+        num_instances: replaces numInstances, which RETURNN's pool takes out; None: nothing to replace.
 
     Raises:
         OptionError: an option is given twice; or sprintConfigStr is not a string, list or callable, or refers
@@ -100,9 +100,9 @@ def translate(sprint_opts: Mapping[str, Any], num_instances: Optional[int] = Non
 def _words(value: Any) -> list[str]:
     """Return Sprint's arguments, evaluated by RETURNN's own function.
 
-    RETURNN splits a string as a shell does, replaces words such as $VARIABLE, and calls callables, also within
-    a list. "config:name" is the setting `name` of the RETURNN config. Without RETURNN, only strings and lists
-    of strings are possible.
+    RETURNN splits a string as a shell does, replaces words such as $VARIABLE, and calls callables, also
+    within a list. "config:name" is the setting `name` of the RETURNN config. Without RETURNN, only strings
+    and lists of strings are possible.
     """
     if isinstance(value, str) and value.startswith("config:"):
         value = _setting(value, value[len("config:") :])

@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import enum
-import logging
-import threading
 import time
 import weakref
-from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
 from ..doorbell import WaitList
@@ -19,180 +16,65 @@ from ..errors import (
     ClosedError,
     ProtocolError,
     ShmbridgeError,
-    UsageError,
     without_traceback,
 )
 from ..ring import RingEnd
-from . import fork_safety, stats_socket
 from .batch import Batch
 from .child import Child, ChildState
 from .copying import use_second_thread
-from .options import Options
 from .request import Request, RequestState
-from .statistics import Counters, PoolStatistics
-from .supervisor import Slot, Supervisor, stop_at_exit
-from .waits import Answer, BatchAnswers, Ready, Wait
+from .request_queue import RequestQueue
+from .statistics import Counters
+from .supervisor import NOTICE_SECONDS, Slot, Supervisor
+from .waits import Answer, BatchAnswers, Ready, Wait, check_no_open_claim, oldest_open_claim
 from .watcher import Watcher
 
 if TYPE_CHECKING:
     from .in_place import InPlaceRequest
 
-_log = logging.getLogger("shmbridge")
-
 # One segment that Sprint computes, and the next one in its ring. More would bind segments to a child before
 # it is known which child is free first.
 _MAX_IN_FLIGHT = 2
-_NOTICE_SECONDS = 10.0  # how often a long wait is logged
-_SLOW_FACTOR = 10  # a segment is slow if it takes this many times the longest before it
 
-
-class PoolState(enum.Enum):
-    """The life of a pool. SERVING: serve_scores is running. CLOSING: a running call must end."""
-
-    STARTING = "starting"
-    OPEN = "open"
-    SERVING = "serving scores"
-    CLOSING = "closing"
-    CLOSED = "closed"
-    FORKED = "forked"
-
-
-_OPEN = PoolState.OPEN
-_DEAD, _QUEUED = ChildState.DEAD, RequestState.QUEUED
-_IS_CLOSED = (PoolState.CLOSING, PoolState.CLOSED)
+_DEAD, _QUEUED = ChildState.DEAD, RequestState.QUEUED  # global names cost less on the hot path
 
 
 class Scheduler:
-    """The queue of requests, and the children that answer them.
+    """The queue of requests, and the loop that has the children answer them.
 
-    Not thread-safe by itself: hold `lock` from the first call to the last of an operation.
+    Not thread-safe, apart from `interrupt`: the pool serialises.
 
     Args:
-        options: the pool's.
-
-    Raises:
-        OptionError, ResourceError: as Child.
-        PeerGoneError, ProtocolError, BridgeTimeoutError: a child did not become ready.
+        watcher: the pool's.
+        supervisor: the pool's.
+        queue: empty.
+        statistics: the pool's running counters.
 
     Attributes:
-        lock: held by the call that works.
-        state: see PoolState.
-        statistics: the running counters; `stats` returns all.
-        children: the supervisor's.
         queue: the requests that wait for a child.
-        max_restarts: the user's option.
+        children: the supervisor's.
+        interrupted: the pool is closing; whoever waits gets a ClosedError.
         unclaimed: the answered requests whose results nobody has asked for.
+        startup_wait_seconds: spent waiting for children to start, not for answers.
     """
 
-    def __init__(self, options: Options) -> None:
-        self.lock = threading.RLock()
-        self.state = PoolState.STARTING
-        self.statistics = Counters()
-        self.max_restarts = options.max_restarts
+    def __init__(
+        self, watcher: Watcher, supervisor: Supervisor, queue: RequestQueue, statistics: Counters
+    ) -> None:
+        self.queue = queue
+        self.children = supervisor.children
+        self.interrupted = False
         self.unclaimed: weakref.WeakSet[InPlaceRequest] = weakref.WeakSet()
-        self._options = options
-        self.queue: deque[Request] = deque()
+        self.startup_wait_seconds = 0.0
+        self._watcher = watcher
+        self._supervisor = supervisor
+        self._statistics = statistics
         self._receivers: Optional[WaitList] = None  # those of all children; None: to be built
-        self._next_notice = 0.0
-        self._owner_pid: Optional[int] = None
-        self._created = time.monotonic()
-        self._opened: Optional[float] = None
-        self._ended: Optional[float] = None
-        self._startup_wait_seconds = 0.0  # spent waiting for children to start, not for answers
-        self._watcher = Watcher()
-        self._supervisor = Supervisor(options, self._watcher)
-        self.children = self._supervisor.children
-        fork_safety.register(self)
-        with stop_at_exit(self.interrupt):
-            self._start()
-
-    def _start(self) -> None:
-        try:
-            executable = " ".join(self._options.command()[: 1 + self._options.leading_arguments])
-            stats_socket.serve_stats(self._watcher, executable, self.stats)
-            self._supervisor.start_all()
-            self._await_ready(self._supervisor.slots)
-            self.check_not_closed()  # the interpreter may have come to its end just now
-            self.state, self._opened = _OPEN, time.monotonic()
-        except BaseException:
-            self._supervisor.kill_all()
-            self.close()
-            raise
-
-    # --- state
-
-    def check_open(self) -> None:
-        """Raise unless the pool can be used now.
-
-        Raises:
-            UsageError: this process is a fork, or serve_scores is running.
-            ClosedError: the pool was closed.
-        """
-        if self.state is _OPEN:
-            return
-        self.check_not_forked()
-        if self.state is PoolState.SERVING:
-            raise UsageError(
-                "serve_scores is running, and its score function called the same pool; the pool's children "
-                "recognise: use another pool for anything else [serving]"
-            )
-        raise ClosedError("the pool was closed [closed]")
-
-    def check_not_closed(self) -> None:
-        """Raise ClosedError if the pool was closed."""
-        if self.state in _IS_CLOSED:
-            raise ClosedError("the pool was closed [closed]")
-
-    def check_not_forked(self) -> None:
-        """Raise UsageError if this process is a fork of the one that owns the pool."""
-        if self.state is PoolState.FORKED:
-            raise UsageError(
-                f"this pool belongs to process {self._owner_pid}, of which this one is a fork; create a pool "
-                "in each process [forked]"
-            )
 
     def interrupt(self) -> None:
-        """End the call that another thread is in. Does not take the lock, which that call holds."""
-        if self.state in (PoolState.STARTING, _OPEN, PoolState.SERVING):
-            self.state = PoolState.CLOSING
-            self._watcher.doorbell.poke()
-
-    def close(self) -> None:
-        """End the children and the watcher. May be called again; does nothing in a fork."""
-        if self.state in (PoolState.CLOSED, PoolState.FORKED):
-            return
-        self.state = PoolState.CLOSED
-        try:
-            self._supervisor.close()
-        finally:
-            self._watcher.close()
-        self._receivers = None
-        self._ended = time.monotonic()
-        if self._opened is not None:
-            _log.info("pool closed: %s", self.stats())
-
-    def after_fork_in_child(self, owner_pid: int) -> None:
-        """Leave everything to the parent: called in a fork of the trainer."""
-        self.lock = threading.RLock()  # a thread that the fork did not copy may hold the old one
-        if self.state is not PoolState.CLOSED:
-            self.state, self._owner_pid = PoolState.FORKED, owner_pid
-        self._supervisor.disown()
-
-    def stats(self) -> PoolStatistics:
-        """Return what has crossed the bridge. Takes no lock: may be called from any thread.
-
-        Raises:
-            UsageError: this process is a fork.
-        """
-        self.check_not_forked()
-        children = self._supervisor.stats()
-        return PoolStatistics(
-            seconds=(self._ended or time.monotonic()) - self._created,
-            wait_seconds=self._watcher.doorbell.waited - self._startup_wait_seconds,
-            restarts=sum(child.restarts for child in children),
-            children=children,
-            **vars(self.statistics),
-        )
+        """Have the call that waits raise ClosedError. May be called from any thread."""
+        self.interrupted = True
+        self._watcher.doorbell.poke()
 
     # --- what calls do
 
@@ -207,7 +89,7 @@ class Scheduler:
         try:
             self.restart_dead_children()
             for child in self.children:
-                child.check_no_open_claim()
+                check_no_open_claim(child)
             self.queue.extend(batch.requests)
             self.run_until(BatchAnswers(batch, self.children))
         except BaseException:
@@ -215,6 +97,20 @@ class Scheduler:
             raise
         finally:
             batch.requests.clear()  # each refers to the batch: the cycle would keep the user's arrays alive
+
+    def await_ready(self, slots: Sequence[Slot]) -> None:
+        """Wait until the child in each of these slots, or its replacement, is ready.
+
+        Raises:
+            PeerGoneError, ProtocolError, BridgeTimeoutError: a child ended before.
+        """
+        doorbell = self._watcher.doorbell
+        waited, begin = doorbell.waited, time.monotonic()
+        try:
+            self.run_until(Ready(slots))
+        finally:
+            self.startup_wait_seconds += doorbell.waited - waited
+            self._statistics.start_seconds += time.monotonic() - begin
 
     def await_answer(self, request: Request, timeout: Optional[float]) -> None:
         """Wait until the request is answered or has failed.
@@ -224,7 +120,6 @@ class Scheduler:
             UsageError, BufferError: it never will be: see waits.Answer.
             ClosedError: the pool was closed.
         """
-        self.check_not_closed()
         self.run_until(Answer(request, self.children, self.queue), timeout)
 
     def restart_dead_children(self) -> None:
@@ -238,7 +133,7 @@ class Scheduler:
             self._on_child_exit(child)
         if len(self.children) < len(self._supervisor.slots):
             self._receivers = None
-            self._await_ready(self._supervisor.fill_vacancies())
+            self.await_ready(self._supervisor.fill_vacancies())
 
     def least_loaded(self) -> Child:
         """Return the child with the fewest frames in flight or claimed.
@@ -295,11 +190,6 @@ class Scheduler:
                     break  # `children` has changed
         return progress
 
-    def poll_if_open(self) -> None:
-        """Deliver answers, unless the pool was closed."""
-        if self.state is _OPEN:
-            self.poll()
-
     def _dispatch(self, full: list[Child]) -> bool:
         """Send the queued requests that free children have room for. Return whether the queue has changed.
 
@@ -310,7 +200,7 @@ class Scheduler:
         while self.queue:
             request = self.queue[0]
             if not self.children:
-                self._fail_queue()
+                self.queue.fail_all(self._supervisor.first_error())
                 return True
             if request.state is _QUEUED:
                 child = self._free_child(full)
@@ -321,7 +211,9 @@ class Scheduler:
                         full.append(child)
                         continue
                 except ProtocolError as error:  # the child was killed for it; poll() replaces it
-                    self._retry_or_fail(request, without_traceback(error), died_at=True)
+                    self.queue.retry_or_fail(
+                        request, without_traceback(error), died_at=True, may_retry=not self.interrupted
+                    )
                 except ShmbridgeError as error:
                     request.fail(without_traceback(error))
             changed = True
@@ -333,13 +225,15 @@ class Scheduler:
         """Return the child that is to receive the next request; None if none is free."""
         children = self.children
         # Behind an open claim, a request would wait for the user.
-        unblocked = [child for child in children if child.oldest_open_claim() is None] or children
+        unblocked = [child for child in children if oldest_open_claim(child) is None] or children
         free = [
             child
             for child in unblocked
             if child.state is ChildState.READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
         ]
-        return min(free, key=lambda child: (child.load, len(child.in_flight))) if free else None
+        return (
+            min(free, key=lambda child: (child.in_flight.num_frames, len(child.in_flight))) if free else None
+        )
 
     def _send(self, child: Child, request: Request) -> bool:
         """Send the request. Return False if the child's ring has no room for it."""
@@ -356,41 +250,13 @@ class Scheduler:
         return True
 
     def _on_child_exit(self, child: Child) -> None:
-        """Requeue or fail what a dead child has not answered, then have it replaced.
-
-        Its oldest request is the one at which it died. If Ctrl-C interrupts this, the next poll calls it again.
-        """
-        unanswered = child.in_flight
-        had_requests = bool(unanswered)
-        for index, (_, request) in enumerate(unanswered):
-            if child.error is not None:
-                self._retry_or_fail(request, child.error, died_at=index == 0)
-        self.queue.extendleft(request for _, request in reversed(unanswered) if request.state is _QUEUED)
-        unanswered.clear()
+        """Requeue or fail what a dead child has not answered, then have it replaced."""
+        had_requests = False
+        if child.error is not None:
+            may_retry = not self.interrupted
+            had_requests = self.queue.take_back(child.in_flight, child.error, may_retry=may_retry)
         self._receivers = None  # it keeps the dead child's memory mapped
-        self._supervisor.replace(child, had_requests and self.state not in _IS_CLOSED)
-
-    def _retry_or_fail(self, request: Request, error: ShmbridgeError, died_at: bool) -> None:
-        """Decide about a request whose child has ended; `died_at`: the child ended while it worked on it."""
-        if not request.is_open:  # cancelled
-            return
-        request.retries += died_at
-        if self.max_restarts == 0 or self.state in _IS_CLOSED:
-            request.fail(error)
-        elif request.retries <= self.max_restarts:
-            request.state = _QUEUED
-        elif self._options.skip_fatal_segments:
-            _log.warning("segment %r is skipped: Sprint ended at it each time [skipped-fatal]", request.name)
-            request.skip(error)
-        else:
-            request.fail(error)
-
-    def _fail_queue(self) -> None:
-        """Fail all queued requests: no child is alive."""
-        error = self._supervisor.first_error()
-        while self.queue:
-            self.queue[0].fail(error)
-            self.queue.popleft()
+        self._supervisor.replace(child, had_requests and not self.interrupted)
 
     def _is_possible(self, wait: Wait) -> bool:
         """Return whether to block. False: results were copied out to make room, so look again.
@@ -424,50 +290,22 @@ class Scheduler:
         if wanting_room:
             ends: list[RingEnd] = [child.channel.receiver for child in self.children]
             wait_list = WaitList([*ends, *(child.channel.sender for child in wanting_room)])
-        deadlines = [child.deadline for child in self.children if child.deadline is not None]
+        deadlines = [child.clock.deadline for child in self.children if child.clock.deadline is not None]
         if deadline is not None:
             deadlines.append(deadline)
-        timeout = _NOTICE_SECONDS
+        timeout = NOTICE_SECONDS
         if deadlines:
             timeout = min(timeout, min(deadlines) - time.monotonic())
         in_time = self._watcher.doorbell.wait(wait_list, timeout)
-        if self.state in _IS_CLOSED:
+        if self.interrupted:
             raise ClosedError("the pool was closed [closed]")
         if not in_time:
             for child in list(self.children):
                 child.enforce_deadline()
-            self._log_long_waits()
-
-    def _log_long_waits(self) -> None:
-        """Log every 10 s which children are starting, and which work on an unusually slow segment."""
-        now = time.monotonic()
-        if now < self._next_notice:
-            return
-        self._next_notice = now + _NOTICE_SECONDS / 2
-        for child in self.children:
-            seconds = now - child.busy_since
-            if child.hello is None:
-                _log.info("Sprint (pid %d) has been starting for %.0f s", child.pid, seconds)
-            elif child.in_flight and seconds >= _SLOW_FACTOR * max(child.longest, 1.0):
-                _log.warning(
-                    "Sprint (pid %d) has worked on segment %r for %.0f s; its slowest so far took %.1f s "
-                    "[slow-segment]",
-                    child.pid,
-                    child.in_flight[0][1].name,
-                    seconds,
-                    child.longest,
-                )
-
-    def _await_ready(self, slots: list[Slot]) -> None:
-        waited, begin = self._watcher.doorbell.waited, time.monotonic()
-        try:
-            self.run_until(Ready(slots))
-        finally:
-            self._startup_wait_seconds += self._watcher.doorbell.waited - waited
-            self.statistics.start_seconds += time.monotonic() - begin
+            self._supervisor.log_long_waits()
 
 
 def _load(child: Child) -> tuple[bool, int, int]:
     if child.state is _DEAD:  # and not replaced yet
         return (True, 0, 0)
-    return (False, child.load, child.channel.sender.used)
+    return (False, child.in_flight.num_frames, child.channel.sender.used)

@@ -9,6 +9,7 @@ from typing import Optional
 from .._native import lib
 from ..errors import ProtocolError, UsageError
 from ..ring import Claim, Producer, Record
+from .clock import Clock
 
 _ANSWERED, _FLOAT32 = lib.SHMB_ANSWERED, lib.SHMB_FLOAT32
 
@@ -33,16 +34,41 @@ class ScoreRequests:
 
     Not thread-safe: the pool serialises.
 
+    Args:
+        clock: the child's.
+        timeout: the user's option segment_timeout, which runs while the trainer waits for a request.
+
     Attributes:
         state: see Asking. It stays SPRINT if the child ends before it has its scores.
         features: the features of the open request; None if there is none, or if the child has ended.
         received: the number of requests so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock, timeout: Optional[float]) -> None:
+        self._clock = clock
+        self._timeout = timeout
         self.state = Asking.NOBODY
         self.features: Optional[Record] = None
         self.received = 0
+
+    def begin_serving(self) -> None:
+        """Expect requests from now on."""
+        if self.state is Asking.NOBODY:
+            self.state = Asking.TRAINER
+            self._clock.begin(self._timeout)
+
+    def end_serving(self) -> None:
+        """Leave the next request open until the next call."""
+        if self.state is Asking.TRAINER:
+            self.state = Asking.NOBODY
+        self._clock.stop()
+
+    def expect_none(self) -> None:
+        """Expect no requests: the child waits for segments."""
+        if self.state is Asking.TRAINER:
+            self._clock.stop()
+        if self.state is not Asking.SPRINT:
+            self.state = Asking.NEVER
 
     def take(self, features: Record) -> None:
         """Store the child's next request.
@@ -90,6 +116,7 @@ class ScoreRequests:
                 claim.abort()
                 self.features, self.state = features, Asking.SPRINT
             raise
+        self._clock.begin(self._timeout)
 
 
 def _validate_features(record: Record) -> None:

@@ -16,8 +16,8 @@ from ..errors import BatchError, ShmbridgeError, UsageError, without_traceback
 from ..ring import Claim, FloatArray
 from .child import Child, ChildState
 from .copying import copy_rejecting_nan, is_float
-from .scheduler import PoolState, Scheduler
-from .waits import NextScoreRequest, Room
+from .lifecycle import Lifecycle, PoolState
+from .waits import NextScoreRequest, Room, check_no_open_claim
 
 _log = logging.getLogger("shmbridge")
 
@@ -27,34 +27,34 @@ ScoreFunction = Callable[[FloatArray], Any]
 """features (time,dim) float32 -> scores (time,label) of any float dtype, negative logarithms."""
 
 
-def serve(scheduler: Scheduler, score: ScoreFunction) -> None:
-    """Answer the children's score requests until all have ended. Hold the scheduler's lock.
+def serve(pool: Lifecycle, score: ScoreFunction) -> None:
+    """Answer the children's score requests until all have ended. The caller holds the lock.
 
     Args and errors: those of SprintInstancePool.serve_scores.
     """
     if not callable(score):
         raise UsageError(f"score is of type {type(score).__name__}; it must be a function [serving]")
-    scheduler.restart_dead_children()
-    for child in scheduler.children:
+    pool.scheduler.restart_dead_children()
+    for child in pool.scheduler.children:
         _check_idle(child)
-    children = list(scheduler.children)
-    scheduler.state = PoolState.SERVING
+    children = list(pool.scheduler.children)
+    pool.state = PoolState.SERVING
     try:
         for child in children:
-            child.begin_serving()
+            child.score_requests.begin_serving()
         wait = NextScoreRequest(children)
         while True:
-            scheduler.run_until(wait)
+            pool.scheduler.run_until(wait)
             requests = [child for child in children if child.score_requests.features is not None]
             if not requests:
                 break
             for child in requests:
-                _answer(scheduler, child, score)
+                _answer(pool, child, score)
     finally:
-        if scheduler.state is PoolState.SERVING:
-            scheduler.state = PoolState.OPEN
+        if pool.state is PoolState.SERVING:
+            pool.state = PoolState.OPEN
         for child in children:
-            child.end_serving()
+            child.score_requests.end_serving()
     if not all(child.score_requests.received for child in children):
         _log.warning(
             "a child ended without a score request; check that its feature-scorer-type is "
@@ -66,27 +66,27 @@ def _check_idle(child: Child) -> None:
     """Raise UsageError if a segment was claimed for the child, or sent to it, and is not answered."""
     if child.in_flight:
         raise UsageError(
-            f"segment {child.in_flight[0][1].name!r} was sent and is not answered; wait for its result before "
-            "you call serve_scores [serving]"
+            f"segment {child.in_flight[0][1].name!r} was sent and is not answered; wait for its result "
+            "before you call serve_scores [serving]"
         )
-    child.check_no_open_claim()
+    check_no_open_claim(child)
 
 
-def _answer(scheduler: Scheduler, child: Child, score: ScoreFunction) -> None:
+def _answer(pool: Lifecycle, child: Child, score: ScoreFunction) -> None:
     """Compute the scores and send them; or send the error, and raise it."""
     try:
-        claim = _compute(scheduler, child, score)
+        claim = _compute(pool, child, score)
     except Exception as error:
-        if scheduler.state is PoolState.SERVING and child.state is not _DEAD:
-            _send_error(scheduler, child, error)
+        if pool.state is PoolState.SERVING and child.state is not _DEAD:
+            _send_error(pool, child, error)
         raise
-    child.send_scores(claim)
+    child.score_requests.answer(claim)
     child.scored += 1
-    scheduler.statistics.scored += 1
-    scheduler.statistics.scored_frames += claim.rows
+    pool.statistics.scored += 1
+    pool.statistics.scored_frames += claim.rows
 
 
-def _compute(scheduler: Scheduler, child: Child, score: ScoreFunction) -> Claim:
+def _compute(pool: Lifecycle, child: Child, score: ScoreFunction) -> Claim:
     """Return the scores in a claim.
 
     The view of the features ends with this function: once Sprint has its scores, the next features have room.
@@ -100,14 +100,14 @@ def _compute(scheduler: Scheduler, child: Child, score: ScoreFunction) -> Claim:
     try:
         scores = np.asarray(score(features))
     finally:
-        scheduler.statistics.score_seconds += time.perf_counter() - begin
-    scheduler.check_not_closed()  # the function may have closed the pool
+        pool.statistics.score_seconds += time.perf_counter() - begin
+    pool.check_not_closed()  # the function may have closed the pool
     if scores.shape != shape or not is_float(scores.dtype):
         raise BatchError(
             f"the score function returned {scores.shape} of {scores.dtype} for features {features.shape}; "
             f"it must return {shape} (time,label) of a float dtype [score-function]"
         )
-    claim = _claim(scheduler, child, *shape, lib.SHMB_FLOAT32)
+    claim = _claim(pool, child, *shape, lib.SHMB_FLOAT32)
     begin = time.perf_counter()
     try:
         nan = copy_rejecting_nan(claim.matrix, scores)
@@ -120,21 +120,21 @@ def _compute(scheduler: Scheduler, child: Child, score: ScoreFunction) -> Claim:
         claim.abort()
         raise
     finally:
-        scheduler.statistics.copy_seconds += time.perf_counter() - begin
+        pool.statistics.copy_seconds += time.perf_counter() - begin
     return claim
 
 
-def _send_error(scheduler: Scheduler, child: Child, error: Exception) -> None:
+def _send_error(pool: Lifecycle, child: Child, error: Exception) -> None:
     """Make the child's call raise, and the child end with the error's message."""
     report = np.frombuffer(protocol.encode_report(error), np.uint8)
     with contextlib.suppress(ShmbridgeError):  # the child ended meanwhile
-        claim = _claim(scheduler, child, 1, len(report), lib.SHMB_UINT8)
+        claim = _claim(pool, child, 1, len(report), lib.SHMB_UINT8)
         claim.matrix[0] = report
-        child.send_scores(claim, lib.SHMB_FAILED)
+        child.score_requests.answer(claim, lib.SHMB_FAILED)
         child.join()  # so that the next call finds it dead, and not about to die
 
 
-def _claim(scheduler: Scheduler, child: Child, rows: int, columns: int, dtype: int) -> Claim:
+def _claim(pool: Lifecycle, child: Child, rows: int, columns: int, dtype: int) -> Claim:
     """Claim a record for the answer. If there is no room yet, the child must first consume padding.
 
     Raises:
@@ -148,5 +148,5 @@ def _claim(scheduler: Scheduler, child: Child, rows: int, columns: int, dtype: i
         return child
 
     room = Room(pick, lambda child: child.try_claim_scores(rows, columns, dtype))
-    scheduler.run_until(room)
+    pool.scheduler.run_until(room)
     return room.claim

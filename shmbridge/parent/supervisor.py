@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Optional
 
@@ -19,6 +20,10 @@ from .watcher import Watcher
 
 _log = logging.getLogger("shmbridge")
 
+NOTICE_SECONDS = 10.0
+"""How often a long wait is logged."""
+
+_SLOW_FACTOR = 10  # a segment is slow if it takes this many times the longest before it
 _DEAD = ChildState.DEAD
 
 
@@ -92,6 +97,7 @@ class Supervisor:
         self._options = options
         self._watcher = watcher
         self._ring_size = Geometry.for_ring_size(options.ring_size).posteriors_size
+        self._next_notice = 0.0
         self.slots: list[Slot] = []
         self.children: list[Child] = []
 
@@ -107,7 +113,7 @@ class Supervisor:
             self.slots.append(Slot(child))
 
     def replace(self, dead: Child, had_requests: bool) -> None:
-        """Start another child in the place of one that has died, if that can help; else leave the slot vacant.
+        """Start another child in the place of a dead one if that can help; otherwise leave the slot vacant.
 
         A child that died before its hello is not replaced, nor an idle one after more than max_restarts
         deaths in a row without an answer.
@@ -150,6 +156,26 @@ class Supervisor:
                         raise
                     _log.error("cannot replace the child that ended: %s [peer-gone]", error)
         return started
+
+    def log_long_waits(self) -> None:
+        """Log every 10 s which children are starting, and which work on an unusually slow segment."""
+        now = time.monotonic()
+        if now < self._next_notice:
+            return
+        self._next_notice = now + NOTICE_SECONDS / 2
+        for child in self.children:
+            seconds = now - child.clock.since
+            if child.hello is None:
+                _log.info("Sprint (pid %d) has been starting for %.0f s", child.pid, seconds)
+            elif child.in_flight and seconds >= _SLOW_FACTOR * max(child.clock.longest, 1.0):
+                _log.warning(
+                    "Sprint (pid %d) has worked on segment %r for %.0f s; its slowest so far took %.1f s "
+                    "[slow-segment]",
+                    child.pid,
+                    child.in_flight[0][1].name,
+                    seconds,
+                    child.clock.longest,
+                )
 
     def first_error(self) -> ShmbridgeError:
         """Return why there is no child alive."""

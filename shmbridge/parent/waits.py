@@ -35,7 +35,7 @@ class Wait(abc.ABC):
     def done(self) -> bool:
         """Return whether the wait is over."""
 
-    def check_possible(self) -> None:
+    def check_possible(self) -> None:  # noqa: B027 - a wait may always be possible
         """Raise if the wait can end only after the user has done something.
 
         Raises:
@@ -76,7 +76,7 @@ class Answer(Wait):
     def check_possible(self) -> None:
         """Raise if the child that has the request can answer nothing, or if no child has it."""
         for child in self._children:
-            if child.is_working_on(self._request):
+            if child.in_flight.holds(self._request):
                 _check_can_answer(child)
                 return
         if self._request not in self._queue:
@@ -143,8 +143,8 @@ class Ready(Wait):
         """Return whether no child is starting.
 
         Raises:
-            PeerGoneError, ProtocolError, BridgeTimeoutError: a child ended before its hello. If one ended just
-                after it, the next call raises.
+            PeerGoneError, ProtocolError, BridgeTimeoutError: a child ended before its hello. If one ended
+                just after it, the next call raises.
         """
         children = [slot.child for slot in self._slots]
         for child in children:
@@ -188,6 +188,23 @@ def _has_finished(child: Child) -> bool:
     raise without_traceback(error)
 
 
+def oldest_open_claim(child: Child) -> Optional[tuple[int, str]]:
+    """Return the sequence number and segment name of the child's oldest claim that is not sent, or None."""
+    claim = None if child.state is _DEAD else child.channel.sender.oldest_open()
+    # The name was read from shared memory, where the child may write any bytes.
+    return None if claim is None else (claim[0], claim[1].decode("utf-8", "replace"))
+
+
+def check_no_open_claim(child: Child) -> None:
+    """Raise UsageError if a claim is open, behind which Sprint would receive all that is sent now."""
+    claim = oldest_open_claim(child)
+    if claim is not None:
+        raise UsageError(
+            f"segment {claim[1]!r} is claimed and not sent; Sprint receives segments in the order of their "
+            "claims: send or abort it first [behind-claim]"
+        )
+
+
 def _check_can_answer(child: Child) -> None:
     """Raise if the child cannot answer its oldest request until the user has done something.
 
@@ -204,7 +221,7 @@ def _check_can_answer(child: Child) -> None:
             f"segment {name!r} cannot be answered: Sprint waits for feature scores; call serve_scores() "
             "first [serving]"
         )
-    claim = child.oldest_open_claim()
+    claim = oldest_open_claim(child)
     if claim is not None and claim[0] < oldest:
         raise UsageError(
             f"segment {name!r} cannot be answered before {claim[1]!r}, which was claimed earlier on the same "

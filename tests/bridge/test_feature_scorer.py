@@ -623,11 +623,11 @@ scorer.exit()
     assert seen["size"] == -1
     types, messages = zip(*seen["errors"])
     assert types == ("UsageError",) * 4 + ("returned",) + ("UsageError",) * 2
-    assert "0 frames computed" in messages[0]
+    assert "scores for 0 frames" in messages[0]
     assert "0 frames were computed" in messages[1]
-    assert "time 1; (3,) at time 0 has to come next" in messages[2]
+    assert "time 1; the next must have shape (3,), at time 0" in messages[2]
     assert "shape (2,)" in messages[3]
-    assert "2 frames computed; it has added 1" in messages[5]
+    assert "scores for 2 frames; it has added 1" in messages[5]
     assert "0 frames were computed" in messages[6]
 
 
@@ -642,7 +642,7 @@ def test_a_sprint_that_keeps_scores_is_told_to_copy_them_instead_of_waiting_for_
     )
     with scorer_by_hand(sprint_env, body) as pool:
         pool.serve_scores(network)
-    assert "it has to copy them" in sprint_env.seen()["error"][1]
+    assert "it must copy them" in sprint_env.seen()["error"][1]
 
 
 # --- what a Sprint may write into the ring
@@ -710,8 +710,8 @@ score(2)
 def test_answers_that_cannot_be_end_the_call_in_sprint(sprint_env: Any, change: str) -> None:
     """What the parent may write is checked too."""
     pieces = {
-        "sequence": ("where scores for request 1 are awaited", {"sequence": 9}),
-        "kind": ("of kind 2 where scores", {"kind": lib.SHMB_POSTERIORS}),
+        "sequence": ("waits for the scores of request 1", {"sequence": 9}),
+        "kind": ("of kind 2, but", {"kind": lib.SHMB_POSTERIORS}),
         "shape": (r"scores are \(2, 4\)", {"columns": 4}),
         "dtype": ("of dtype 2", {"dtype": lib.SHMB_UINT32}),
         "report": (

@@ -116,7 +116,7 @@ def test_the_blocks_of_the_readme_run_with_refsprint_in_the_place_of_rasr(tmp_pa
 
 def test_the_blocks_of_the_torch_page_run(tmp_path):
     pytest.importorskip("torch")
-    batch, in_place = indented(DOCS / "torch.md")
+    batch, in_place = fenced(DOCS / "torch.md")
     (tmp_path / "sprint.config").write_text(CONFIG)
     code = batch.replace("sprint_exec_path=…, sprint_config=…", OPTIONS)
     assert code != batch

@@ -157,23 +157,23 @@ ANSWERS = {
     "a head that goes back": ("f.head.value = 0; f.answer()", "head"),
 }
 MESSAGES = {
-    "no JSON": ("f.json('x' * 100)", "is no JSON"),
-    "no UTF-8": (r"f.message(struct.pack('<I', 4) + b'\xff' * 4)", "is no JSON"),
-    "an empty message": ("f.message(bytes(4))", "is no JSON"),
+    "no JSON": ("f.json('x' * 100)", "is not valid JSON"),
+    "no UTF-8": (r"f.message(struct.pack('<I', 4) + b'\xff' * 4)", "is not valid JSON"),
+    "an empty message": ("f.message(bytes(4))", "is not valid JSON"),
     "a length of 4 GB": (r"f.message(b'\xff' * 4)", "4294967295 bytes"),
-    "a list": ("f.json('[]')", "is a list"),
+    "a list": ("f.json('[]')", "is of type list"),
     "a kind that there is not": ("""f.json('{"kind": "segment"}')""", "unknown kind"),
     "a kind that is none": ("""f.json('{"kind": {}}')""", "unknown kind"),
     "a message of the trainer": ("""f.json('{"kind": "exit"}')""", "message 'exit'"),
-    "a field of another type": ("""f.json('{"kind": "dimension", "labels": "4"}')""", "labels"),
+    "a field of another type": ("""f.json('{"kind": "dimension", "num_labels": "4"}')""", "labels"),
     "a field that is missing": ("""f.json('{"kind": "dimension"}')""", "labels"),
-    "labels that cannot be": ("""f.json('{"kind": "dimension", "labels": -1}')""", "labels is -1"),
-    "a number of 5000 digits": (f"""f.json('{{"kind": "dimension", "labels": {HUGE}}}')""", None),
+    "labels that cannot be": ("""f.json('{"kind": "dimension", "num_labels": -1}')""", "labels is -1"),
+    "a number of 5000 digits": (f"""f.json('{{"kind": "dimension", "num_labels": {HUGE}}}')""", None),
     "a second hello": (
         "protocol.send(f.link._c2p_fd, 'hello', protocol=protocol.PROTOCOL_VERSION, abi=lib.SHMB_ABI)",
         "a second hello",
     ),
-    "nested without end": ("f.json('[' * 100000)", "is no JSON"),
+    "nested without end": ("f.json('[' * 100000)", "is not valid JSON"),
 }
 NAMES = ["c/s0", "c/s1", "c/s2"]
 

@@ -72,22 +72,22 @@ REQUESTS = {
     "scores": (lambda f: f.request(kind=lib.SHMB_SCORES), "of kind 7"),
     "a dtype that there is not": (lambda f: f.request(dtype=9), "unknown dtype"),
     "a name's length": (lambda f: f.request(name_length=5000), "name is too long"),
-    "a name that is no UTF-8": (lambda f: f.request(name=b"\xff\xfe"), "no UTF-8"),
+    "a name that is no UTF-8": (lambda f: f.request(name=b"\xff\xfe"), "not UTF-8"),
     "a matrix whose size wraps": (lambda f: f.request(rows=1 << 31, columns=1 << 31), "is not that of"),
     "a tail that is no multiple": (lambda f: f.spoil(f.tail, 1), "tail"),
     "a tail beyond the ring": (lambda f: f.spoil(f.tail, 1 << 40), "tail"),
     "a tail that wraps": (lambda f: f.spoil(f.tail, TOP - 64), "tail"),
     "a head beyond what was sent": (lambda f: (f.spoil(f.head, 1 << 40), f.request()), "head"),
     "a control message of Sprint's": (
-        lambda f: f.message(protocol.encode("dimension", labels=4)),
-        "not for it to send",
+        lambda f: f.message(protocol.encode("dimension", num_labels=4)),
+        "unexpected message",
     ),
     "a second hello": (
         lambda f: f.message(protocol.encode("hello", protocol=1, abi=1)),
-        "not for it to send",
+        "unexpected message",
     ),
     "a message of 4 GB": (lambda f: f.message(b"\xff" * 4), "4294967295 bytes"),
-    "a message that is no JSON": (lambda f: f.message(struct.pack("<I", 2) + b"{x"), "is no JSON"),
+    "a message that is no JSON": (lambda f: f.message(struct.pack("<I", 2) + b"{x"), "is not valid JSON"),
 }
 
 
@@ -114,7 +114,7 @@ HELLOS = {
     "rings of no whole pages": ({"posteriors_size": 100_000}, "cannot be"),
     "rings beyond all bounds": ({"error_signals_size": 1 << 62}, "cannot be"),
     "rings of negative size": ({"error_signals_size": -(1 << 20)}, "cannot be"),
-    "a size that is no number": ({"error_signals_size": "1"}, "no error_signals_size"),
+    "a size that is no number": ({"error_signals_size": "1"}, "error_signals_size in the parent's hello"),
 }
 
 

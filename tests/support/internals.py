@@ -17,7 +17,18 @@ import shmbridge
 from shmbridge import memory as shared_memory
 from shmbridge.errors import PeerGoneError
 from shmbridge.memory import Memory, create_shared_memory
-from shmbridge.parent import child, copying, in_place, process, scheduler, scoring
+from shmbridge.parent import (
+    child,
+    copying,
+    in_place,
+    launch,
+    lifecycle,
+    process,
+    scheduler,
+    scoring,
+    spawn,
+    supervisor,
+)
 from shmbridge.parent.automata import AutomatonRequest
 from shmbridge.parent.batch import Batch
 from shmbridge.parent.statistics import Counters
@@ -91,16 +102,16 @@ class ChildProcess:
     @property
     def is_timed(self) -> bool:
         """Whether a timeout runs for its hello, its next answer or its next request for scores."""
-        return self._child.deadline is not None
+        return self._child.clock.deadline is not None
 
     @property
     def longest(self) -> float:
         """The seconds that its slowest answer took."""
-        return self._child.longest
+        return self._child.clock.longest
 
     @longest.setter
     def longest(self, seconds: float) -> None:
-        self._child.longest = seconds
+        self._child.clock.longest = seconds
 
     @property
     def awaits_scores(self) -> bool:
@@ -141,7 +152,7 @@ class ChildProcess:
 
 def children(pool: shmbridge.SprintInstancePool) -> list[ChildProcess]:
     """The newest process of each child, in the order of `pool.stats().children`."""
-    return [ChildProcess(slot.child) for slot in pool._scheduler._supervisor.slots]
+    return [ChildProcess(slot.child) for slot in pool._pool._supervisor.slots]
 
 
 def kill_child(pool: shmbridge.SprintInstancePool, index: int = 0) -> None:
@@ -162,19 +173,19 @@ def child_of(claim: in_place.SegmentClaim) -> int:
 
 def poll(pool: shmbridge.SprintInstancePool) -> bool:
     """Have the pool take an answer of each child, and news of it. Returns whether there were any."""
-    return pool._scheduler.poll()
+    return pool._pool.scheduler.poll()
 
 
 def is_serving(pool: shmbridge.SprintInstancePool) -> bool:
     """Whether a thread is in serve_scores."""
-    return pool._scheduler.state is scheduler.PoolState.SERVING
+    return pool._pool.state is lifecycle.PoolState.SERVING
 
 
 def watch_descriptor(
     pool: shmbridge.SprintInstancePool, descriptor: int, callback: Callable[[], bool]
 ) -> None:
     """Call back in the pool's thread when the descriptor is readable. The pool closes it."""
-    pool._scheduler._watcher.watch(descriptor, callback)
+    pool._pool._watcher.watch(descriptor, callback)
 
 
 # --- moments: a hook is called at each of them until the context manager is left
@@ -203,7 +214,7 @@ def _before(owner: object, name: str, hook: Hook) -> Any:
 @contextlib.contextmanager
 def before_each_sleep(pool: shmbridge.SprintInstancePool, hook: Callable[[], Any]) -> Iterator[None]:
     """Before a call of the pool sleeps until a child has news."""
-    with _before(pool._scheduler, "_sleep", hook):
+    with _before(pool._pool.scheduler, "_sleep", hook):
         yield
 
 
@@ -214,7 +225,7 @@ def in_place_of_start_wait(hook: Callable[[], Any]) -> Iterator[None]:
     def call(_self: scheduler.Scheduler, _slots: object) -> None:
         hook()
 
-    with mock.patch.object(scheduler.Scheduler, "_await_ready", call):
+    with mock.patch.object(scheduler.Scheduler, "await_ready", call):
         yield
 
 
@@ -228,10 +239,10 @@ def before_each_exit_wait(hook: Callable[[], Any]) -> Iterator[None]:
 @contextlib.contextmanager
 def after_each_spawn(hook: Callable[[int], Any]) -> Iterator[None]:
     """Right behind the start of a child's process, with its id."""
-    spawn = vars(process)["spawn"]
+    spawn_process = spawn.spawn
 
     def hooked(*arguments: Any) -> Any:
-        popen = spawn(*arguments)
+        popen = spawn_process(*arguments)
         hook(popen.pid)
         return popen
 
@@ -242,7 +253,7 @@ def after_each_spawn(hook: Callable[[int], Any]) -> Iterator[None]:
 @contextlib.contextmanager
 def before_each_memory_reservation(hook: Callable[[], Any]) -> Iterator[None]:
     """Before the memory of a child is reserved."""
-    with _before(child, "create_shared_memory", hook):
+    with _before(launch, "create_shared_memory", hook):
         yield
 
 
@@ -281,8 +292,9 @@ def poll_after_exits_only() -> Iterator[None]:
 def log_long_waits_every(seconds: float, *, slow_after: float = 10.0) -> Iterator[None]:
     """Log this often what a pool waits for. A segment is slow after at least `slow_after` seconds."""
     with (
-        mock.patch.object(scheduler, "_NOTICE_SECONDS", seconds),
-        mock.patch.object(scheduler, "_SLOW_FACTOR", slow_after),
+        mock.patch.object(scheduler, "NOTICE_SECONDS", seconds),
+        mock.patch.object(supervisor, "NOTICE_SECONDS", seconds),
+        mock.patch.object(supervisor, "_SLOW_FACTOR", slow_after),
     ):
         yield
 
