@@ -84,7 +84,7 @@ class Batch:
         """
         if not self.errors:
             return
-        for error in list(self.errors.values())[1:]:
+        for error in list(dict.fromkeys(self.errors.values()))[1:]:  # a death fails several requests
             _log.error("%s", error)
         error = without_traceback(next(iter(self.errors.values())))
         error.failed = dict(self.errors)

@@ -11,7 +11,7 @@ from .batch import nan_error
 from .child import Child, ChildState
 from .copying import copy_rejecting_nan, find_nan
 from .lifecycle import Lifecycle
-from .request import Request
+from .request import Request, no_answer
 from .segment_result import SegmentResult
 from .statistics import Counters
 
@@ -143,7 +143,7 @@ class SentSegment:
                 raise without_traceback(request.error)
             request.awaited = True
             if request.result is None:
-                raise UsageError(f"the request for segment {self.name!r} was cancelled [claim-state]")
+                raise no_answer(request)
             return request.result
 
     def __repr__(self) -> str:

@@ -78,7 +78,7 @@ class Lifecycle:
             executable = " ".join(options.command()[: 1 + options.leading_arguments])
             stats_socket.serve_stats(self._watcher, executable, self.stats)
             self._supervisor.start_all()
-            self.scheduler.await_ready(list(self._supervisor.children))
+            self.scheduler.await_ready(self._supervisor.slots)
             self.check_not_closed()  # the interpreter may have come to its end just now
             self.state, self._opened = _OPEN, time.monotonic()
         except BaseException:

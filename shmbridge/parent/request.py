@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import protocol
 from .._native import lib
-from ..errors import ProtocolError, RemoteError, ShmbridgeError
+from ..errors import ProtocolError, RemoteError, ShmbridgeError, UsageError
 from ..ring import Claim, Record
 
 _ANSWERED, _FAILED, _FLOAT32 = lib.SHMB_ANSWERED, lib.SHMB_FAILED, lib.SHMB_FLOAT32
@@ -93,6 +93,14 @@ class Request(abc.ABC):
 
     @abc.abstractmethod
     def _take_error(self, error: ShmbridgeError) -> None: ...
+
+
+def no_answer(request: Request) -> UsageError:
+    """Return the error for a request that is neither answered, nor sent, nor queued."""
+    return UsageError(
+        f"segment {request.name!r} has no answer: the call that was to receive it was interrupted, by Ctrl-C "
+        "for instance; claim the segment again [claim-state]"
+    )
 
 
 def validate_answer(record: Record, sequence: int, request: Request) -> Optional[RemoteError]:

@@ -25,7 +25,7 @@ from .copying import use_second_thread
 from .request import Request, RequestState
 from .request_queue import RequestQueue
 from .statistics import Counters
-from .supervisor import NOTICE_SECONDS, Supervisor
+from .supervisor import NOTICE_SECONDS, Slot, Supervisor
 from .waits import Answer, BatchAnswers, Ready, Wait, check_no_open_claim, oldest_open_claim
 from .watcher import Watcher
 
@@ -86,18 +86,20 @@ class Scheduler:
             BufferError: the results that the user holds leave no room.
             ClosedError: the pool was closed meanwhile.
         """
-        self.restart_dead_children()
-        for child in self.children:
-            check_no_open_claim(child)
         try:
+            self.restart_dead_children()
+            for child in self.children:
+                check_no_open_claim(child)
             self.queue.extend(batch.requests)
             self.run_until(BatchAnswers(batch, self.children))
         except BaseException:
             batch.cancel()
             raise
+        finally:
+            batch.requests.clear()  # each refers to the batch: the cycle would keep the user's arrays alive
 
-    def await_ready(self, children: Sequence[Child]) -> None:
-        """Wait until these children are ready.
+    def await_ready(self, slots: Sequence[Slot]) -> None:
+        """Wait until the child in each of these slots, or its replacement, is ready.
 
         Raises:
             PeerGoneError, ProtocolError, BridgeTimeoutError: a child ended before.
@@ -105,7 +107,7 @@ class Scheduler:
         doorbell = self._watcher.doorbell
         waited, begin = doorbell.waited, time.monotonic()
         try:
-            self.run_until(Ready(children))
+            self.run_until(Ready(slots))
         finally:
             self.startup_wait_seconds += doorbell.waited - waited
             self._statistics.start_seconds += time.monotonic() - begin

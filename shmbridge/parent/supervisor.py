@@ -138,8 +138,8 @@ class Supervisor:
         self._refresh()
         dead.close()
 
-    def fill_vacancies(self) -> list[Child]:
-        """Start a child in each vacant slot. Return the children started.
+    def fill_vacancies(self) -> list[Slot]:
+        """Start a child in each vacant slot. Return the slots that were filled.
 
         Raises:
             OptionError, ResourceError: as Child. With max_restarts, only if no child is alive: the others can
@@ -150,7 +150,7 @@ class Supervisor:
             if slot.is_vacant:
                 try:
                     self._start(slot)
-                    started.append(slot.child)
+                    started.append(slot)
                 except ShmbridgeError as error:
                     if self._options.max_restarts == 0 or not self.children:
                         raise

@@ -15,8 +15,9 @@ from ..errors import PeerGoneError, UsageError, without_traceback
 from ..ring import Claim
 from .batch import Batch
 from .child import Child, ChildState
-from .request import Request
+from .request import Request, no_answer
 from .score_requests import Asking
+from .supervisor import Slot
 
 _DEAD = ChildState.DEAD
 
@@ -79,10 +80,7 @@ class Answer(Wait):
                 _check_can_answer(child)
                 return
         if self._request not in self._queue:
-            raise UsageError(
-                f"segment {self._request.name!r} has no answer: the call that was to receive it was "
-                "interrupted, by Ctrl-C for instance; claim the segment again [claim-state]"
-            )
+            raise no_answer(self._request)
         _check_any_can_answer(self._children)
 
 
@@ -136,10 +134,10 @@ class Room(Wait):
 
 
 class Ready(Wait):
-    """The hello of each of these children."""
+    """The hello of the child in each of these slots, or of its replacement."""
 
-    def __init__(self, children: Sequence[Child]) -> None:
-        self._children = children
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._slots = slots
 
     def done(self) -> bool:
         """Return whether no child is starting.
@@ -148,10 +146,11 @@ class Ready(Wait):
             PeerGoneError, ProtocolError, BridgeTimeoutError: a child ended before its hello. If one ended
                 just after it, the next call raises.
         """
-        for child in self._children:
+        children = [slot.child for slot in self._slots]
+        for child in children:
             if child.error is not None and child.hello is None:
                 raise without_traceback(child.error)
-        return all(child.state is not ChildState.STARTING for child in self._children)
+        return all(child.state is not ChildState.STARTING for child in children)
 
 
 class NextScoreRequest(Wait):

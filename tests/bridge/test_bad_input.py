@@ -243,7 +243,7 @@ def test_without_an_executable_the_option_is_named() -> None:
 
 
 def test_an_instance_is_one_child(sprint_env: Any) -> None:
-    with pytest.raises(shmbridge.OptionError, match="num_instances is 2.*SprintInstancePool"):
+    with pytest.raises(shmbridge.OptionError, match=r"num_instances is 2.*SprintInstancePool"):
         shmbridge.SprintSubprocessInstance(**sprint_env.options("loop", num_instances=2))
 
 

@@ -187,9 +187,9 @@ def test_rings_that_hold_little_more_than_one_segment_are_enough(sprint_env: Any
     [
         (
             lambda f: np.zeros((len(f), LABELS + 1)),
-            r"returned \(\d+, 6\) of float64 .* wants scores \(\d+, 5\)",
+            r"returned \(\d+, 6\) of float64 .* must return \(\d+, 5\)",
         ),
-        (lambda f: np.zeros((len(f) + 1, LABELS)), "Sprint wants scores"),
+        (lambda f: np.zeros((len(f) + 1, LABELS)), "score-function"),
         (lambda f: np.zeros((len(f), LABELS), int), "of int64 .* of a float dtype"),
         (lambda f: None, r"returned \(\) of object"),
         (lambda f: np.where(np.arange(LABELS) == 2, np.nan, np.zeros((len(f), 1))), r"NaN .* \(0, 2\)"),
@@ -352,7 +352,7 @@ def test_the_function_cannot_use_its_own_pool(sprint_env: Any, features: Any, ca
         "automata": lambda: pool.get_automata_for_batch(sprint_env.NAMES[:1]),
     }
     with pool_of(sprint_env) as pool:
-        with pytest.raises(shmbridge.UsageError, match="serve_scores is at work"):
+        with pytest.raises(shmbridge.UsageError, match="serve_scores is running"):
             pool.serve_scores(lambda segment: calls[call]())
         pool.serve_scores(network)  # after which all is as before
         assert pool.stats().scored == len(features)
@@ -367,7 +367,7 @@ def test_features_that_are_kept_until_the_ring_is_full_are_an_error_that_says_so
 
     body = "SEEN['n'] = len([score(50) for _ in range(400)])"
     with scorer_by_hand(sprint_env, body, ring_size=8192) as pool:
-        with pytest.raises(BufferError, match="features that are still held"):
+        with pytest.raises(BufferError, match="scores-held"):
             pool.serve_scores(score)
         kept.clear()
         pool.serve_scores(lambda segment: np.zeros((len(segment), LABELS)))
@@ -422,6 +422,7 @@ def test_a_question_of_a_dead_sprint_takes_no_room_when_the_next_is_started(
     def score(segment: Any) -> Any:
         os.kill(pool.stats().children[0].pid, signal.SIGKILL)
         wait_for_death(sprint_env, pool)
+        return network(segment)
 
     with before_each_memory_reservation(count_mapped), pool_of(sprint_env) as pool:
         with pytest.raises(shmbridge.PeerGoneError):
@@ -485,7 +486,7 @@ def test_a_sprint_that_ends_well_while_it_awaits_scores_has_not_ended_well(sprin
 def test_a_sprint_that_hangs_before_or_between_its_segments_is_ended(sprint_env: Any, asked: int) -> None:
     body = "score(2)\n" * asked + "threading.Event().wait()"
     with scorer_by_hand(sprint_env, body, segment_timeout=0.5) as pool:
-        message = r"neither asked for scores nor ended within 0.5 seconds \(segment_timeout\)"
+        message = r"neither requested scores nor ended within 0.5 seconds \(segment_timeout\)"
         with pytest.raises(shmbridge.SegmentTimeoutError, match=message):
             pool.serve_scores(network)
         assert pool.stats().scored == asked
@@ -532,7 +533,7 @@ def test_a_sprint_that_never_asks_is_told_of(sprint_env: Any, caplog: pytest.Log
         pool.serve_scores(network)
         thread.join()
         assert pool.stats().scored == 0
-    assert "ended without asking for scores" in caplog.text
+    assert "ended without a score request" in caplog.text
 
 
 # --- two ways at once
@@ -543,7 +544,7 @@ def test_serving_a_sprint_that_awaits_segments_is_an_error_and_its_segments_go_o
     sprint_env: Any, way: str
 ) -> None:
     with sprint_env.pool(way) as pool:
-        with pytest.raises(shmbridge.UsageError, match="awaits segments"):
+        with pytest.raises(shmbridge.UsageError, match="no-score-requests"):
             pool.serve_scores(network)
         sprint_env.check(pool, sprint_env.NAMES)
 
@@ -563,7 +564,7 @@ def test_serving_is_refused_until_what_was_claimed_and_sent_is_done(sprint_env: 
                 pool.serve_scores(network)
             segment.posteriors[:] = 0
             pending = segment.send()
-            with pytest.raises(shmbridge.UsageError, match=f"{name}.* is not answered yet"):
+            with pytest.raises(shmbridge.UsageError, match=f"{name}.* is not answered"):
                 pool.serve_scores(network)
             pending.result().release()
 
@@ -574,7 +575,7 @@ def test_what_cannot_be_served_is_refused(sprint_env: Any, features: Any) -> Non
         pytest.raises(shmbridge.OptionError, match="max_restarts"),
     ):
         pool.serve_scores(network)
-    with pool_of(sprint_env) as pool, pytest.raises(shmbridge.UsageError, match="takes a function"):
+    with pool_of(sprint_env) as pool, pytest.raises(shmbridge.UsageError, match="score is of type str"):
         pool.serve_scores("network")
     with pytest.raises(shmbridge.ClosedError):
         pool.serve_scores(network)
@@ -655,8 +656,8 @@ def test_a_sprint_that_keeps_scores_is_told_to_copy_them_instead_of_waiting_for_
         ({"labels": 0}, "for 0 labels"),
         ({"labels": 1 << 40}, "for 1099511627776 labels"),
         ({"status": lib.SHMB_FAILED}, "status 2"),
-        ({"twice": True}, "while it awaits the scores of others"),
-        ({"kind": lib.SHMB_SCORES}, "where nothing was asked"),
+        ({"twice": True}, "scorer-order"),
+        ({"kind": lib.SHMB_SCORES}, "no request is open"),
     ],
     ids=["dtype", "empty", "no labels", "many labels", "failed", "twice", "scores"],
 )

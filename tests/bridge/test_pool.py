@@ -187,6 +187,10 @@ def test_what_crossed_the_bridge_is_counted(sprint_env: Any) -> None:
 # --- what a batch returns
 
 
+def repickled(given: Any) -> Any:
+    return pickle.loads(pickle.dumps(given))  # noqa: S301
+
+
 def check_batch_result(result: Any, loss: Any, error_signal: Any, skipped: list[bool]) -> None:
     assert type(result) is shmbridge.BatchResult
     assert len(result) == 2
@@ -206,14 +210,14 @@ def test_the_result_of_a_batch_is_a_tuple_of_two_that_says_what_was_skipped(spri
     loss, error_signal = result
     assert np.isinf(loss).tolist() == [False, True, False]
     check_batch_result(result, loss, error_signal, [False, True, False])
-    for same in (copy.copy(result), copy.deepcopy(result), pickle.loads(pickle.dumps(result))):
+    for same in (copy.copy(result), copy.deepcopy(result), repickled(result)):
         check_batch_result(same, loss, error_signal, [False, True, False])
 
 
 def test_automata_are_a_tuple_of_three_with_names(module_sprint_env: Any, shared: Any) -> None:
     automata = shared.get_automata_for_batch(module_sprint_env.NAMES)
     edges, weights, start_end_states = automata
-    for same in (automata, copy.copy(automata), pickle.loads(pickle.dumps(automata))):
+    for same in (automata, copy.copy(automata), repickled(automata)):
         assert type(same) is shmbridge.Automata
         np.testing.assert_array_equal(same.edges, edges)
         np.testing.assert_array_equal(same.weights, weights)
@@ -289,7 +293,7 @@ def check_returnn_options(sprint_env: Any, sprint_log: Any, pool: Any) -> None:
 
 def test_returnns_names_as_keywords_work_and_are_deprecated_once(sprint_env: Any, sprint_log: Any) -> None:
     options = returnn_options(sprint_env)
-    with pytest.warns(DeprecationWarning) as caught:
+    with pytest.warns(DeprecationWarning, match="deprecated") as caught:
         pool = shmbridge.SprintInstancePool(**options)
     check_returnn_options(sprint_env, sprint_log, pool)
     (warning,) = caught

@@ -74,6 +74,13 @@ def batch(pool, name, kind, value=1.0):
     return with_frame
 
 
+def answered_batch(pool):
+    posteriors = np.ones((1000, 2, 4), np.float32)
+    result = pool.get_batch_loss_and_error_signal(posteriors, [1000, 10], ["c/s1", "c/s2"])
+    assert result.loss.tolist() == [1.5, 1.5]
+    return [weakref.ref(array) for array in (posteriors, *result)]
+
+
 def in_place(pool, name, kind):
     others = np.empty(1000)
     claim = pool.claim(name, 1000, 4)
@@ -96,6 +103,10 @@ def is_gone(references):
 @pytest.mark.parametrize("name", ERRORS)
 def test_a_batch_that_fails_is_gone_when_its_error_is(pool, name):
     assert is_gone(batch(pool, name, ERRORS[name]))
+
+
+def test_a_batch_that_was_answered_is_gone_with_its_result(pool):
+    assert is_gone(answered_batch(pool))
 
 
 def test_a_batch_with_a_nan_is_gone_when_its_error_is(pool):

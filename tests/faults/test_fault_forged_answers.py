@@ -113,11 +113,11 @@ ANSWERS = {
     "a size beyond what was published": ("f.answer(size=1024)", "does not fit"),
     "a size that wraps": (f"f.answer(size={TOP - 64})", "does not fit"),
     "another size": ("f.answer(size=64)", "is not that of"),
-    "a sequence number never asked for": ("f.answer(sequence=77)", "request 77 where"),
-    "a sequence number of 2**64 - 1": (f"f.answer(sequence={TOP - 1})", f"request {TOP - 1} where"),
-    "the second answer first": ("f.answer(sequence=f.sequence + 1)", "was the next to be answered"),
-    "an answer that was given before": ("f.answer(sequence=f.sequence - 1)", "was the next to be answered"),
-    "an answer twice": ("f.answer(); f.answer()", "was the next to be answered"),
+    "a sequence number never asked for": ("f.answer(sequence=77)", "request 77;"),
+    "a sequence number of 2**64 - 1": (f"f.answer(sequence={TOP - 1})", f"request {TOP - 1};"),
+    "the second answer first": ("f.answer(sequence=f.sequence + 1)", "the next to be answered is"),
+    "an answer that was given before": ("f.answer(sequence=f.sequence - 1)", "the next to be answered is"),
+    "an answer twice": ("f.answer(); f.answer()", "the next to be answered is"),
     "an answer to what will be asked by the next batch": (
         "[f.answer(sequence=f.sequence + later) for later in range(4)]",
         "answered request",
@@ -126,13 +126,13 @@ ANSWERS = {
     "the kind of posteriors": ("f.answer(kind=lib.SHMB_POSTERIORS)", "is of kind"),
     "the kind of automata": ("f.answer(kind=lib.SHMB_AUTOMATON)", "is of kind"),
     "the kind of scores": ("f.answer(kind=lib.SHMB_SCORES)", "is of kind"),
-    "features": ("f.answer(kind=lib.SHMB_FEATURES, states=4)", "in the midst of the trainer's segments"),
+    "features": ("f.answer(kind=lib.SHMB_FEATURES, states=4)", "requested feature scores"),
     "a status": ("f.answer(status=9)", "unknown status"),
     "a dtype that there is not": ("f.answer(dtype=9)", "unknown dtype"),
-    "another dtype": ("f.answer(dtype=lib.SHMB_UINT32)", "it has to be"),
+    "another dtype": ("f.answer(dtype=lib.SHMB_UINT32)", "it must be"),
     "a name's length": ("f.answer(name_length=1 << 31)", "name is too long"),
-    "other rows": ("f.answer(rows=4)", "it has to be"),
-    "rows and columns the wrong way round": ("f.answer(rows=4, columns=3)", "it has to be"),
+    "other rows": ("f.answer(rows=4)", "it must be"),
+    "rows and columns the wrong way round": ("f.answer(rows=4, columns=3)", "it must be"),
     "rows and columns whose product wraps": ("f.answer(rows=1 << 31, columns=1 << 31)", "is not that of"),
     "a failure that is no JSON": ("f.report(b'{')", "cannot be read"),
     "a failure without its fields": ("f.report(b'{}')", "cannot be read"),
@@ -141,7 +141,7 @@ ANSWERS = {
         "cannot be read",
     ),
     "a failure nested without end": ("f.report(b'[' * 100000)", "cannot be read"),
-    "a failure of floats": ("f.answer(status=lib.SHMB_FAILED)", "cannot be read"),
+    "a failure of floats": ("f.answer(status=lib.SHMB_FAILED)", "is not bytes"),
     "a tail that is no multiple": ("f.tail.value += 1; f.poke()", "tail"),
     "a tail beyond the ring": ("f.tail.value += 1 << 40; f.poke()", "tail"),
     "a tail that wraps": (f"f.tail.value = {TOP - 64}; f.poke()", "tail"),
@@ -161,10 +161,10 @@ MESSAGES = {
     "a list": ("f.json('[]')", "is of type list"),
     "a kind that there is not": ("""f.json('{"kind": "segment"}')""", "unknown kind"),
     "a kind that is none": ("""f.json('{"kind": {}}')""", "unknown kind"),
-    "a message of the trainer": ("""f.json('{"kind": "exit"}')""", "not for it to send"),
+    "a message of the trainer": ("""f.json('{"kind": "exit"}')""", "message 'exit'"),
     "a field of another type": ("""f.json('{"kind": "dimension", "num_labels": "4"}')""", "labels"),
     "a field that is missing": ("""f.json('{"kind": "dimension"}')""", "labels"),
-    "labels that cannot be": ("""f.json('{"kind": "dimension", "num_labels": -1}')""", "-1 labels"),
+    "labels that cannot be": ("""f.json('{"kind": "dimension", "num_labels": -1}')""", "labels is -1"),
     "a number of 5000 digits": (f"""f.json('{{"kind": "dimension", "num_labels": {HUGE}}}')""", None),
     "a second hello": (
         "protocol.send(f.link._c2p_fd, 'hello', protocol=protocol.PROTOCOL_VERSION, abi=lib.SHMB_ABI)",
@@ -276,7 +276,7 @@ def test_automata_with_more_states_than_can_be_numbered_are_an_error_of_the_prot
         """
     with module_sprint_env.scripted_pool(body) as pool:
         assert pool.get_automata_for_batch(["c/s0"])[2].tolist() == [[0], [2**31 - 1]]
-        with pytest.raises(shmbridge.ProtocolError, match="4294967296 states in all"):
+        with pytest.raises(shmbridge.ProtocolError, match="4294967296 states"):
             pool.get_automata_for_batch(["c/s0", "c/s1"])
 
 

@@ -17,7 +17,18 @@ import shmbridge
 from shmbridge import memory as shared_memory
 from shmbridge.errors import PeerGoneError
 from shmbridge.memory import Memory, create_shared_memory
-from shmbridge.parent import child, copying, in_place, launch, lifecycle, process, scheduler, scoring, spawn
+from shmbridge.parent import (
+    child,
+    copying,
+    in_place,
+    launch,
+    lifecycle,
+    process,
+    scheduler,
+    scoring,
+    spawn,
+    supervisor,
+)
 from shmbridge.parent.automata import AutomatonRequest
 from shmbridge.parent.batch import Batch
 from shmbridge.parent.statistics import Counters
@@ -38,6 +49,7 @@ __all__ = [
     "in_place_of_start_wait",
     "is_serving",
     "kill_child",
+    "log_long_waits_every",
     "memory_reservation_file",
     "once",
     "poll",
@@ -91,6 +103,15 @@ class ChildProcess:
     def is_timed(self) -> bool:
         """Whether a timeout runs for its hello, its next answer or its next request for scores."""
         return self._child.clock.deadline is not None
+
+    @property
+    def longest(self) -> float:
+        """The seconds that its slowest answer took."""
+        return self._child.clock.longest
+
+    @longest.setter
+    def longest(self, seconds: float) -> None:
+        self._child.clock.longest = seconds
 
     @property
     def awaits_scores(self) -> bool:
@@ -201,7 +222,7 @@ def before_each_sleep(pool: shmbridge.SprintInstancePool, hook: Callable[[], Any
 def in_place_of_start_wait(hook: Callable[[], Any]) -> Iterator[None]:
     """Where a pool would wait until its children are ready: it does not wait."""
 
-    def call(_self: scheduler.Scheduler, _children: object) -> None:
+    def call(_self: scheduler.Scheduler, _slots: object) -> None:
         hook()
 
     with mock.patch.object(scheduler.Scheduler, "await_ready", call):
@@ -264,6 +285,17 @@ def poll_after_exits_only() -> Iterator[None]:
         return poll_now(self)
 
     with mock.patch.object(scheduler.Scheduler, "poll", late):
+        yield
+
+
+@contextlib.contextmanager
+def log_long_waits_every(seconds: float, *, slow_after: float = 10.0) -> Iterator[None]:
+    """Log this often what a pool waits for. A segment is slow after at least `slow_after` seconds."""
+    with (
+        mock.patch.object(scheduler, "NOTICE_SECONDS", seconds),
+        mock.patch.object(supervisor, "NOTICE_SECONDS", seconds),
+        mock.patch.object(supervisor, "_SLOW_FACTOR", slow_after),
+    ):
         yield
 
 

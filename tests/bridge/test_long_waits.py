@@ -1,0 +1,117 @@
+"""A wait that takes long is logged: what is waited for, and for how long."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.internals import children, log_long_waits_every
+
+HELD = """
+import time
+
+def wait_until_gone(path):
+    while os.path.exists(path):
+        time.sleep(0.005)
+
+def patient(command, **arguments):
+    if command == "calculate_criterion":
+        wait_until_gone({segment!r})
+    return callback(command, **arguments)
+
+wait_until_gone({start!r})
+init().run_control_loop(callback=patient)
+"""
+
+
+class Held:
+    """A Sprint that does not start, or does not answer, while a file is there."""
+
+    def __init__(self, sprint_env: Any) -> None:
+        self.start = sprint_env.path / "start"
+        self.segment = sprint_env.path / "segment"
+        self.body = HELD.format(start=str(self.start), segment=str(self.segment))
+
+
+@pytest.fixture
+def held(sprint_env: Any) -> Held:
+    return Held(sprint_env)
+
+
+class Lines:
+    """The log's lines with a text; a file is removed when there is a number of them."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture, text: str) -> None:
+        self._caplog = caplog
+        self._text = text
+
+    def __call__(self) -> list[str]:
+        return [line for line in self._caplog.messages if self._text in line]
+
+    def release(self, sprint_env: Any, path: Any, number: int) -> threading.Thread:
+        def run() -> None:
+            try:
+                sprint_env.wait_until(
+                    lambda: len(self()) >= number, f"{self._text!r} is logged {number} times"
+                )
+            finally:
+                path.unlink()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+
+def batch(pool: Any) -> None:
+    loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
+    assert loss.tolist() == [1.5]
+
+
+def test_children_that_are_starting_are_logged(sprint_env: Any, held: Held, caplog: Any) -> None:
+    lines = Lines(caplog, "has been starting for")
+    held.start.touch()
+    with log_long_waits_every(0.05):
+        thread = lines.release(sprint_env, held.start, 3)
+        with sprint_env.scripted_pool(held.body) as pool:
+            thread.join()
+            assert all(f"(pid {pool.stats().children[0].pid}) has been" in line for line in lines())
+            count = len(lines())
+            batch(pool)
+            assert len(lines()) == count
+
+
+def test_a_segment_that_takes_unusually_long_is_logged(sprint_env: Any, held: Held, caplog: Any) -> None:
+    lines = Lines(caplog, "[slow-segment]")
+    with sprint_env.scripted_pool(held.body) as pool, log_long_waits_every(0.05, slow_after=0.2):
+        batch(pool)
+        assert not lines()
+        held.segment.touch()
+        thread = lines.release(sprint_env, held.segment, 2)
+        batch(pool)
+        thread.join()
+        (child,) = children(pool)
+        for line in lines():
+            assert re.search(
+                rf"\(pid {child.pid}\) has worked on segment 'c/s1' for \d+ s.* took 0\.\d s", line
+            )
+        assert all(record.levelname == "WARNING" for record in caplog.records if record.message in lines())
+
+
+def test_a_segment_is_compared_with_the_longest_before_it(sprint_env: Any, held: Held, caplog: Any) -> None:
+    lines = Lines(caplog, "[slow-segment]")
+    with sprint_env.scripted_pool(held.body) as pool, log_long_waits_every(0.01, slow_after=0.2):
+        batch(pool)
+        (child,) = children(pool)
+        assert 0 < child.longest < 60
+        child.longest = 1000.0
+        held.segment.touch()
+        timer = threading.Timer(0.5, held.segment.unlink)
+        timer.start()
+        batch(pool)
+        timer.join()
+        assert not lines()
+        assert child.longest == 1000.0
