@@ -1,4 +1,4 @@
-"""Report phrases that CONTRIBUTING.md bans, as "file:line: phrase: use …". `make check` runs it over the tree.
+"""Report the phrases that CONTRIBUTING.md bans, as "file:line: phrase: use …". `make check` runs it.
 
 The single words are in words.txt, which codespell reads.
 """
