@@ -40,4 +40,4 @@ def test_good_english_is_not_reported(text):
 def test_a_finding_names_the_file_the_line_and_a_better_word(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# Page\n\nThree at the most.\n", "utf-8")
-    assert report([page], tmp_path) == ["page.md:3: 'at the most': use at most"]
+    assert report([page], tmp_path) == ["page.md:3: at the most ==> at most"]
