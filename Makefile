@@ -14,7 +14,7 @@ INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('inclu
 help:
 	@echo "make demo      train a small acoustic model through two Sprint children"
 	@echo "make test      run all tests"
-	@echo "make check     lint, formatting, types, words, C warnings"
+	@echo "make check     lint, formatting, types, C warnings"
 	@echo "make test-cuda run the CUDA tests without a device, on a stand-in for it (wants a torch with CUDA 13)"
 	@echo "make model     check rings, doorbells and deaths with spin, in all orders of their steps"
 	@echo "make sanitize  run the C part under AddressSanitizer, UBSan and valgrind"

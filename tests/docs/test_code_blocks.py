@@ -50,15 +50,6 @@ def fenced(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
-def python_blocks(page: Path) -> list[str]:
-    """The Python of a page, in fences or indented by four blanks."""
-    blocks = re.findall(r"(?:^(?:    .*)?\n)+", page.read_text("utf-8"), flags=re.MULTILINE)
-    # Blocks with nothing but an empty line between them are one.
-    dedented = [re.sub(r"^pip install .*\n\n", "", textwrap.dedent(block).strip("\n")) for block in blocks]
-    indented = [block + "\n" for block in dedented if re.match(r"import |from |with ", block)]
-    return fenced(page) or indented
-
-
 def files_of_quick_start() -> str:
     return fenced(DOCS / "quickstart.md")[0]
 
@@ -104,7 +95,7 @@ def test_the_page_of_the_recogniser_runs_with_the_files_of_the_quick_start(tmp_p
 
 
 def test_the_blocks_of_the_readme_run_with_refsprint_instead_of_rasr(tmp_path):
-    batch, in_place = python_blocks(ROOT / "README.md")
+    batch, in_place = fenced(ROOT / "README.md")
     assert '"/path/to/nn-trainer"' in batch
     (tmp_path / "sprint.config").write_text(CONFIG)
     in_place = in_place.replace("corpus/recording/segment", "corpus/recording/one")
@@ -117,7 +108,7 @@ def test_the_blocks_of_the_readme_run_with_refsprint_instead_of_rasr(tmp_path):
 
 def test_the_blocks_of_the_torch_page_run(tmp_path):
     pytest.importorskip("torch")
-    batch, in_place = python_blocks(DOCS / "torch.md")
+    batch, in_place = fenced(DOCS / "torch.md")
     (tmp_path / "sprint.config").write_text(CONFIG)
     code = batch.replace("sprint_exec_path=…, sprint_config=…", OPTIONS)
     assert code != batch
