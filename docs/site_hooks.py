@@ -57,7 +57,8 @@ def _with_messages(markdown: str) -> str:
 
     def add(entry: re.Match[str]) -> str:
         lines = "".join(f"    {line}\n" for text in of_slug.get(entry[1], []) for line in text.splitlines())
-        return f'{entry[0]}\n\n??? quote "Messages that end with `[{entry[1]}]`"\n    ```text\n{lines}    ```\n'
+        title = f"Messages that end with `[{entry[1]}]`"
+        return f'{entry[0]}\n\n??? quote "{title}"\n    ```text\n{lines}    ```\n'
 
     return _ENTRY.sub(add, markdown)
 
