@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 FIELD = "…"
-SLUG = re.compile(r"\[([a-z][a-z-]+)\]")
+SLUG = re.compile(r"(?<!\w)\[([a-z][a-z-]+)\]")
 _WARNS = {"warn", "warning", "error", "exception", "critical", "_try_to_warn"}
 _C_MESSAGE = re.compile(r'PyErr_(?:Format|SetString)\(\s*PyExc_\w+,((?:\s*"(?:[^"\\]|\\.)*")+)')
 _C_FIELD = re.compile(r"%[-+ #0]*\d*(?:\.\d+)?[hljzt]*[a-zA-Z]")
@@ -24,7 +24,10 @@ class Message(NamedTuple):
 
 
 def messages(folder: Path) -> list[Message]:
-    """Return the messages of all Python and C files in a folder, except those caught in the same function."""
+    """Return the messages of all Python and C files in a folder.
+
+    Messages that the same function catches are left out, and so are parts of other messages.
+    """
     trees = {path: ast.parse(path.read_text("utf-8")) for path in sorted(folder.rglob("*.py"))}
     makers = {name for tree in trees.values() for name in _makers(tree)}
     found = []
@@ -37,7 +40,13 @@ def messages(folder: Path) -> list[Message]:
             text = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', match[1]))
             line = source.count("\n", 0, match.start()) + 1
             found.append(Message(_C_FIELD.sub(FIELD, text), f"{path.relative_to(folder)}:{line}"))
-    return [message for message in found if words(message.text)]
+    with_slug = [message.text for message in found if SLUG.search(message.text)]
+    return [
+        message
+        for message in found
+        if words(message.text)
+        and (message.text in with_slug or not any(message.text in text for text in with_slug))
+    ]
 
 
 def by_slug(found: list[Message]) -> dict[str, list[str]]:
@@ -55,12 +64,20 @@ def words(text: str) -> list[str]:
 
 
 def _makers(tree: ast.AST) -> Iterator[str]:
-    """Yield the functions that return an error for their caller to raise, or that never return."""
+    """Yield the functions that turn a message into an error, or that never return.
+
+    A function that adds a slug takes a part of a message, and is not among them.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.returns is not None:
             returns = ast.unparse(node.returns)
-            if returns.endswith("Error") or returns == "NoReturn":
+            if (returns.endswith("Error") or returns == "NoReturn") and not _adds_slug(node):
                 yield node.name
+
+
+def _adds_slug(function: ast.FunctionDef) -> bool:
+    texts = (node.value for node in ast.walk(function) if isinstance(node, ast.Constant))
+    return any(isinstance(text, str) and SLUG.search(text) for text in texts)
 
 
 class _Finder:

@@ -96,6 +96,12 @@ def warns(error):
 def make(problem) -> BatchError:
     return BatchError(problem)
 
+def refuse(rule) -> BatchError:
+    return BatchError(f"the value is wrong; it must be {rule} [some-slug]")
+
+def refuses():
+    raise refuse("a part of a message")
+
 def inner():
     try:
         raise ValueError("only for the line below")
@@ -115,6 +121,7 @@ def test_the_collector_finds_messages_however_they_are_written(tmp_path):
         "it went wrong: …",
         "a maker's own text",
         "the outer one",
+        "the value is wrong; it must be … [some-slug]",
         "… rows are too …",
     }
 
