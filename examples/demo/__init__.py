@@ -1,4 +1,4 @@
-"""Demonstration: train an acoustic model with NumPy, with loss and error signal from Sprint.
+"""A demonstration: an acoustic model trained with numpy, its loss and error signal computed by Sprint.
 
-Run it from the root of the repository: `python -m examples.demo`. See README.md in this folder.
+Run it from the root of the repository: `python -m examples.demo`. See README.md beside this file.
 """

@@ -301,7 +301,7 @@ def write_corpus(path: Path, utterances: Sequence[Utterance], durations: Sequenc
 
 
 def write_lexicon(path: Path) -> None:
-    """Write the Bliss lexicon. Sprint needs another lemma before those of silence and blank."""
+    """Write the Bliss lexicon. Sprint wants the silence and blank lemmas not to come first."""
     phonemes = sorted({phoneme for phones in PRONUNCIATIONS.values() for phoneme in phones.split()})
     lines = ['<?xml version="1.0" encoding="utf-8"?>', "<lexicon>", "  <phoneme-inventory>"]
     for phoneme in phonemes:

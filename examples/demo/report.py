@@ -85,7 +85,7 @@ def draw(history: Sequence[Epoch], path: Path) -> None:
         numbers, [epoch.train_loss for epoch in history], label="training (distorted features, dropout)"
     )
     left.plot(numbers, [epoch.held_out_loss for epoch in history], label="held out")
-    # Test criteria can have losses without a logarithm.
+    # Only a criterion that is no sequence criterion, for tests, gives losses without a logarithm.
     scale = "log" if all(min(epoch.train_loss, epoch.held_out_loss) > 0 for epoch in history) else "linear"
     left.set(xlabel="epoch", ylabel="loss per frame, nats", yscale=scale, title="Loss from Sprint")
     left.legend()

@@ -65,7 +65,7 @@ def train(corpus: data.Corpus, pool: SprintInstancePool) -> None:
 def main() -> int:
     """Train, and return the exit code."""
     torch.manual_seed(1)
-    torch.set_num_threads(1)  # a small network gains nothing, and Sprint needs the cores
+    torch.set_num_threads(1)  # so small a network gains nothing, and Sprint wants the cores
     try:
         with SprintInstancePool(
             sprint_exec_path=sprint.executable(None), sprint_config=sprint.config(()), num_instances=2

@@ -47,7 +47,7 @@ def _lexicon_lines(task: Task) -> Iterator[str]:
     yield "<lexicon>"
     yield "  <phoneme-inventory>"
     for phoneme in task.phonemes:
-        # Without variation, a phoneme has no context: silence and blank require that.
+        # Without variation, a phoneme has no context: what the silence and the blank have to be.
         fixed = "<variation>none</variation>" if phoneme in task.phonemes[-2:] else ""
         yield f"    <phoneme><symbol>{escape(phoneme)}</symbol>{fixed}</phoneme>"
     yield "  </phoneme-inventory>"

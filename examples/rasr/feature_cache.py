@@ -1,10 +1,10 @@
 """Features for RASR's trainer: a cache archive, and the flow network that reads it.
 
-With a Python layer at the bottom of the network, only the number of the features matters: RASR requires features
-with as many frames as the posteriors have. The features here encode their place, so that a test can check which
-ones arrive.
+With a Python layer at the bottom of the network the features count for nothing but their number: RASR demands
+some, and their frames have to be as many as those of the posteriors. Here they tell where they stand, so that
+who gets them can see whether they are the right ones.
 
-The archive has the format of RASR's Core/FileArchive.cc. All numbers are little-endian, strings are a u32 length and
+The archive, as RASR's Core/FileArchive.cc has it; all numbers are little-endian, strings are a u32 length and
 their bytes. "SP_ARC1" and a zero, a byte that tells whether there is a table, then for each file
 
     u32 0xaa55aa55, string name, u32 size, u32 0 (not compressed), u32 checksum, data, u32 0x55aa55aa
@@ -18,7 +18,7 @@ The file of a segment is a flow cache: string "vector-f32", u32 number of frames
 
     u32 dimension, f32 for each dimension, f64 start, f64 end (seconds)
 
-A second file, with ".attribs" after its name, is XML that names the type again.
+and beside it lies a file with ".attribs" behind its name: XML that names the type again.
 """
 
 from __future__ import annotations

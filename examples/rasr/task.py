@@ -62,7 +62,7 @@ class Task:
 
     @property
     def silence(self) -> int:
-        """The label of silence. No segment has it, but RASR's acoustic model needs one."""
+        """The label of silence. No segment has it, but RASR's acoustic model wants one."""
         return len(self.phonemes) - 2
 
     @property
@@ -87,11 +87,11 @@ class Task:
 
 
 def make_task(labels: int, segments: int, frames: int, seed: int = 1) -> Task:
-    """Create random words and segments.
+    """Make up words and segments.
 
     Args:
         labels: the label dimension of the posteriors, at least 5: silence and blank are among them.
-        segments: number of segments; one more is too short.
+        segments: how many, besides the one that is too short.
         frames: the length of the longest segment, at least 10; the others have half as many or more.
         seed: of all choices. The same arguments give the same task.
 
@@ -100,7 +100,7 @@ def make_task(labels: int, segments: int, frames: int, seed: int = 1) -> Task:
     """
     for name, value, least in (("labels", labels, 5), ("segments", segments, 1), ("frames", frames, 10)):
         if value < least:
-            raise ValueError(f"{name} is {value}; it must be at least {least}")
+            raise ValueError(f"{name} is {value}; it has to be at least {least}")
     rng = random.Random(seed)
     spoken = range(labels - 2)
     words = _make_words(spoken, rng)

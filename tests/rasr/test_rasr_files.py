@@ -120,7 +120,7 @@ def test_every_segment_but_the_last_has_enough_frames(labels):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--labels", "4"], "labels is 4; it must be at least 5"),
+        (["--labels", "4"], "labels is 4; it has to be at least 5"),
         (["--segments", "0"], "segments is 0"),
         (["--frames", "9"], "frames is 9"),
     ],
