@@ -29,7 +29,7 @@ READER = """
 import types
 import numpy as np
 frames, labels = 20, 6
-seq_lengths, tags = [20], ["corpus/recording/one"]
+seq_lengths, segment_names = [20], ["corpus/recording/one"]
 log_posteriors = np.full((frames, 1, labels), -np.log(labels))
 network = types.SimpleNamespace(forward=lambda out: np.copyto(out, log_posteriors[:, 0]))
 trained = []
