@@ -1,10 +1,9 @@
 """The module that Sprint imports (`--*.pymod-name=sprint_entry`): the names that Sprint calls.
 
-Everything is implemented in shmbridge.child; this file only gives it the names and the place that
-Sprint's options expect.
+shmbridge.child implements them. This module gives them the names and the place that Sprint's options require.
 """
 
 from shmbridge.child import PythonControl, SprintNnPythonLayer, getSegmentList, init
-from shmbridge.child import say as print  # noqa: A004 - Sprint modules offer their print replacement so
+from shmbridge.child import say as print  # noqa: A004 - by convention, Sprint modules replace print
 
 __all__ = ["PythonControl", "SprintNnPythonLayer", "getSegmentList", "init", "print"]

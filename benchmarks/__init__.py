@@ -1,1 +1,1 @@
-"""What the exchange costs, beside the other ways to do it, measured in one run."""
+"""Measure the exchange, and other ways to do it, in one run."""

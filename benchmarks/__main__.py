@@ -5,8 +5,8 @@ import sys
 
 
 def main() -> int:
-    """Set what must be set before numpy is imported, then run."""
-    # A copy or a criterion is one thread's work here; others would only take the cores of the children.
+    """Set the environment that NumPy reads when it is imported, then run."""
+    # More BLAS threads would only take the children's cores.
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     try:

@@ -8,29 +8,29 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, Optional
 
 from rich.console import Console
 
 from shmbridge import ShmbridgeError
+from shmbridge.cli.arguments import count, shape
 
 from . import leftovers, pictures, report, run
 from .peers import ENTRIES
 from .settings import FULL, PARTS, QUICK, Settings
 from .terminal import Bar
 
-_FILE_WIDTH = 110  # of the tables, where they do not go to a terminal
+_FILE_WIDTH = 110  # of the tables, if the output is not a terminal
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Measure, tell about it, and return the exit code: 0, 1 after an error, 130 after Ctrl-C.
+    """Measure, write the results, and return the exit code: 0, 1 after an error, 130 after Ctrl-C.
 
-    Targets that are not reached are no error: they depend on the machine.
+    Missed targets are not errors, because they depend on the machine.
     """
     options = _parse(arguments)
-    # So that children and shared memory are cleaned up then as well.
-    signal.signal(signal.SIGTERM, _interrupt)
+    # A SIGTERM must also end the children and remove shared memory.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _FILE_WIDTH
@@ -58,24 +58,26 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure shmbridge beside the other ways to do the exchange, all in one run.",
+        description="Measure shmbridge and other ways to do the exchange, all in one run.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="small sizes and few repetitions: under a minute"
+        "--quick", action="store_true", help="small sizes and few repetitions, under a minute"
     )
     parser.add_argument(
-        "--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; default: all"
+        "--only", nargs="+", choices=PARTS, metavar="PART", help=f"any of {', '.join(PARTS)} (default: all)"
     )
     names = [entry.name for entry in ENTRIES]
     parser.add_argument(
-        "--peers", nargs="+", choices=names, metavar="PEER", help=f"of {', '.join(names)}; default: all"
+        "--peers", nargs="+", choices=names, metavar="PEER", help=f"any of {', '.join(names)} (default: all)"
     )
     parser.add_argument(
-        "--sizes", nargs="+", type=_size, metavar="TIMExLABEL", help="of the matrices of the exchange"
+        "--sizes", nargs="+", type=shape, metavar="TIMExLABEL", help="shapes of the matrices of the exchange"
     )
-    parser.add_argument("--repeat", type=_positive, help="how often it is each peer's turn")
-    parser.add_argument("--exchanges", type=_positive, help="how many small ones show the growth")
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="folder; default: %(default)s")
+    parser.add_argument("--repeat", type=count, help="number of turns of each peer")
+    parser.add_argument("--exchanges", type=count, help="number of small exchanges that show the growth")
+    parser.add_argument(
+        "--out", type=Path, default=Path("bench-out"), help="output folder (default: %(default)s)"
+    )
     return parser.parse_args(arguments)
 
 
@@ -90,19 +92,3 @@ def _settings(options: argparse.Namespace) -> Settings:
     return dataclasses.replace(
         QUICK if options.quick else FULL, **{name: value for name, value in given.items() if value}
     )
-
-
-def _size(text: str) -> tuple[int, int]:
-    rows, _, columns = text.partition("x")
-    return _positive(rows), _positive(columns)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-def _interrupt(_number: int, _frame: Optional[FrameType]) -> None:
-    raise KeyboardInterrupt

@@ -1,9 +1,9 @@
-"""Deaths: how long after Sprint's end the call that waits for it raises its error.
+"""Deaths: how soon after Sprint's death the waiting call raises its error.
 
     python -m benchmarks.deaths [--deaths=100] [--signal=SIGKILL]
 
-Sprint sleeps in its criterion when it is killed, so that the trainer sleeps too. The time runs from just
-before the signal is sent to the error in the caller's hands; the kernel's work at a process' end is in it.
+Sprint is killed while it sleeps in its criterion, so the trainer sleeps too. The measured time starts just
+before the signal and ends when the caller has the error. It includes the kernel's work to end the process.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ _SETTLE = 0.05  # seconds until both sides sleep
 
 
 def measure(deaths: int, number: signal.Signals, progress: Progress) -> dict[str, Any]:
-    """Kill so many Sprints, one after the other; percentiles in seconds."""
+    """Kill a number of Sprints, one after the other. Return percentiles in seconds."""
     progress.begin("deaths", deaths)
     frames, labels = _SHAPE
     durations = []
     with open_pool(4 * frames * labels, criterion="sleep:1000000") as pool:
         for _ in range(deaths):
-            claim = pool.claim("corpus/recording/segment", frames, labels)  # starts a dead Sprint anew
+            claim = pool.claim("corpus/recording/segment", frames, labels)  # restarts a dead Sprint
             claim.posteriors[:] = -1
-            claim.send()
+            sent_segment = claim.send()
             (pid,) = children_of(os.getpid())
             sent: list[int] = []
             thread = threading.Thread(target=_kill, args=(pid, number, sent))
             thread.start()
             try:
-                claim.result()
-                raise RuntimeError("Sprint answered, though it was to sleep")
+                sent_segment.result()
+                raise RuntimeError("Sprint answered; it must sleep until it is killed")
             except PeerGoneError as error:
                 noticed = time.perf_counter_ns()
                 if error.signal_name != number.name:
@@ -62,13 +62,18 @@ def _kill(pid: int, number: signal.Signals, sent: list[int]) -> None:
 
 
 def main() -> int:
-    """Measure, and print a line."""
+    """Measure, and print one line."""
     from rich.console import Console
 
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.deaths", description=measure.__doc__)
-    parser.add_argument("--deaths", type=int, default=100, help="how many; default: %(default)s")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.deaths",
+        description="Measure how soon Sprint's death raises an error in the trainer.",
+    )
+    parser.add_argument("--deaths", type=int, default=100, help="number of deaths (default: %(default)s)")
     names = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGTERM")
-    parser.add_argument("--signal", choices=names, default="SIGKILL", help="default: %(default)s")
+    parser.add_argument(
+        "--signal", choices=names, default="SIGKILL", help="that kills Sprint (default: %(default)s)"
+    )
     options = parser.parse_args()
     number = signal.Signals[options.signal]
     console = Console(highlight=False)

@@ -1,7 +1,6 @@
-"""The exchange: posteriors to a child with a null criterion, and loss and error signal back.
+"""The exchange: posteriors to a child with a null criterion, loss and error signal back.
 
-All peers of a size are alive at once and take turns in blocks, so that what else happens on the machine
-hits all alike.
+All peers of a size run at the same time and take turns in blocks, so that other load affects all alike.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from .percentiles import summarise
 from .progress import Progress
 from .unavailable import deadline, reason_of
 
-_TIMEOUT = 120  # seconds for a start or a block, after which a peer is given up
-_MOST_TRIPS = 1000  # in a block
-_WARM_UP = 5  # round trips at the beginning of a block that are not counted
+_TIMEOUT = 120  # seconds for a start or a block
+_MAX_TRIPS = 1000  # in a block
+_WARM_UP = 5  # round trips at the start of a block that are not counted
 
 
 def measure(
@@ -34,12 +33,13 @@ def measure(
     Args:
         sizes: (time,label) of the matrices.
         entries: the peers.
-        rounds: how often it is each peer's turn.
-        block_seconds: how long its turn lasts, where that is more than one round trip.
-        progress: is told.
+        rounds: number of turns of each peer.
+        block_seconds: minimum duration of a turn.
+        progress: shows the progress.
 
     Returns:
-        For each size: rows, columns, bytes, and for each peer percentiles in seconds, or why there are none.
+        For each size: rows, columns, bytes, and for each peer percentiles in seconds, or the reason why
+        it is unavailable.
     """
     progress.begin("exchange", len(sizes) * (len(entries) + rounds))
     return [_measure_size(Work(*size), entries, rounds, block_seconds, progress) for size in sizes]
@@ -61,7 +61,7 @@ def _measure_size(
                 running[entry] = runner
             else:
                 results[entry.name] = {"unavailable": reason}
-        # What is there now stays: collections in the middle of a round trip need not look at it.
+        # A garbage collection during a round trip must not scan the objects that exist already.
         gc.collect()
         gc.freeze()
         stack.callback(gc.unfreeze)
@@ -83,7 +83,7 @@ def _measure_size(
 
 
 class _Running:
-    """A peer while it runs, and its durations."""
+    """A running peer and its durations."""
 
     def __init__(self, entry: Entry, work: Work, block_seconds: float) -> None:
         self.nanoseconds: list[int] = []
@@ -95,36 +95,36 @@ class _Running:
         self._value = 0
 
     def start(self) -> Optional[str]:
-        """Start it and warm it up. Returns why it cannot run."""
+        """Start the peer and warm it up. Return the reason if it cannot run."""
         try:
             with deadline(_TIMEOUT):
                 peer = self._entry.load()(self._work)
                 peer.__enter__()
                 self._peer = peer
                 peer.begin_block()
-                # The first ones touch memory for the first time, and one may wait for the child to start.
+                # The first round trips map pages and may wait for the child to start.
                 usual = min(self._round_trip(peer) for _ in range(3))
                 peer.end_block()
         except Exception as error:
             self.close()
             return reason_of(error)
-        # Caches hold what the peer before had, and its child sleeps. Where only a few round trips fit into
-        # a block, that is no large part of them.
+        # At the start of a block, the caches are cold and the child sleeps. If a block has room for only a
+        # few round trips, each is so long that this does not matter.
         self._warm_up = _WARM_UP if usual * _WARM_UP < self._block_ns / 10 else 0
         return None
 
     def block(self) -> Optional[str]:
-        """Take its turn. Returns why it could not."""
+        """Measure one turn. Return the reason if it failed."""
         peer = self._peer
         if peer is None:
-            return "it has not been started"
+            return "it was not started"
         try:
             with deadline(_TIMEOUT):
                 peer.begin_block()
                 for _ in range(self._warm_up):
                     self._round_trip(peer)
                 end = time.perf_counter_ns() + self._block_ns
-                for _ in range(_MOST_TRIPS):
+                for _ in range(_MAX_TRIPS):
                     self.nanoseconds.append(self._round_trip(peer))
                     if time.perf_counter_ns() >= end:
                         break
@@ -134,24 +134,24 @@ class _Running:
         return None
 
     def close(self) -> None:
-        """End it. May be called again."""
+        """End the peer. Further calls do nothing."""
         peer, self._peer = self._peer, None
         if peer is not None:
-            with contextlib.suppress(Exception):  # a peer that does not end well has its figures all the same
+            with contextlib.suppress(Exception):  # the figures are valid even if the peer fails to end
                 peer.__exit__(None, None, None)
 
     def _round_trip(self, peer: Peer) -> int:
-        """One, with a value of its own. Returns its duration in nanoseconds."""
+        """Do one round trip with a new value. Return its duration in nanoseconds."""
         self._value = self._value % 1000 + 1
         start = time.perf_counter_ns()
-        came_back = peer.round_trip(float(self._value))
+        returned = peer.round_trip(float(self._value))
         duration = time.perf_counter_ns() - start
-        if came_back != self._value:
-            raise PeerFailedError(f"{came_back} came back where {self._value} was sent")
+        if returned != self._value:
+            raise PeerFailedError(f"it returned {returned}; it must return {self._value}")
         return duration
 
 
 def _rotated(entries: list[Entry], number: int) -> list[Entry]:
-    """Another one begins each round, so that none always comes after the same."""
+    """Rotate the order each round, so that no peer always follows the same one."""
     start = number % max(1, len(entries))
     return entries[start:] + entries[:start]

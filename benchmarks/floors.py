@@ -1,6 +1,6 @@
-"""What no exchange can be faster than: a copy of the bytes, a semaphore, a small message over a pipe.
+"""Lower bounds of an exchange: a copy of the bytes, a semaphore, a small message over a pipe.
 
-They have the form of peers, so that they are measured among them.
+They are implemented as peers, so that they are measured in the same turns.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SPIN_NS = 10**9
 
 
 class Copy(Peer):
-    """One np.copyto from one of the trainer's arrays to the other, warm, in one process."""
+    """One np.copyto between two of the trainer's arrays, warm, in one process."""
 
     def _start(self) -> None:
         pass
@@ -51,15 +51,15 @@ class PipePing(Peer):
         self._message = bytes(_MESSAGE_BYTES)
 
     def round_trip(self, value: float) -> float:
-        """Send, and wait for the answer."""
+        """Send a message and wait for the answer."""
         os.write(self._out, self._message)
         if len(os.read(self._in, _MESSAGE_BYTES)) != _MESSAGE_BYTES:
-            raise PeerFailedError("the pipe's other end is gone")
+            raise PeerFailedError("the other end of the pipe is closed")
         return value
 
 
 class SemaphorePing(Peer):
-    """A semaphore for each of two Python processes, posted and waited for through cffi."""
+    """Two Python processes that post to each other's semaphore through cffi."""
 
     spinning = False
 
@@ -69,36 +69,36 @@ class SemaphorePing(Peer):
         self._other = Doorbell(Memory(descriptors[1], PAGE), create=True)
         self._flag = mmap.mmap(descriptors[2], PAGE)
         self.resources.callback(self._flag.close)
-        self._nothing = WaitList([])  # no rings to look at, the token alone
+        self._nothing = WaitList([])  # no rings, only the token
         self.resources.enter_context(run_module(__name__, "semaphore", *descriptors, descriptors=descriptors))
 
     def round_trip(self, value: float) -> float:
-        """Post to the other, and wait for what it posts."""
+        """Post to the other process and wait for its post."""
         self._other.poke()
         if not _wait(self._own, self._nothing, self.spinning, _TIMEOUT):
-            raise PeerFailedError(f"the semaphore's other end was silent for {_TIMEOUT} seconds")
+            raise PeerFailedError(f"the other process did not post within {_TIMEOUT} seconds")
         return value
 
 
 class SemaphorePingSpinning(SemaphorePing):
-    """The same with both looking again and again and never sleeping."""
+    """The same, but both processes spin and never sleep."""
 
     spinning = True
 
     def begin_block(self) -> None:
-        """Let the child spin."""
+        """Make the child spin."""
         self._flag[0] = 1
         self.round_trip(0.0)
 
     def end_block(self) -> None:
-        """Let it sleep."""
+        """Make the child sleep."""
         self._flag[0] = 0
         self.round_trip(0.0)
 
 
 @contextlib.contextmanager
 def _page() -> Iterator[int]:
-    """A page of shared memory without a name."""
+    """Yield a page of anonymous shared memory."""
     descriptor = os.memfd_create("shmbridge-bench")
     try:
         os.truncate(descriptor, PAGE)
@@ -108,7 +108,7 @@ def _page() -> Iterator[int]:
 
 
 def _wait(doorbell: Doorbell, nothing: WaitList, spinning: bool, timeout: Optional[float]) -> bool:
-    """Wait for a post; `spinning`: without ever sleeping, which the doorbell alone might do after a while."""
+    """Wait for a post. If `spinning`, never sleep, unlike a single wait at the doorbell."""
     if not spinning:
         return doorbell.wait(nothing, timeout, 0)
     while not doorbell.wait(nothing, 0.0, _SPIN_NS):

@@ -1,4 +1,4 @@
-"""Growth: what many exchanges, and large ones, do to the cost of one and to memory."""
+"""Growth: cost and memory over many exchanges, and cost over sizes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _SEGMENT = "corpus/recording/segment"
 
 
 def over_exchanges(exchanges: int, chunks: int, progress: Progress) -> dict[str, Any]:
-    """The cost of an exchange in place, and memory, over many small ones.
+    """Measure the cost of an exchange in place, and memory, over many small exchanges.
 
     Args:
-        exchanges: how many.
-        chunks: into how many parts the result divides them.
-        progress: is told.
+        exchanges: number of exchanges.
+        chunks: number of parts in the result.
+        progress: shows the progress.
 
     Returns:
         For each chunk: percentiles in seconds, and the memory of parent and child after it, in bytes.
@@ -36,7 +36,9 @@ def over_exchanges(exchanges: int, chunks: int, progress: Progress) -> dict[str,
     chunks = max(1, min(chunks, exchanges))
     count = exchanges // chunks
     progress.begin("growth over exchanges", chunks)
-    durations = np.zeros(count, np.int64)  # one array for all chunks: our own memory must not grow
+    durations = np.zeros(
+        count, np.int64
+    )  # one array for all chunks, so that the benchmark itself does not grow
     parts = []
     before = children_of(os.getpid())
     with InPlace(Work(*_SMALL)) as peer:
@@ -66,13 +68,13 @@ def _trips(peer: Peer, durations: np.ndarray[Any, np.dtype[Any]]) -> None:
 def over_sizes(
     sizes: Sequence[int], rounds: int, block_seconds: float, progress: Progress
 ) -> list[dict[str, Any]]:
-    """The cost of an exchange, in place and of a batch of one with `out=`, over the size of the matrix.
+    """Measure the cost of an exchange over the size of the matrix: in place, and a batch of one with `out=`.
 
     Args:
         sizes: bytes, multiples of 1024.
-        rounds: how often it is each size's turn.
-        block_seconds: how long its turn lasts.
-        progress: is told.
+        rounds: number of turns of each size.
+        block_seconds: duration of a turn.
+        progress: shows the progress.
 
     Returns:
         For each size: percentiles in seconds of both ways.
@@ -107,7 +109,7 @@ def over_sizes(
 
 
 def _block(exchange: Any, seconds: float) -> list[int]:
-    """Durations of as many as fit into the time, one at least; the first, which warms up, is not counted."""
+    """Return the durations of exchanges, at least one, until the time is over, after one to warm up."""
     exchange()
     durations = []
     end = time.perf_counter_ns() + int(seconds * 1e9)

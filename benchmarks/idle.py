@@ -1,6 +1,6 @@
-"""Idle: what a parent and a child cost that have nothing to do.
+"""Idle: the cost of an idle parent and child.
 
-The parent is a process of its own: this one shows a progress bar.
+The parent is a separate process, because this one draws a progress bar.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from .peers.child import ROOT
 from .processes import children_of, cpu_seconds, switches
 from .progress import Progress
 
-_SETTLE = 0.3  # seconds until what the last exchange has left to do is done
+_SETTLE = 0.3  # seconds for the work that the last exchange leaves behind
 _END_TIMEOUT = 20.0
 
 
 def measure(seconds: float, progress: Progress) -> dict[str, Any]:
-    """Watch an idle parent and its child for so many seconds.
+    """Measure an idle parent and its child for a number of seconds.
 
     Returns:
-        For "parent" and "child": CPU seconds used, and how often a thread was switched to.
+        For "parent" and "child": the CPU seconds used, and the number of context switches.
     """
     progress.begin("idle", 1)
     progress.advance(f"for {seconds:g} s")
@@ -35,7 +35,7 @@ def measure(seconds: float, progress: Progress) -> dict[str, Any]:
     )
     try:
         if parent.stdout is None or not parent.stdout.readline():
-            raise RuntimeError("the idle parent could not start; what it said is above")
+            raise RuntimeError("the idle parent did not start; see its output above")
         (child,) = children_of(parent.pid)
         pids = {"parent": parent.pid, "child": child}
         time.sleep(_SETTLE)
@@ -43,7 +43,7 @@ def measure(seconds: float, progress: Progress) -> dict[str, Any]:
         time.sleep(seconds)
         after = {name: (cpu_seconds(pid), switches(pid)) for name, pid in pids.items()}
     finally:
-        # The end of its input asks it to end, and its child with it.
+        # The parent ends, with its child, at the end of its input.
         try:
             parent.communicate(timeout=_END_TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -59,7 +59,7 @@ def measure(seconds: float, progress: Progress) -> dict[str, Any]:
 
 
 def _be_idle() -> None:
-    """The parent: a few exchanges, and then nothing until the input ends."""
+    """Run as the parent: do a few exchanges, then nothing until the input ends."""
     from .peers import Work
     from .peers.shmbridge_in_place import InPlace
 

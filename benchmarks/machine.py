@@ -1,4 +1,4 @@
-"""What was measured on: figures without it say nothing."""
+"""Describe the machine and its load."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = ("numpy", "cffi", "posix-ipc", "returnn", "pyzmq", "iceoryx2", "matp
 
 
 def describe() -> dict[str, Any]:
-    """Machine, system and versions."""
+    """Return the machine, the system and the versions."""
     import shmbridge
 
     return {
@@ -35,7 +35,7 @@ def describe() -> dict[str, Any]:
 
 
 class Load:
-    """How busy the machine was with the work of others, from here until `describe`."""
+    """The load of other processes, from the creation of this object until `describe`."""
 
     def __init__(self) -> None:
         self._before = _cpu_ticks()
@@ -44,9 +44,9 @@ class Load:
         self._start = time.time()
 
     def describe(self) -> dict[str, Any]:
-        """Load averages, and the share of all cores that other processes, and other machines, have used.
+        """Return the load averages, and the share of all cores that other processes and machines used.
 
-        Of our own children, those that have ended by now are taken off.
+        Children of this process do not count as others, once they have ended.
         """
         after = _cpu_ticks()
         total, busy, stolen = (new - old for new, old in zip(after, self._before))
@@ -69,7 +69,7 @@ def _own_seconds() -> float:
 
 
 def _cpu_ticks() -> tuple[int, int, int]:
-    """Ticks of all cores since boot: (all, busy, stolen by the hypervisor)."""
+    """Return the ticks of all cores since boot: (all, busy, stolen by the hypervisor)."""
     line = Path("/proc/stat").read_text().splitlines()[0]
     user, nice, system, idle, iowait, irq, softirq, steal = map(int, line.split()[1:9])
     busy = user + nice + system + irq + softirq
@@ -91,9 +91,9 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    """The checkout's commit, with a + where files differ from it."""
+    """Return the checkout's commit, with a + if files differ from it."""
     done = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"],  # noqa: S607 - whichever git there is
+        ["git", "describe", "--always", "--dirty=+"],  # noqa: S607 - any git on PATH
         cwd=_ROOT,
         capture_output=True,
         text=True,

@@ -1,16 +1,15 @@
-"""The least that can be called a Sprint: an executable that runs a PythonControl over a null criterion.
+"""A minimal Sprint: an executable that runs a PythonControl with a null criterion.
 
-Both shmbridge and RETURNN start it, with the options with which they start an nn-trainer in the control
-loop. It reads no corpus and no model, so what is measured around it is the exchange and nothing else.
+Both shmbridge and RETURNN start it with the options of an nn-trainer in the control loop. It reads no corpus
+and no model, so that only the exchange is measured.
 
     python minimal_sprint.py --*.pymod-path=DIR --*.pymod-name=MODULE --*.pymod-config=CONFIG [ignored ...]
 
-The environment variable BENCH_CRITERION makes the criterion take its time: `sleep:N` or `busy:N`, N in ms.
+The environment variable BENCH_CRITERION sets the duration of the criterion: `sleep:N` or `busy:N`, N in ms.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import time
@@ -20,33 +19,20 @@ from typing import Any, Optional
 CRITERION_VARIABLE = "BENCH_CRITERION"
 
 if __name__ == "__main__":
-    # As a script it has benchmarks/ itself on the path, whose modules nobody else is to import by accident.
+    # Python puts a script's folder on the path; the modules of benchmarks/ must not be importable from there.
     sys.path.pop(0)
 
-import numpy as np  # noqa: E402
-
-Array = np.ndarray[Any, np.dtype[Any]]
-
-
-def error_signal_for(posteriors: Array) -> Array:
-    """A new error signal for posteriors (label,time), with the strides that Sprint's have.
-
-    Its contents stay as numpy's allocation left them, but for one float, which is taken from the
-    posteriors: it shows the parent that both matrices have arrived.
-    """
-    error_signal = np.empty(posteriors.shape, np.float32, order="F")
-    error_signal[0, 0] = posteriors[0, 0]
-    return error_signal
+from shmbridge.cli.null_sprint import error_signal_for, main  # noqa: E402
 
 
 def delay_from(setting: str) -> Optional[Callable[[], None]]:
-    """What the criterion does for its N ms: sleep, use a core, or nothing (None).
+    """Return a function that sleeps or uses a core for N ms, or None.
 
     Args:
         setting: "", "sleep:N" or "busy:N", N in milliseconds.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: the setting has another form.
     """
     if not setting:
         return None
@@ -56,32 +42,32 @@ def delay_from(setting: str) -> Optional[Callable[[], None]]:
         return lambda: time.sleep(seconds)
     if kind == "busy":
         return lambda: _be_busy(seconds)
-    raise ValueError(f"{CRITERION_VARIABLE} is {setting!r}; it takes sleep:N or busy:N")
+    raise ValueError(f"{CRITERION_VARIABLE} is {setting!r}; it must be sleep:N or busy:N")
 
 
 def _be_busy(seconds: float) -> None:
-    # Of CPU time and not of wall time: a criterion that has to share its core takes longer.
+    # CPU time, not wall time: a criterion that shares its core takes longer.
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass
 
 
 def callback_with(delay: Optional[Callable[[], None]]) -> Callable[..., Any]:
-    """What Sprint offers to Python: `callback("command", ...)`, as far as a control loop needs it.
+    """Return Sprint's callback, `callback("command", ...)`, with the commands of a control loop.
 
-    Sprint's own is C++, and costs next to nothing; so this does no more than it must. It is a function
-    and no object with `__call__`, since CPython calls that by a detour.
+    Sprint's own callback is C++ and costs almost nothing, so this one must be cheap. It is a function,
+    because CPython calls an object with `__call__` more slowly.
     """
 
     def callback(command: str, *arguments: Any, posteriors: Any = None, **_others: Any) -> Any:
-        if command == "calculate_criterion":  # what shmbridge's child asks
+        if command == "calculate_criterion":  # from shmbridge's child
             error_signal = error_signal_for(posteriors)
             if delay is not None:
                 delay()
             return 0.0, error_signal
         if command == "get_orthography_by_segment_name":
             return "a "
-        if command == "get_loss_and_error_signal":  # what RETURNN's asks: name, frames, (time,label)
+        if command == "get_loss_and_error_signal":  # from RETURNN's child: name, frames, (time,label)
             loss, error_signal = callback("calculate_criterion", posteriors=arguments[2].T)
             return loss, error_signal.T
         if command == "version":
@@ -91,25 +77,5 @@ def callback_with(delay: Optional[Callable[[], None]]) -> Callable[..., Any]:
     return callback
 
 
-def main(arguments: list[str]) -> None:
-    """Import the module that the options name, and run its control loop."""
-    options = dict(argument[len("--*.") :].partition("=")[::2] for argument in arguments if "=" in argument)
-    callback = callback_with(delay_from(os.environ.get(CRITERION_VARIABLE, "")))
-    sys.path.insert(0, options["pymod-path"])
-    module = importlib.import_module(options["pymod-name"])
-    control = module.init(
-        name="Sprint.PythonControl",
-        sprint_unit="NnTrainer.pythonControl",
-        reference=object(),
-        callback=callback,
-        version_number=5,
-        config=options["pymod-config"],
-    )
-    try:
-        control.run_control_loop(callback=callback)
-    finally:
-        control.exit()
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1:], callback_with(delay_from(os.environ.get(CRITERION_VARIABLE, ""))))

@@ -1,4 +1,4 @@
-"""Percentiles are what is reported of durations: a mean would mix the usual with the machine's hiccups."""
+"""Percentiles of durations. A mean would mix typical values with outliers of the machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Durations = Union[Sequence[int], np.ndarray[Any, np.dtype[Any]]]
 
 
 def summarise(nanoseconds: Durations) -> dict[str, Any]:
-    """p50, p90, p99, the smallest (all in seconds) and the count of durations in nanoseconds."""
+    """Return p50, p90, p99 and minimum in seconds, and the count, of durations in nanoseconds."""
     values = np.asarray(nanoseconds, np.float64) / 1e9
     p50, p90, p99 = np.percentile(values, [50, 90, 99]).tolist()
     return {"p50": p50, "p90": p90, "p99": p99, "min": float(values.min()), "count": len(values)}

@@ -1,4 +1,4 @@
-"""Pools: segments per second with one child and with several, against the ideal."""
+"""Pools: segments per second with one and several children, compared with the ideal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .progress import Progress
 from .sprint import open_pool
 
 _ROWS, _COLUMNS = 100, 1000  # 0.4 MB
-_LEAST_ROUNDS, _MOST_ROUNDS = 3, 60
+_MIN_ROUNDS, _MAX_ROUNDS = 3, 60
 
 
 def criteria(milliseconds: Sequence[float]) -> list[tuple[str, float]]:
-    """(kind, ms) of each: one that takes no time, then each duration sleeping and with a core kept busy."""
+    """Return (kind, ms) of each criterion: "none" for a duration of 0, else "sleep" and "busy"."""
     kinds: list[tuple[str, float]] = []
     for duration in milliseconds:
         kinds += [("sleep", duration), ("busy", duration)] if duration else [("none", 0.0)]
@@ -28,22 +28,22 @@ def criteria(milliseconds: Sequence[float]) -> list[tuple[str, float]]:
 def measure(
     milliseconds: Sequence[float], children: Sequence[int], batch: int, seconds: float, progress: Progress
 ) -> list[dict[str, Any]]:
-    """Measure get_batch_loss_and_error_signal with criteria that take their time.
+    """Measure get_batch_loss_and_error_signal with criteria of several durations.
 
     Args:
         milliseconds: durations of the criterion.
         children: sizes of the pools.
         batch: segments of a batch.
-        seconds: to spend on each criterion, about.
-        progress: is told.
+        seconds: approximate time for each criterion.
+        progress: shows the progress.
 
     Returns:
         For each criterion and size of the pool: the seconds of a batch, segments per second, the ideal.
     """
-    wanted = criteria(milliseconds)
-    progress.begin("pools", len(wanted))
+    kinds = criteria(milliseconds)
+    progress.begin("pools", len(kinds))
     results = []
-    for kind, duration in wanted:
+    for kind, duration in kinds:
         progress.advance(f"criterion of {duration:g} ms, {kind}")
         results += _measure_criterion(kind, duration, children, batch, seconds)
     return results
@@ -72,8 +72,8 @@ def _measure_criterion(
         for pool in pools.values():
             pool.get_batch_loss_and_error_signal(posteriors, lengths, tags, out=out)
         round_seconds = sum(batch * max(milliseconds, 0.1) / 1e3 / count for count in children)
-        rounds = max(_LEAST_ROUNDS, min(_MOST_ROUNDS, int(seconds / round_seconds)))
-        # The pools take turns, so that the machine is the same for all; a pool at rest uses no core.
+        rounds = max(_MIN_ROUNDS, min(_MAX_ROUNDS, int(seconds / round_seconds)))
+        # The pools take turns, so that other load affects all alike. An idle pool uses no CPU time.
         for _ in range(rounds):
             for count, pool in pools.items():
                 start = time.perf_counter_ns()

@@ -1,4 +1,4 @@
-"""What /proc says about a process: its children, CPU time, switches and memory."""
+"""Read a process's children, CPU time, context switches and memory from /proc."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from pathlib import Path
 
 
 def children_of(pid: int) -> set[int]:
-    """The pids of its direct children."""
+    """Return the pids of the direct children."""
     children = set()
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
             try:
                 status = (path / "stat").read_text()
-            except OSError:  # it has just ended
+            except OSError:  # the process has just ended
                 continue
-            # The command's name, in parentheses, may hold anything.
+            # The command's name, in parentheses, may contain any character.
             if int(status.rpartition(")")[2].split()[1]) == pid:
                 children.add(int(path.name))
     return children
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time that all its threads have used, to the nanosecond where the kernel counts so."""
+    """Return the CPU time of all threads."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         total += int((task / "schedstat").read_text().split()[0])
@@ -29,7 +29,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def switches(pid: int) -> int:
-    """How often its threads have been put to sleep or set aside: one that polls keeps counting up."""
+    """Return the number of context switches of all threads, which grows if one of them polls."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         for line in (task / "status").read_text().splitlines():
@@ -39,9 +39,9 @@ def switches(pid: int) -> int:
 
 
 def memory(pid: int) -> dict[str, int]:
-    """Bytes: `private` is resident and its own, `shared` resident and shared, `objects` what it has mapped.
+    """Return bytes of memory: `private` and `shared` are resident, `objects` is mapped.
 
-    `objects` is the size of the shared-memory objects, whether their pages are resident or not.
+    `objects` is the size of the mapped shared-memory objects, whether their pages are resident or not.
     """
     fields = {}
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

@@ -1,13 +1,13 @@
-"""How far the run is: told by what measures, shown by whoever wants to."""
+"""The progress of a run."""
 
 from __future__ import annotations
 
 
 class Progress:
-    """Shows nothing; terminal.Bar shows a bar."""
+    """Ignores the progress. terminal.Bar shows it."""
 
     def begin(self, what: str, total: int) -> None:
-        """A part of the run with so many steps begins."""
+        """Begin a part of the run with `total` steps."""
 
     def advance(self, detail: str = "") -> None:
-        """One more step is done; `detail` is what comes next."""
+        """Begin the next step, which `detail` describes."""

@@ -15,12 +15,12 @@ Results = dict[str, Any]
 
 
 def write_json(results: Results, path: Path) -> None:
-    """Write everything."""
+    """Write the results."""
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def tables(results: Results) -> Iterator[Any]:
-    """What is printed, in this order: the machine, each part, the targets."""
+    """Yield the tables to print: the machine, each part, the targets."""
     yield _machine_lines(results)
     for of_size in results.get("exchange", []):
         yield _exchange_table(of_size, results["peers"])
@@ -35,7 +35,7 @@ def tables(results: Results) -> Iterator[Any]:
 
 
 def duration(seconds: float) -> str:
-    """With a unit that leaves three digits or so."""
+    """Return a duration with its unit and about three digits."""
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("us", 1e6)):
         if seconds * factor >= 1 or unit == "us":
             value = seconds * factor
@@ -44,7 +44,7 @@ def duration(seconds: float) -> str:
 
 
 def bytes_text(count: float) -> str:
-    """In MB, or kB where that is more legible."""
+    """Return a size in MB, or in kB if it is below 0.1 MB."""
     return f"{count / 1e6:.3g} MB" if count >= 1e5 else f"{count / 1e3:.3g} kB"
 
 
@@ -55,7 +55,7 @@ def _machine_lines(results: Results) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GiB, "
         f"Linux {machine['kernel']}, {machine['libc']}\n"
         f"Python {machine['python']}, shmbridge {machine['shmbridge']} ({machine['commit']}), {packages}\n"
-        f"{load['duration_seconds']:.0f} s; meanwhile others used {load['used_by_others']:.0%} of the cores, "
+        f"{load['duration_seconds']:.0f} s; other processes used {load['used_by_others']:.0%} of the cores, "
         f"{load['stolen']:.0%} were stolen; load {load['load_before'][0]:.1f} before, "
         f"{load['load_after'][0]:.1f} after"
     )
@@ -70,7 +70,7 @@ def _exchange_table(of_size: Results, peers: Results) -> Table:
         "p90",
         "p99",
         "round trips",
-        "p50 over ours",
+        "over shmbridge",
     )
     not_run = []
     for name, result in results.items():
@@ -84,7 +84,7 @@ def _exchange_table(of_size: Results, peers: Results) -> Table:
         ratio = f"{result['p50'] / ours:.3g}" if ours else ""
         figures = [duration(result[key]) for key in ("p50", "p90", "p99")]
         table.add_row(title, *figures, str(result["count"]), ratio, style=style)
-    notes = ["over ours: over in place for what is in place, else over get_batch… with out=", *not_run]
+    notes = ["over shmbridge: p50 over that of in place or of get_batch… with out=, like for like", *not_run]
     table.caption = "\n".join(notes)
     return table
 
@@ -168,7 +168,7 @@ def _idle_line(idle: Results) -> str:
 
 
 def _targets_table(rows: list[Results]) -> Table:
-    table = _table("to reach", "what", "at least", "measured", "")
+    table = _table("targets", "ratio", "bound", "measured", "")
     for row in rows:
         verdict = {True: "[green]reached[/]", False: "[red]not reached[/]"}.get(row["reached"])
         bound = ("≤ " if row["comparison"] == "<=" else "≥ ") + f"{row['bound']:g}"

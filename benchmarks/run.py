@@ -1,4 +1,4 @@
-"""One run: all parts, one after the other, and the result as one object."""
+"""One run: all parts, one after the other, as one result."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SCHEMA_VERSION = 1  # of the JSON
 
 
 def measure(settings: Settings, progress: Progress) -> dict[str, Any]:
-    """Measure what the settings want.
+    """Measure the parts that the settings name.
 
     Returns:
-        What is written as JSON: schema_version, machine, load, settings, peers, a key for each part that
-        was measured, targets.
+        The content of results.json: schema_version, machine, load, settings, peers, one key for each part,
+        targets.
     """
     load = machine.Load()
     entries = [entry for entry in ENTRIES if not settings.peers or entry.name in settings.peers]

@@ -1,4 +1,4 @@
-"""What is measured, and how long: the full run and the quick one."""
+"""The settings of the full and the quick run."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ PARTS = ("exchange", "pools", "growth", "idle")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of a run; all of it is in the output.
+    """The settings of a run, which the results include.
 
     Attributes:
-        parts: of PARTS.
-        peers: names of the peers of the exchange; empty: all.
+        parts: any of PARTS.
+        peers: names of the peers of the exchange; if empty, all.
         sizes: (time,label) of the exchange's matrices.
-        rounds: how often it is each peer's turn at a size.
-        block_seconds: how long a turn lasts.
-        criteria_ms: how long the criterion takes with the pools.
+        rounds: number of turns of each peer at a size.
+        block_seconds: duration of a turn.
+        criteria_ms: durations of the pools' criterion.
         children: sizes of the pools.
-        batch: segments of a batch with the pools.
-        pool_seconds: to spend on each criterion, about.
-        exchanges: how many small ones show the growth.
-        chunks: into how many parts they are divided.
+        batch: segments of a batch in the pools.
+        pool_seconds: approximate time for each criterion.
+        exchanges: number of small exchanges that show the growth.
+        chunks: number of parts that these exchanges are divided into.
         growth_bytes: sizes of the matrices that show the growth; multiples of 1024.
-        growth_rounds, growth_block_seconds: as rounds and block_seconds.
-        idle_seconds: how long an idle parent and child are watched.
+        growth_rounds, growth_block_seconds: like rounds and block_seconds.
+        idle_seconds: duration of the idle measurement.
     """
 
     parts: tuple[str, ...] = PARTS

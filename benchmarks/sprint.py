@@ -1,4 +1,4 @@
-"""How the minimal Sprint is started."""
+"""Start the minimal Sprint."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MINIMAL_SPRINT = Path(__file__).with_name("minimal_sprint.py")
 
 
 def open_pool(record_bytes: int, *, records: int = 2, num_instances: int = 1, criterion: str = "") -> Any:
-    """A pool of minimal Sprints.
+    """Start a pool of minimal Sprints.
 
     Args:
-        record_bytes: of the largest matrix.
-        records: how many such have to fit into a ring.
-        num_instances: children.
-        criterion: what it does with its time: see minimal_sprint.
+        record_bytes: size of the largest matrix.
+        records: number of such matrices that must fit into a ring.
+        num_instances: number of children.
+        criterion: setting of its duration (minimal_sprint.py).
 
     Returns:
         A SprintInstancePool.

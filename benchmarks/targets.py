@@ -1,4 +1,4 @@
-"""The figures to reach: ratios inside one run, because absolute ones drift on a shared machine."""
+"""Targets: ratios within one run, because absolute figures drift on a shared machine."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _LARGE = (1000, 12001)
 
 
 class NotMeasuredError(Exception):
-    """The run lacks what a target is about."""
+    """The run lacks the figures of a target."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One figure to reach.
+    """A target.
 
     Attributes:
-        what: is compared with what.
-        at_most: whether smaller is better.
-        bound: the figure.
-        value: takes it from the results.
+        what: name of the ratio.
+        at_most: whether the bound is an upper one.
+        bound: the bound of the ratio.
+        value: computes the ratio from the results.
     """
 
     what: str
@@ -34,7 +34,7 @@ class Target:
 
 
 def evaluate(results: Results) -> list[dict[str, Any]]:
-    """For each target: what, comparison, bound, value, reached; the last two None with a reason."""
+    """Return what, comparison, bound, value and reached of each target; if not measured, a reason instead."""
     evaluated = []
     for target in TARGETS:
         row: dict[str, Any] = {
@@ -71,7 +71,7 @@ def _flat_in_size(results: Results) -> float:
 
 
 def _against_iceoryx2(results: Results) -> float:
-    """The worst of all sizes."""
+    """Return the worst ratio of all sizes."""
     ratios = [
         _p50(results, size, "in_place") / _p50(results, size, "iceoryx2_spinning")
         for size in ((of_size["rows"], of_size["columns"]) for of_size in results.get("exchange", []))
@@ -90,7 +90,7 @@ def _faster_than(peer: str, ours: str, size: tuple[int, int]) -> Callable[[Resul
 
 
 def _scaling(kind: str) -> Callable[[Results], float]:
-    """Two children against twice one child, with a criterion of 10 ms."""
+    """Compare two children with twice one child, with a criterion of 10 ms."""
 
     def value(results: Results) -> float:
         rates = {
@@ -106,7 +106,7 @@ def _scaling(kind: str) -> Callable[[Results], float]:
 
 
 def _idle(results: Results) -> float:
-    """The share of a core that the busier of parent and child used."""
+    """Return the share of a core that the busier of parent and child used."""
     idle = results.get("idle")
     if idle is None:
         raise NotMeasuredError("idle was not measured")
@@ -137,6 +137,6 @@ TARGETS = (
     ),
     Target("2 children over twice one, criterion of 10 ms, sleeping", False, 0.95, _scaling("sleep")),
     Target("2 children over twice one, criterion of 10 ms, busy", False, 0.90, _scaling("busy")),
-    # A ten-thousandth of a core: one stray wake-up is less, anything that polls is far more.
+    # A ten-thousandth of a core: a stray wake-up uses less, polling far more.
     Target("idle parent or child, share of a core", True, 1e-4, _idle),
 )

@@ -1,4 +1,4 @@
-"""A progress bar for each part of the run."""
+"""Progress bars."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .progress import Progress
 
 
 class Bar(Progress):
-    """A context manager: shows the bars while it is entered.
+    """Shows a bar for each part of the run. A context manager.
 
     Args:
-        console: where.
+        console: to draw on.
     """
 
     def __init__(self, console: Console) -> None:
@@ -26,7 +26,7 @@ class Bar(Progress):
             TimeElapsedColumn(),
             TextColumn("[dim]{task.fields[detail]}[/]"),
             console=console,
-            # No thread that redraws: it would take turns with what is measured.
+            # A refresh thread would disturb the measurement.
             auto_refresh=False,
             transient=True,
         )
@@ -34,14 +34,14 @@ class Bar(Progress):
         self._done = 0
 
     def begin(self, what: str, total: int) -> None:
-        """Show a new bar; the one before is full."""
+        """Complete the current bar and show a new one."""
         self._finish()
         self._task = self._bar.add_task(what, total=total, detail="")
-        self._done = -1  # what is told first is what comes first
+        self._done = -1  # the first call of advance begins the first step
         self._bar.refresh()
 
     def advance(self, detail: str = "") -> None:
-        """Show what comes next."""
+        """Show the next step."""
         if self._task is not None:
             self._done += 1
             self._bar.update(self._task, completed=self._done, detail=detail, refresh=True)

@@ -1,4 +1,4 @@
-"""A peer that fails or hangs is a result as well: how it is stopped, and what is said of it."""
+"""A peer that fails or hangs is a result too: stop it, and give the reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REASON_LENGTH = 500
 
 
 def reason_of(error: Exception) -> str:
-    """Why a peer could not run, in one line."""
+    """Return the reason why a peer could not run, in one line."""
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed"
     kind = "" if isinstance(error, PeerFailedError) else f"{type(error).__name__}: "
@@ -24,12 +24,12 @@ def reason_of(error: Exception) -> str:
 
 @contextlib.contextmanager
 def deadline(seconds: int) -> Iterator[None]:
-    """Raise PeerFailedError in here when the time is up: a peer that hangs is a result as well."""
+    """Raise PeerFailedError in the body of the context when the time is over."""
 
     def ring(_number: int, _frame: Optional[FrameType]) -> None:
         raise PeerFailedError(f"no answer within {seconds} seconds")
 
-    if threading.current_thread() is not threading.main_thread():  # signals are for that one alone
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield
         return
     before = signal.signal(signal.SIGALRM, ring)

@@ -1,7 +1,7 @@
-"""shmbridge: posteriors to Sprint (RASR) and loss and error signal back, through shared memory.
+"""shmbridge: send posteriors to Sprint (RASR), receive losses and error signals, through shared memory.
 
-The trainer uses SprintInstancePool (or SprintSubprocessInstance, for one child); all errors are under
-ShmbridgeError. Sprint imports sprint_entry, which takes shmbridge.child and nothing of the trainer's side.
+The trainer uses SprintInstancePool. All errors are below ShmbridgeError. Sprint imports sprint_entry, which
+imports shmbridge.child and nothing of the trainer's side.
 """
 
 from __future__ import annotations
@@ -12,15 +12,36 @@ from . import errors
 from .errors import *  # noqa: F403 - the list is errors.__all__
 
 if TYPE_CHECKING:
-    from .parent import SprintInstancePool, SprintSubprocessInstance
+    from .parent import (
+        Automata,
+        BatchResult,
+        ChildStatistics,
+        PoolStatistics,
+        SegmentClaim,
+        SegmentResult,
+        SentSegment,
+        SprintInstancePool,
+        SprintSubprocessInstance,
+    )
 
 __version__ = "0.1.0"
-__all__ = [*errors.__all__, "SprintInstancePool", "SprintSubprocessInstance"]  # noqa: PLE0604
+__all__ = [  # noqa: PLE0604
+    *errors.__all__,
+    "Automata",
+    "BatchResult",
+    "ChildStatistics",
+    "PoolStatistics",
+    "SegmentClaim",
+    "SegmentResult",
+    "SentSegment",
+    "SprintInstancePool",
+    "SprintSubprocessInstance",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the trainer's side when it is first asked for: Sprint's side does without it."""
-    if name in ("SprintInstancePool", "SprintSubprocessInstance"):
+    """Import the trainer's side when it is first used: Sprint's side does not need it."""
+    if name in __all__:
         from . import parent
 
         return getattr(parent, name)

@@ -1,21 +1,34 @@
-"""Config strings, `key:value,key:value`: how the parent's settings reach the child through Sprint."""
+"""Config strings, `key:value,key:value`: the parent's settings, which Sprint passes to the child."""
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from .errors import OptionError
+
+# The keys that the child reads. Any other key is left to the user's own Sprint module.
+KEYS = (
+    "c2p_fd",
+    "p2c_fd",
+    "shm_fd",
+    "bell_fd",
+    "parent_pidfd",
+    "minPythonControlVersion",
+    "quiet",
+    "verbose",
+)
 
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0", "none", ""}
 
 
 def parse(text: str) -> dict[str, str]:
-    """Parse a config string. A value may contain ':'; empty items are passed over.
+    """Parse a config string. A value may contain ':'; empty items are ignored.
 
     Raises:
-        OptionError: an item has no key, no ':', or a key that was there before with another value.
+        OptionError: an item is not key:value, or a key occurs twice with different values.
     """
     config: dict[str, str] = {}
     for item in text.split(","):
@@ -35,11 +48,11 @@ def parse(text: str) -> dict[str, str]:
 
 
 def compose(config: Mapping[str, object]) -> str:
-    """The config string of these settings, in their order.
+    """Return the config string of these settings, in their order.
 
     Raises:
-        OptionError: a key or value cannot be written: it contains ',', a line break, a NUL or what no
-            argument of a process can hold, or a key ':', or a key is no str.
+        OptionError: a key is not a non-empty str without ':', or a key or value contains ',', a line break,
+            a NUL or a character that cannot be passed to a process.
     """
     items = []
     for key, value in config.items():
@@ -47,8 +60,8 @@ def compose(config: Mapping[str, object]) -> str:
         is_key = isinstance(key, str) and key and ":" not in key and _is_writable(key)
         if not is_key or not _is_writable(text):
             raise OptionError(
-                f"{key!r}: {text!r} cannot be written into a config string: "
-                "a key is a str without ':', and neither takes ',', a line break, NUL or a lone surrogate"
+                f"{key!r}: {text!r} cannot be written into a config string; the key must be a str "
+                "without ':', and neither may contain ',', a line break, NUL or a lone surrogate"
                 " [control-config]"
             )
         items.append(f"{key}:{text}")
@@ -63,33 +76,42 @@ def _is_writable(text: str) -> bool:
     return not any(c in text for c in ",\n\0")
 
 
-def get_int(config: Mapping[str, str], key: str, needed_by: str) -> int:
-    """The integer at the key.
+def get_int(config: Mapping[str, str], key: str) -> int:
+    """Return the integer at the key.
 
     Raises:
-        OptionError: there is none; `needed_by` says in the message what needs it.
+        OptionError: the key is missing, or its value is not an integer.
     """
     if key not in config:
         raise OptionError(
-            f"the config string has no {key!r}, which {needed_by} needs; it has {sorted(config)} [no-parent]"
+            f"the config string has no {key!r}, only {sorted(config)}; "
+            "do not set pymod-config: shmbridge sets it [no-parent]"
         )
     try:
         return int(config[key])
     except ValueError:
         raise OptionError(
-            f"{key!r} in the config string is {config[key]!r}, not an integer [no-parent]"
+            f"{key!r} in the config string is {config[key]!r}; it must be an integer [no-parent]"
         ) from None
 
 
 def get_bool(config: Mapping[str, str], key: str) -> bool:
-    """The truth value at the key; False where it is missing.
+    """Return the truth value at the key; False if the key is missing.
 
     Raises:
-        OptionError: the value is neither a yes nor a no.
+        OptionError: the value is neither true nor false.
     """
     value = config.get(key, "").strip().lower()
     if value in _TRUE:
         return True
     if value in _FALSE:
         return False
-    raise OptionError(f"{key!r} in the config string is {config[key]!r}; it takes True or False [no-parent]")
+    raise OptionError(
+        f"{key!r} in the config string is {config[key]!r}; it must be True or False [no-parent]"
+    )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the known word that is most like `word`, or "" if none is."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.8)
+    return f"; did you mean {close[0]!r}?" if close else ""

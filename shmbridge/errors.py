@@ -1,25 +1,26 @@
 """Every error that shmbridge raises.
 
     ShmbridgeError
-    ├── UsageError                 the caller asked for something that cannot be (also a ValueError)
+    ├── UsageError                 the caller asked for something that is not possible (also a ValueError)
     │   ├── OptionError            an option, or a config string, is unknown, malformed or out of range
-    │   ├── BatchError             posteriors, lengths or tags that do not fit together; NaN; zero frames
+    │   ├── BatchError             posteriors, lengths or names that do not agree; NaN; zero frames
     │   ├── SegmentTooLargeError   the segment does not fit into the ring, however empty
-    │   └── ClosedError            the pool, instance or channel was closed by this side
-    ├── FileFormatError            a corpus, lexicon or Sprint config that cannot be parsed: file and line
+    │   └── ClosedError            this side closed the pool or the channel
+    ├── FileFormatError            a corpus, lexicon or Sprint config cannot be parsed: file and line
     ├── ResourceError              shared memory, descriptors or processes ran out (also an OSError)
     ├── PeerGoneError              the other process ended: exit code or signal, segment, last output
     │   └── SegmentTimeoutError    Sprint worked too long on a segment, and was ended (also a TimeoutError)
     ├── RemoteError                Python code in the other process raised: type, message, traceback
-    ├── ProtocolError              the peer wrote something that the protocol does not allow
+    ├── ProtocolError              the peer broke the protocol
     └── BridgeTimeoutError         the peer did not answer in time (also a TimeoutError)
 
-Beside these, only BufferError (a record is released while an array still views it) leaves the package.
+The package raises one other error: BufferError, if a record is released while an array still views it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Optional, TypeVar
 
 __all__ = [
@@ -43,22 +44,23 @@ class ShmbridgeError(Exception):
     """The root of all errors of this package.
 
     Attributes:
-        partial: where `get_batch_loss_and_error_signal` raises because some segments of a batch failed: the
-            loss (batch,) and error signal (time,batch,label) of the others. The loss of those that failed is
-            NaN, their error signal undefined. Else None.
+        partial: the result of the segments of a batch that did not fail: loss (batch,) and error signal
+            (time,batch,label). The loss of those that failed is NaN, their error signal undefined. None if
+            the error is not that of a batch that was sent.
+        failed: the error of each segment of the batch that failed, by segment name; else empty.
     """
 
     partial: Optional[tuple[Any, Any]] = None
+    failed: Mapping[str, ShmbridgeError] = MappingProxyType({})
 
 
 _Error = TypeVar("_Error", bound=ShmbridgeError)
 
 
 def without_traceback(error: _Error) -> _Error:
-    """The same error without its traceback: to keep it, or to raise what is kept.
+    """Return a copy of `error` without its traceback.
 
-    A traceback has the frames of the call, and these the arrays that it was given. They would live as long as
-    the error is kept; and where a frame leads back to the error, until the garbage collector comes by.
+    A stored traceback keeps the frames of the call alive, and with them the caller's arrays.
     """
     fresh = type(error).__new__(type(error))
     fresh.args = error.args
@@ -67,7 +69,7 @@ def without_traceback(error: _Error) -> _Error:
 
 
 class UsageError(ShmbridgeError, ValueError):
-    """The caller asked for something that cannot be. Nothing was sent; the pool goes on."""
+    """The caller asked for something that is not possible. Nothing was sent; the pool can be used."""
 
 
 class OptionError(UsageError):
@@ -75,7 +77,7 @@ class OptionError(UsageError):
 
 
 class BatchError(UsageError):
-    """Posteriors, lengths or tags that do not fit together, a NaN, or a segment without frames."""
+    """Posteriors, lengths or segment names that do not agree, a NaN, or a segment without frames."""
 
 
 class SegmentTooLargeError(UsageError):
@@ -83,7 +85,7 @@ class SegmentTooLargeError(UsageError):
 
 
 class ClosedError(UsageError):
-    """The pool, instance or channel was closed by this side and cannot be used any more."""
+    """This side closed the pool or the channel; it can no longer be used."""
 
 
 class FileFormatError(ShmbridgeError):
@@ -91,7 +93,7 @@ class FileFormatError(ShmbridgeError):
 
     Attributes:
         path: the file.
-        line: the line in it, counted from 1; None where the file as a whole is meant.
+        line: the line, counted from 1; None for the file as a whole.
     """
 
     def __init__(self, path: str, line: Optional[int], problem: str) -> None:
@@ -111,12 +113,12 @@ class ResourceError(ShmbridgeError, OSError):
 class PeerGoneError(ShmbridgeError):
     """The other process has ended, or closed its pipes.
 
-    Not raised when this side closed the bridge: that is ClosedError.
+    If this side closed the bridge, the error is a ClosedError instead.
 
     Attributes:
-        exit_code: the exit code where the process exited by itself, else None.
+        exit_code: the exit code if the process exited by itself, else None.
         signal_name: the name of the signal that ended the process ("SIGSEGV"), else None.
-        segments: the segments that had been sent and not been answered.
+        segments: the segments that were sent and not answered.
         last_output: the last lines that the process wrote.
     """
 
@@ -144,7 +146,7 @@ class RemoteError(ShmbridgeError):
     """Python code in the other process raised an exception.
 
     Attributes:
-        segment: the segment at which it happened, or None.
+        segment: the segment that Sprint computed, or None.
         remote_type: the name of the exception's type ("KeyError").
         remote_message: str() of the exception.
         remote_traceback: the formatted traceback of the other process.
@@ -170,14 +172,14 @@ class RemoteError(ShmbridgeError):
 
 
 class ProtocolError(ShmbridgeError):
-    """The peer wrote something that the protocol does not allow, or speaks another version of it."""
+    """The peer broke the protocol, or uses another version of it."""
 
 
 class BridgeTimeoutError(ShmbridgeError, TimeoutError):
     """The peer did not answer in time.
 
     Attributes:
-        last_output: the last lines that it wrote, where it was ended for that; else empty.
+        last_output: the last lines that it wrote, if it was ended for that; else empty.
     """
 
     def __init__(self, message: str, *, last_output: Sequence[str] = ()) -> None:
@@ -188,12 +190,12 @@ class BridgeTimeoutError(ShmbridgeError, TimeoutError):
 class SegmentTimeoutError(PeerGoneError, BridgeTimeoutError):
     """Sprint worked on a segment for longer than segment_timeout, and was ended.
 
-    Where it could still be asked, its last output has the stacks of its Python threads.
+    If it could still react, its last output has the stacks of its Python threads.
     """
 
 
 def _with_output(last_output: Sequence[str]) -> str:
-    """What an error says of the process's last lines."""
+    """Return the end of a message that quotes the last lines."""
     if not last_output:
         return ""
     return "; its last output:\n" + "\n".join("    " + line for line in last_output)

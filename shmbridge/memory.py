@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from dataclasses import dataclass
@@ -106,3 +107,74 @@ class Memory:
         lines = lib.shmb_memory_at(self.pointer, lines_offset, _POSITIONS.size)
         tail, head = _POSITIONS.unpack_from(ffi.buffer(lines, _POSITIONS.size))
         return int(min(max(tail - head, 0), capacity))
+
+
+_SHM = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory; no path in it is ever opened
+# O_EXCL: no process can link the file to a name later.
+_UNNAMED = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
+# The errors of filesystems and sandboxes that do not support O_TMPFILE.
+_NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
+
+
+def create_shared_memory(size: int) -> int:
+    """Create a shared-memory object of `size` bytes without a name, and reserve its pages.
+
+    A write to a reserved page cannot fail later with SIGBUS.
+
+    Returns:
+        The descriptor; a child inherits it only if it is passed on.
+
+    Raises:
+        ResourceError: shared memory or descriptors ran out.
+    """
+    try:
+        descriptor = _open_unnamed()
+    except Exception as error:  # posix_ipc raises errors of its own
+        raise ResourceError(
+            f"cannot create a shared-memory object of {size} bytes: {error} (see `ulimit -a`) [shared-memory]"
+        ) from error
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except BaseException as error:  # such as Ctrl-C: this takes long for large objects
+        os.close(descriptor)
+        if not isinstance(error, OSError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.ENOMEM):
+            raise ResourceError(
+                f"{size} bytes ({size / 1e6:.1f} MB) of shared memory are needed, "
+                f"{_free()} are free in {_SHM}: "
+                "lower ring_size or num_instances, or enlarge it "
+                "(docker run --shm-size=…, or mount -o remount,size=… /dev/shm) [shared-memory]"
+            ) from error
+        raise ResourceError(
+            f"cannot reserve {size} bytes of shared memory: {error} [shared-memory]"
+        ) from error
+    return descriptor
+
+
+def _open_unnamed() -> int:
+    """Return the descriptor of an empty shared-memory object without a name, for this user only."""
+    try:
+        return os.open(_SHM, _UNNAMED, 0o600)
+    except OSError as error:
+        if error.errno not in _NO_UNNAMED:
+            raise
+    import posix_ipc  # not on top: Sprint's Python imports this module, and never comes here
+
+    # The object briefly has a name. A trainer that is killed in that moment leaves an empty file behind.
+    shared = posix_ipc.SharedMemory(None, flags=posix_ipc.O_CREX, mode=0o600)
+    descriptor: int = shared.fd
+    try:
+        shared.unlink()
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _free() -> str:
+    try:
+        status = os.statvfs(_SHM)
+    except OSError as error:
+        return f"an unknown number ({error})"
+    return f"{status.f_bavail * status.f_frsize} bytes"

@@ -1,25 +1,23 @@
-"""The control messages on the two pipes: JSON objects with a length before them, and what is in them.
+"""Control messages on the two pipes between parent and child: JSON objects, each after its length.
 
-    parent -> child   hello       protocol, abi, posteriors_size, error_signals_size
-    child -> parent   hello       protocol, abi, pid, python, numpy, sprint_version
-    child -> parent   dimension   labels                                (as soon as Sprint tells it)
-    child -> parent   no_room     sequence, released     (the answer finds no room, so far released)
-    child -> parent   awaits_requests         (Sprint has begun to wait for what the parent asks)
-    child -> parent   exception   exception_type, message, traceback    (the child is about to end)
+    parent -> child   hello               protocol, abi, posteriors_size, error_signals_size
+    child -> parent   hello               protocol, abi, pid, python, numpy, sprint_version
+    child -> parent   dimension           num_labels             (as soon as Sprint reports it)
+    child -> parent   no_room             sequence, released     (this answer does not fit yet)
+    child -> parent   ready_for_requests                         (Sprint waits for the parent's requests)
+    child -> parent   exception           exception_type, message, traceback   (the child is about to end)
     parent -> child   exit
 
-Segments never travel here. A pipe that closes means that the peer is gone.
+Segments never travel in the pipes. A closed pipe means that the peer is gone.
 
-A peer takes messages when it comes to them, and so many may have come meanwhile. What counts then:
+A peer may read several messages of one kind at a time. It needs to keep one of each kind:
 
-    hello       there is one; a second breaks the protocol
-    dimension   the newest: Sprint has so many labels from then on
-    no_room     the newest: the child waits for one answer's room at a time
-    awaits_requests   any
-    exception   the first: what is raised after it follows from it
-    exit        any
-
-So nobody has to keep more than one of a kind.
+    hello               the only one; a second hello breaks the protocol
+    dimension           the latest: Sprint's number of labels from then on
+    no_room             the latest: the child waits for room for one answer at a time
+    ready_for_requests  any
+    exception           the first: later exceptions follow from it
+    exit                any
 """
 
 from __future__ import annotations
@@ -33,32 +31,33 @@ from typing import Any
 from ._native import lib
 from .errors import ProtocolError
 
-PROTOCOL_VERSION = 2
-MAX_MESSAGE = 1 << 20  # bytes; the longest that is sent is a traceback
-MAX_REPORT = 8192  # bytes of a failure report's message and of its traceback
+PROTOCOL_VERSION = 3
+MAX_MESSAGE = 1 << 20  # bytes; the longest message that shmbridge sends holds a traceback
+MAX_REPORT = 8192  # bytes of a failure report's message, and of its traceback
 
 _LENGTH = struct.Struct("<I")
 
 Message = dict[str, Any]
 
-# What each kind of message must hold. A message may hold more: later versions may add.
+# The required fields of each kind. A message may hold more, for later versions.
 _FIELDS: dict[str, dict[str, type]] = {
     "hello": {"protocol": int, "abi": int},
-    "dimension": {"labels": int},
+    "dimension": {"num_labels": int},
     "no_room": {"sequence": int, "released": int},
-    "awaits_requests": {},
+    "ready_for_requests": {},
     "exception": {"exception_type": str, "message": str, "traceback": str},
     "exit": {},
 }
 
 
 def encode(kind: str, **fields: object) -> bytes:
-    """The bytes of a message."""
+    """Return the bytes of a message.
+
+    Raises:
+        ProtocolError: the message is too long.
+    """
     body = json.dumps({"kind": kind, **fields}).encode("ascii")
-    if len(body) > MAX_MESSAGE:
-        raise ProtocolError(
-            f"a control message of {len(body)} bytes is too long: {MAX_MESSAGE} are possible [bad-message]"
-        )
+    _check_length(len(body))
     return _LENGTH.pack(len(body)) + body
 
 
@@ -74,7 +73,7 @@ def send(descriptor: int, kind: str, **fields: object) -> None:
 
 
 class Decoder:
-    """Turns the bytes of a pipe, in whatever pieces they come, into messages.
+    """Splits the bytes of a pipe into messages.
 
     Not thread-safe: one thread reads a pipe.
     """
@@ -83,19 +82,16 @@ class Decoder:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that these bytes complete.
+        """Return the messages that these bytes complete.
 
         Raises:
-            ProtocolError: a message is too long, no JSON, no object, of an unknown kind or lacks a field.
+            ProtocolError: a message is too long, is not a JSON object, has an unknown kind or lacks a field.
         """
         self._buffer += data
         messages = []
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
-            if length > MAX_MESSAGE:
-                raise ProtocolError(
-                    f"a control message claims {length} bytes; {MAX_MESSAGE} are possible [bad-message]"
-                )
+            _check_length(length)
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 break
@@ -104,13 +100,22 @@ class Decoder:
         return messages
 
 
+def _check_length(length: int) -> None:
+    if length > MAX_MESSAGE:
+        raise ProtocolError(
+            f"a control message is {length} bytes long; it must be at most {MAX_MESSAGE} bytes [bad-message]"
+        )
+
+
 def _decode(body: bytes) -> Message:
     try:
         message = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"a control message is no JSON: {error} [bad-message]") from None
+        raise ProtocolError(f"a control message is not valid JSON: {error} [bad-message]") from None
     if not isinstance(message, dict):
-        raise ProtocolError(f"a control message is a {type(message).__name__}, not an object [bad-message]")
+        raise ProtocolError(
+            f"a control message is of type {type(message).__name__}; it must be an object [bad-message]"
+        )
     kind = message.get("kind")
     fields = _FIELDS.get(kind) if isinstance(kind, str) else None
     if fields is None:
@@ -119,24 +124,28 @@ def _decode(body: bytes) -> Message:
         value = message.get(name)
         if not isinstance(value, expected) or isinstance(value, bool):
             raise ProtocolError(
-                f"the control message {kind!r} has {name} = {str(value)[:80]!r}, "
-                f"not of type {expected.__name__} [bad-message]"
+                f"{name} in a control message of kind {kind!r} is {str(value)[:80]!r}; "
+                f"it must be of type {expected.__name__} [bad-message]"
             )
     return message
 
 
 def check_versions(message: Message) -> None:
-    """Raise ProtocolError where the hello is that of another version of shmbridge."""
+    """Check that a hello comes from the same version of shmbridge.
+
+    Raises:
+        ProtocolError: the peer's protocol, or its layout of the shared memory, is another version.
+    """
     for name, ours in (("protocol", PROTOCOL_VERSION), ("abi", lib.SHMB_ABI)):
         if message[name] != ours:
             raise ProtocolError(
-                f"the peer speaks {name} version {message[name]}, this side {ours}: "
+                f"the peer has {name} version {message[name]}, this side has {ours}; "
                 "install the same shmbridge in the trainer's Python and in Sprint's [versions]"
             )
 
 
 def describe_exception(error: BaseException) -> dict[str, str]:
-    """The fields of an exception message or failure report, cut to a bounded size."""
+    """Return the fields of an exception message or a failure report, cut to a bounded size."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return {
         "exception_type": type(error).__name__,
@@ -146,19 +155,19 @@ def describe_exception(error: BaseException) -> dict[str, str]:
 
 
 def encode_report(error: BaseException) -> bytes:
-    """The exception as a failure report, the matrix of a record that has failed: JSON."""
+    """Return the exception as a failure report: JSON, stored as the matrix of a failed record."""
     return json.dumps(describe_exception(error)).encode("ascii")
 
 
 def read_report(report: bytes, subject: str) -> tuple[str, str, str]:
-    """Type, message and traceback of a failure report.
+    """Return type, message and traceback of a failure report.
 
     Args:
-        report: as encode_report has made it.
-        subject: what has failed, for the error's message.
+        report: the bytes that encode_report returned.
+        subject: the request that failed, for the error's message.
 
     Raises:
-        ProtocolError: it cannot be read.
+        ProtocolError: the report is not valid.
     """
     try:
         fields = json.loads(report)

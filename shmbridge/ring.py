@@ -18,8 +18,9 @@ from .errors import ProtocolError, SegmentTooLargeError, UsageError
 from .memory import Memory
 
 Array = np.ndarray[Any, np.dtype[Any]]
+FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 
-__all__ = ["Array", "Claim", "Consumer", "Producer", "Record", "RingEnd"]
+__all__ = ["Array", "Claim", "Consumer", "FloatArray", "Producer", "Record", "RingEnd"]
 
 
 class RingEnd(End):

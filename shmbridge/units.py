@@ -1,4 +1,4 @@
-"""Figures for people."""
+"""Format numbers for people."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ __all__ = ["format_bytes", "format_duration", "pluralize"]
 
 
 def pluralize(count: int, one: str, more: str) -> str:
-    """A number of things for people: "1 child", "2 children"."""
+    """Return a count with its noun: "1 child", "2 children"."""
     return f"{count} {one if count == 1 else more}"
 
 
 def format_bytes(count: int) -> str:
-    """A number of bytes for people: "1.2 MB"."""
+    """Return a number of bytes with its unit: "1.2 MB"."""
     for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= limit:
             return f"{count / limit:.1f} {unit}"
@@ -19,7 +19,7 @@ def format_bytes(count: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A time for people: "1.2 ms"."""
+    """Return a duration with its unit: "1.2 ms"."""
     for limit, factor, unit in ((1e-3, 1e6, "µs"), (1, 1e3, "ms")):
         if seconds < limit:
             return f"{seconds * factor:.1f} {unit}"

@@ -1,6 +1,6 @@
-"""The peers: the ways in which an exchange can be done, each in a module of its own.
+"""The peers: ways to do an exchange, one module each.
 
-They are imported when they are to run, so that one that is not installed is a result and not an error.
+Each is imported only before it runs, so that a missing package is a result, not an error.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ __all__ = ["ENTRIES", "OURS", "Entry", "Peer", "PeerFailedError", "Work"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A peer that may or may not be able to run.
+    """A peer that may be unable to run.
 
     Attributes:
         name: in JSON and on the command line.
-        title: what readers see.
+        title: in tables and pictures.
         kind: "ours", "peer" or "floor".
-        in_place: whether the matrices stay where they are; else whole arrays are handed over.
-        module: where the class is, relative to benchmarks.
-        class_name: the Peer.
+        in_place: whether the matrices stay in shared memory; if not, arrays are copied.
+        module: of the class, relative to benchmarks.
+        class_name: of the Peer.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Entry:
     class_name: str
 
     def load(self) -> type[Peer]:
-        """The Peer class.
+        """Import the Peer class.
 
         Raises:
-            ImportError: a package is not installed, or does not work here.
+            ImportError: a package is missing or does not work.
         """
         module = importlib.import_module(f"benchmarks.{self.module}")
         peer: type[Peer] = getattr(module, self.class_name)

@@ -1,4 +1,4 @@
-"""Children that are not Sprint: a module of this package in a process of its own."""
+"""Run a module of this package in another process, as a child that is not Sprint."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _PARENT_VARIABLE = "BENCH_PARENT"  # its pid
 
 @contextlib.contextmanager
 def run_module(module: str, *arguments: object, descriptors: Sequence[int] = ()) -> Iterator[int]:
-    """Run `python -m module arguments` for as long as the context lasts.
+    """Run `python -m module arguments` during the context.
 
     Args:
-        module: its full name.
-        arguments: strings, or what str makes strings of.
-        descriptors: to inherit. They stay the caller's.
+        module: full name of the module.
+        arguments: converted with str.
+        descriptors: file descriptors to inherit. The caller still owns them.
 
     Yields:
         The pid.
@@ -35,7 +35,7 @@ def run_module(module: str, *arguments: object, descriptors: Sequence[int] = ())
         stdin=subprocess.DEVNULL,
         pass_fds=tuple(descriptors),
         cwd=ROOT,
-        # Ctrl-C is for the benchmark, which ends its children itself.
+        # Ctrl-C interrupts only the benchmark, which ends its children.
         start_new_session=True,
         env={**os.environ, _PARENT_VARIABLE: str(os.getpid())},
     )
@@ -51,19 +51,19 @@ def run_module(module: str, *arguments: object, descriptors: Sequence[int] = ())
 
 
 def die_with_parent(parent: Optional[int] = None) -> None:
-    """In a child: be ended by the kernel when the parent ends in whatever way.
+    """Let the kernel kill this process when its parent ends.
 
     Args:
-        parent: its pid; None in what run_module has started.
+        parent: pid of the parent; None in a process that run_module started.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != (parent or int(os.environ[_PARENT_VARIABLE])):  # it has ended before
+    if os.getppid() != (parent or int(os.environ[_PARENT_VARIABLE])):  # the parent has ended already
         sys.exit(1)
 
 
 @contextlib.contextmanager
 def pipe() -> Iterator[tuple[int, int]]:
-    """A pipe, closed at the end of the context: (read end, write end)."""
+    """Yield a pipe (read end, write end), and close it."""
     ends = os.pipe()
     try:
         yield ends

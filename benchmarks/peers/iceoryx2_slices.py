@@ -1,6 +1,6 @@
 """iceoryx2's Python bindings: slices that are loaned, sent and received in place.
 
-Neither the segment's name nor its loss go along, as they do with the other peers: that is in its favour.
+Unlike with the other peers, neither segment name nor loss are sent, which favours iceoryx2.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..leftovers import remove_shared_memory, temporary_folder
 from .child import die_with_parent, pipe, run_module
 from .peer import TIMEOUT, Array, Peer, PeerFailedError
 
-# Not of floats: 0.10 takes a slice's length in bytes for its length, so that a view would go beyond it.
+# Not of floats: iceoryx2 0.10 confuses a slice's size in bytes with its length, so a view would be too long.
 _BYTES = iceoryx2.Slice[ctypes.c_uint8]
 _ALIGNMENT = 64
-_REST = -1.0  # instead of a value: spin no more, until a byte comes through the pipe
+_REST = -1.0  # sent instead of a value: stop spinning until a byte comes through the pipe
 
 
 class Iceoryx2(Peer):
-    """Both ends sleep at an event until the other has sent; a float is touched through an array."""
+    """Each end sleeps at an event until the other sends. The float is accessed through an array."""
 
     spinning = False
     arrays = True
@@ -41,7 +41,7 @@ class Iceoryx2(Peer):
         self.resources.callback(self._end.close)
         arguments = (folder, *shape, int(self.arrays), int(self.spinning), wake_read, ready_write)
         self.resources.enter_context(run_module(__name__, *arguments, descriptors=[wake_read, ready_write]))
-        self._wait_until_ready()  # what is sent before the other end is there is lost
+        self._wait_until_ready()  # iceoryx2 drops messages that are sent before the other end is ready
 
     def round_trip(self, value: float) -> float:
         """Exchange one segment."""
@@ -55,15 +55,15 @@ class Iceoryx2(Peer):
 
 
 class Iceoryx2Spinning(Iceoryx2):
-    """Both ends look again and again until the other has sent."""
+    """Each end spins until the other sends."""
 
     spinning = True
 
     def begin_block(self) -> None:
-        """Let the child spin.
+        """Make the child spin.
 
-        This end sleeps until it does: a wake-up may put the child on this core, where it would have to
-        wait until this end, spinning, has used up its time slice.
+        This end sleeps until the child spins. If the kernel wakes the child on this core, the child would
+        otherwise wait until this spinning end has used its time slice.
         """
         os.write(self._wake, b"!")
         self._wait_until_ready()
@@ -74,25 +74,25 @@ class Iceoryx2Spinning(Iceoryx2):
         return self._end.receive_spinning()
 
     def end_block(self) -> None:
-        """Let it sleep."""
+        """Make the child sleep."""
         self._end.send(_REST, ring=False)
 
 
 class Iceoryx2Address(Iceoryx2Spinning):
-    """The same without arrays, which nobody could work with: the bindings alone."""
+    """The same without arrays: the cost of the bindings alone, not usable in practice."""
 
     arrays = False
 
 
 class _End:
-    """One process's end: it publishes by one service and subscribes to the other, each with its event.
+    """One end: publishes to one service and subscribes to another, each with its event.
 
     Args:
         folder: for iceoryx2's files.
         shape: (time,label) of the matrices.
-        arrays: whether the float is touched through an array over the slice, or through a bare address.
-        out: the service to send by.
-        into: the one to receive by.
+        arrays: whether the float is accessed through an array over the slice, or by address.
+        out: service to publish to.
+        into: service to subscribe to.
     """
 
     def __init__(self, folder: str, shape: tuple[int, int], arrays: bool, out: str, into: str) -> None:
@@ -118,7 +118,7 @@ class _End:
         self._factories = [outgoing, out_bell, incoming, in_bell, node]
 
     def send(self, value: float, *, ring: bool) -> None:
-        """Loan a slice, touch it, send it, and tell a sleeper."""
+        """Loan a slice, write the float, send the slice, and notify a sleeping receiver."""
         loan = self._publisher.loan_slice_uninit(self._length)
         if self._arrays:
             _array(loan, self._shape)[0, 0] = value
@@ -129,22 +129,22 @@ class _End:
             self._notifier.notify()
 
     def receive_blocking(self) -> float:
-        """Sleep until a slice has come; touch it."""
+        """Sleep until a slice arrives, and return its float."""
         while True:
             self._listener.blocking_wait()
             sample = self._subscriber.receive()
             if sample is not None:
-                return self._touch(sample)
+                return self._read(sample)
 
     def receive_spinning(self) -> float:
-        """Look until a slice has come; touch it."""
+        """Spin until a slice arrives, and return its float."""
         receive = self._subscriber.receive
         while True:
             sample = receive()
             if sample is not None:
-                return self._touch(sample)
+                return self._read(sample)
 
-    def _touch(self, sample: Any) -> float:
+    def _read(self, sample: Any) -> float:
         if self._arrays:
             value = float(_array(sample, self._shape)[0, 0])
         else:
@@ -153,14 +153,14 @@ class _End:
         return value
 
     def close(self) -> None:
-        """Take everything away that has a name."""
+        """Remove everything that has a name."""
         for port in (self._listener, self._subscriber, self._notifier, self._publisher):
             port.delete()
         self._factories.clear()
 
 
 def _services(node: Any, name: str) -> tuple[Any, Any]:
-    """The slices and the event of this name."""
+    """Open the slices and the event with this name."""
     slices = (
         node.service_builder(iceoryx2.ServiceName.new(name))
         .publish_subscribe(_BYTES)
@@ -172,12 +172,12 @@ def _services(node: Any, name: str) -> tuple[Any, Any]:
 
 
 def _array(sample: Any, shape: tuple[int, int]) -> Array:
-    """(time,label), over the slice."""
+    """Return an array (time,label) over the slice."""
     return np.frombuffer(sample.payload().as_memory_view(), np.float32).reshape(shape)
 
 
 def _prefix(folder: str) -> str:
-    """Of the names in /dev/shm: they are ours alone, so that all of them can be removed."""
+    """Return the prefix of names in /dev/shm. It is unique, so that all of them can be removed."""
     return f"{Path(folder).name}_"
 
 

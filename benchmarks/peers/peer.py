@@ -1,4 +1,4 @@
-"""What all peers have in common: the work, and how a round trip is asked for."""
+"""The interface of a peer, and its work."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 SEGMENT_NAME = "corpus/recording/segment"
-TIMEOUT = 60.0  # seconds after which a peer that does not answer is given up
+TIMEOUT = 60.0  # seconds that a peer may take to answer
 
 
 class PeerFailedError(Exception):
-    """A peer cannot be set up, or has not done its work."""
+    """A peer cannot start, or returned a wrong result."""
 
 
 class Work:
-    """One segment, and the trainer's own arrays for it.
+    """One segment, and the trainer's arrays for it.
 
-    The copying peers take the posteriors from here and put the error signal here; they take turns, so
-    they share the arrays.
+    Peers that copy read the posteriors from here, and write the error signal here. They take turns, so they
+    share the arrays.
 
     Args:
-        rows: time.
-        columns: labels.
+        rows: number of frames.
+        columns: number of labels.
 
     Attributes:
         posteriors: (time,batch,label) float32, a batch of one.
-        error_signal: the same shape; where the error signal is to be put.
-        lengths: (batch,), as get_batch_loss_and_error_signal takes it.
-        tags: the segment's name.
+        error_signal: the same shape, to be written.
+        lengths: (batch,), for get_batch_loss_and_error_signal.
+        tags: the segment name, in a list.
     """
 
     def __init__(self, rows: int, columns: int) -> None:
         self.rows = rows
         self.columns = columns
-        # Filled, not zeroed: pages that were never written to would all be one and the same.
+        # Filled, not zeroed: pages that were never written would all map to the same zero page.
         self.posteriors: Array = np.full((rows, 1, columns), -1.0, np.float32)
         self.error_signal: Array = np.full((rows, 1, columns), -1.0, np.float32)
         self.lengths: Array = np.array([rows], np.int32)
@@ -47,15 +47,16 @@ class Work:
 
     @property
     def nbytes(self) -> int:
-        """The size of one matrix in bytes."""
+        """Return the size of one matrix in bytes."""
         return 4 * self.rows * self.columns
 
 
 class Peer(abc.ABC):
-    """One way to get posteriors to a child with a null criterion, and loss and error signal back.
+    """A way to send posteriors to a child with a null criterion, and to receive loss and error signal.
 
-    A context manager: entering starts the child, leaving ends it and removes whatever it left, also after
-    an error. What `_start` opens it enters into `self.resources`, whose order of closing is the reverse.
+    A context manager: entering it starts the child; leaving it ends the child and removes everything that it
+    left, even after an error. `_start` enters all resources into `self.resources`, which closes them in
+    reverse order.
 
     Args:
         work: the segment.
@@ -67,7 +68,7 @@ class Peer(abc.ABC):
 
     @abc.abstractmethod
     def _start(self) -> None:
-        """Start the child and get everything ready."""
+        """Start the child and prepare the exchange."""
 
     @abc.abstractmethod
     def round_trip(self, value: float) -> float:
@@ -77,14 +78,14 @@ class Peer(abc.ABC):
             value: the float to write into the posteriors.
 
         Returns:
-            The float that is read from the error signal; the child has copied `value` to there.
+            The float that is read from the error signal, into which the child copied `value`.
         """
 
-    def begin_block(self) -> None:  # noqa: B027 - most peers have nothing to do here
-        """Round trips follow: a child that spins may begin to."""
+    def begin_block(self) -> None:  # noqa: B027 - most peers do nothing here
+        """Prepare for round trips: a spinning child may start to spin."""
 
     def end_block(self) -> None:  # noqa: B027
-        """Other peers are measured next: this one must not use a core."""
+        """Stop using a core, because other peers are measured next."""
 
     def __enter__(self) -> Peer:
         try:

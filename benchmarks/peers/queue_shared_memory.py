@@ -1,4 +1,4 @@
-"""What the standard library offers: multiprocessing's queues, and shared_memory for the matrices."""
+"""The standard library: multiprocessing's queues, with shared_memory for the matrices."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import Any
 
 import numpy as np
 
+from shmbridge.cli.null_sprint import error_signal_for
+
 from ..leftovers import name_of_run, remove_shared_memory
-from ..minimal_sprint import error_signal_for
 from .child import die_with_parent
 from .peer import SEGMENT_NAME, TIMEOUT, Array, Peer
 
 
 class QueueSharedMemory(Peer):
-    """Each way a SimpleQueue, which is faster than Queue with its thread, and a block of shared memory."""
+    """A block of shared memory in each direction, and a SimpleQueue, which is faster than Queue."""
 
     def _start(self) -> None:
         nbytes = self.work.nbytes
-        # With names of ours: multiprocessing's last resort, its resource tracker, does not know of a block
-        # whose creation Ctrl-C has cut short.
+        # With our own names: multiprocessing's resource tracker does not track a block whose creation was
+        # interrupted by Ctrl-C.
         prefix = f"{name_of_run()}queue-"
         self.resources.callback(remove_shared_memory, prefix)
         names = [f"{prefix}{secrets.token_hex(4)}" for _ in range(2)]
         blocks = [self.resources.enter_context(_block(name, nbytes)) for name in names]
-        # Spawned and not forked: a fork would inherit the ends of all the other peers.
+        # Spawned, not forked: a fork would inherit the file descriptors of all other peers.
         context = multiprocessing.get_context("spawn")
         self._requests = context.SimpleQueue()
         self._answers = context.SimpleQueue()
@@ -43,7 +44,7 @@ class QueueSharedMemory(Peer):
         shape = self.work.posteriors.shape
         self._posteriors: Array = np.ndarray(shape, np.float32, blocks[0].buf)
         self._error_signal: Array = np.ndarray(shape, np.float32, blocks[1].buf)
-        self.resources.callback(self._let_go)
+        self.resources.callback(self._drop_views)
 
     def round_trip(self, value: float) -> float:
         """Exchange one segment."""
@@ -55,7 +56,7 @@ class QueueSharedMemory(Peer):
         np.copyto(work.error_signal, self._error_signal)
         return float(work.error_signal[0, 0, 0])
 
-    def _let_go(self) -> None:
+    def _drop_views(self) -> None:
         # A block cannot be closed while an array views it.
         self._posteriors = self._error_signal = np.empty(0, np.float32)
 

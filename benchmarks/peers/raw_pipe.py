@@ -1,4 +1,4 @@
-"""The best pipe that anyone could write: a header and the matrix's bytes, straight from and to the arrays."""
+"""An optimal pipe protocol: a header and the matrix's bytes, directly from and to the arrays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..minimal_sprint import error_signal_for
+from shmbridge.cli.null_sprint import error_signal_for
+
 from .child import die_with_parent, pipe, run_module
 from .peer import SEGMENT_NAME, Array, Peer
 
@@ -19,7 +20,7 @@ _HEADER = struct.Struct("<QQd64s")  # rows, columns, loss, segment name
 
 
 class RawPipe(Peer):
-    """writev and readv on two pipes that are as large as the kernel lets them be."""
+    """writev and readv on two pipes of the largest size that the kernel allows."""
 
     def _start(self) -> None:
         to_child = self.resources.enter_context(pipe())
@@ -46,10 +47,10 @@ class RawPipe(Peer):
 
 
 def _enlarge(descriptor: int) -> None:
-    """Fewer switches from one process to the other; where it is not allowed, 64 kB have to do."""
+    """Enlarge the pipe for fewer context switches. If that is not permitted, it keeps its 64 kB."""
     limit = int(Path("/proc/sys/fs/pipe-max-size").read_text())
     with contextlib.suppress(OSError):
-        fcntl.fcntl(descriptor, 1031, limit)  # F_SETPIPE_SZ, which Python has a name for from 3.10 on
+        fcntl.fcntl(descriptor, 1031, limit)  # F_SETPIPE_SZ, which the fcntl module has since Python 3.10
 
 
 def _bytes_of(array: Array) -> memoryview:

@@ -1,4 +1,4 @@
-"""RETURNN's own parent (sprint.error_signals) and child (sprint.control), around any Sprint."""
+"""RETURNN's own parent (sprint.error_signals) and child (sprint.control), with any Sprint."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _RAISED = re.compile(r"\w*(Error|Exception)\b:?")
 
 
 class ReturnnParent:
-    """Its pool with one child, which is started at the first exchange. A context manager.
+    """RETURNN's pool with one child, which the first exchange starts. A context manager.
 
     Args:
-        command: the Sprint.
-        shared_memory: System V shared memory for matrices of 8 MB and more (its
-            EnableAutoNumpySharedMemPickling); else pickles through pipes, as it does unless told otherwise.
+        command: of the Sprint.
+        shared_memory: use System V shared memory for matrices of 8 MB or more
+            (EnableAutoNumpySharedMemPickling); if False, pickle through pipes, which is the default.
         config: options for the Sprint.
-        segment_order: whether Sprint asks the child for one; not in the control loop.
-        env: variables that are set for the Sprint, beside the parent's own.
+        segment_order: whether Sprint requests a segment order from the child; not in the control loop.
+        env: additional environment variables of the Sprint.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ReturnnParent:
 
     def __enter__(self) -> ReturnnParent:
         folder = Path(self._resources.enter_context(temporary_folder()))
-        # RETURNN starts one executable file without arguments of its own, and leaves its output as it is.
+        # RETURNN starts a single executable without extra arguments, and does not capture its output.
         executable, self._output = folder / "sprint", folder / "output"
         words = shlex.join(["env", *(f"{name}={value}" for name, value in self._env.items()), *self._command])
         executable.write_text(f'#!/bin/sh\nexec {words} "$@" >{shlex.quote(str(self._output))} 2>&1\n')
@@ -74,41 +74,41 @@ class ReturnnParent:
         self._resources.close()
 
     def exchange(self, posteriors: Array, lengths: Array, tags: Sequence[str]) -> tuple[Array, Array]:
-        """Loss (batch,) and error signal (time,batch,label) of a batch.
+        """Return loss (batch,) and error signal (time,batch,label) of a batch.
 
         Args:
             posteriors: (time,batch,label) float32.
             lengths: (batch,).
-            tags: the segments' names.
+            tags: the segment names.
         """
-        # One switch for the whole process, and both of RETURNN's ways are in it.
+        # The switch is global, but both of RETURNN's ways run in this process.
         task_system.SharedMemNumpyConfig["enabled"] = self._shared_memory
         loss, error_signal = self._pool.get_batch_loss_and_error_signal(posteriors, lengths, tags)
         return loss, error_signal
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Around exchanges: hides what RETURNN prints, and tells why its child did not answer.
+        """Hide RETURNN's output during exchanges, and explain why its child did not answer.
 
         Raises:
-            PeerFailedError: an exchange in here failed.
+            PeerFailedError: an exchange in the context failed.
         """
         try:
             with _quiet():
                 yield
         except Exception as error:
-            # What a pipe's end says is that the child has ended; the cause is in the child's own words.
+            # The end of a pipe means that the child ended; its output contains the cause.
             ended = any(isinstance(e, (EOFError, OSError)) for e in (error, error.__context__))
             child = _exception_in(self._output) or (ended and _last_line(self._output))
-            more = f"; its child said: {child}" if child else ""
-            raise PeerFailedError(f"RETURNN's parent said {type(error).__name__}: {error}{more}") from error
+            more = f"; its child printed: {child}" if child else ""
+            raise PeerFailedError(f"RETURNN's parent raised {type(error).__name__}: {error}{more}") from error
 
     def _close(self) -> None:
         failed = sys.exc_info()[0] is not None
         pids = {instance.child_pid for instance in self._pool.instances if instance.child_pid}
         with _quiet():
             for instance in self._pool.instances:
-                # It asserts that the child ended well, which one that was interrupted does not.
+                # It asserts that the child exited with code 0, which an interrupted child does not.
                 with contextlib.suppress(AssertionError, OSError):
                     instance._exit_child(should_interrupt=failed or instance.is_calculating)
                 atexit.unregister(instance.exit_handler)
@@ -119,13 +119,13 @@ class ReturnnParent:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """It prints, and its exception hook prints local variables too; none of it is ours to show."""
+    """Hide the output of RETURNN and of its exception hook, which prints local variables."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
 
 
 def _exception_in(output: Path) -> str:
-    """The last exception that a child told of; behind it RASR writes that it ends, and where it was."""
+    """Return the last exception in the output. RASR prints more lines after it."""
     return next(filter(_RAISED.match, _last_lines(output)), "")
 
 
@@ -134,7 +134,7 @@ def _last_line(output: Path) -> str:
 
 
 def _last_lines(output: Path) -> Iterator[str]:
-    """The lines that are not empty, the last one first."""
+    """Return the lines that are not empty, the last one first."""
     text = _COLOUR.sub("", output.read_text(errors="replace")) if output.exists() else ""
     return (line.strip() for line in reversed(text.splitlines()) if line.strip())
 
@@ -144,12 +144,12 @@ def _remove_own_segments() -> None:
         for array in list(task_system.SharedNumpyArray.ServerInstances):
             array.mem.remove()
         task_system.SharedNumpyArray.ServerInstances.clear()
-    # It takes the id 0, which the first segment after boot has, for an error, and leaves that one behind.
+    # RETURNN treats the id 0, of the first segment after boot, as an error, and does not remove it.
     _remove_segments_of({os.getpid()})
 
 
 def _remove_segments_of(pids: set[int]) -> None:
-    """Remove the shared memory that children left which did not end as they should."""
+    """Remove the shared memory of children that did not end normally."""
     libc = ctypes.CDLL(None, use_errno=True)
     for creator, segment in _system_v_segments():
         if creator in pids:
@@ -157,7 +157,7 @@ def _remove_segments_of(pids: set[int]) -> None:
 
 
 def _system_v_segments() -> list[tuple[int, int]]:
-    """(pid of the creator, id) of each."""
+    """Return (pid of the creator, id) of each segment."""
     rows = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()]
     if not rows:
         return []

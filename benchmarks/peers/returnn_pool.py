@@ -1,4 +1,4 @@
-"""RETURNN's own parent and child, as its users have them, around the minimal Sprint."""
+"""RETURNN's own parent and child, unmodified, with the minimal Sprint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .returnn_parent import ReturnnParent
 
 
 class ReturnnPipe(Peer):
-    """Pickles through pipes: what RETURNN does unless it is told otherwise."""
+    """Pickles through pipes, RETURNN's default."""
 
     shared_memory = False
 
@@ -19,7 +19,7 @@ class ReturnnPipe(Peer):
         parent = ReturnnParent(command, shared_memory=self.shared_memory)
         self._parent = self.resources.enter_context(parent)
         with self._parent.explained():
-            for _ in range(3):  # it starts its child at the first call, and makes its memory at the next
+            for _ in range(3):  # the first call starts the child, the next one creates shared memory
                 self.round_trip(0.0)
 
     def round_trip(self, value: float) -> float:
@@ -31,6 +31,6 @@ class ReturnnPipe(Peer):
 
 
 class ReturnnSharedMemory(ReturnnPipe):
-    """Its EnableAutoNumpySharedMemPickling: System V shared memory, for matrices of 8 MB and more."""
+    """RETURNN's EnableAutoNumpySharedMemPickling: System V shared memory for matrices of 8 MB or more."""
 
     shared_memory = True

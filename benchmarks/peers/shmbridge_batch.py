@@ -1,4 +1,4 @@
-"""shmbridge, as RETURNN and most others use it: a batch of arrays in, an array out."""
+"""shmbridge as RETURNN uses it: a batch of arrays in, an array out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .peer import Peer
 
 
 class Batch(Peer):
-    """get_batch_loss_and_error_signal, which makes a new array for the error signal."""
+    """get_batch_loss_and_error_signal, which returns a new array for the error signal."""
 
     def _start(self) -> None:
         self._pool = self.resources.enter_context(open_pool(self.work.nbytes))
@@ -21,7 +21,7 @@ class Batch(Peer):
 
 
 class BatchOut(Batch):
-    """get_batch_loss_and_error_signal with `out=` given."""
+    """get_batch_loss_and_error_signal with `out=`."""
 
     def round_trip(self, value: float) -> float:
         """Exchange one segment."""

@@ -1,4 +1,4 @@
-"""pyzmq without copies of its own: ipc sockets, copy=False."""
+"""pyzmq without its own copies: ipc sockets, copy=False."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import zmq
 
+from shmbridge.cli.null_sprint import error_signal_for
+
 from ..leftovers import temporary_folder
-from ..minimal_sprint import error_signal_for
 from .child import die_with_parent, run_module
 from .peer import SEGMENT_NAME, TIMEOUT, Array, Peer
 
@@ -18,7 +19,7 @@ _HEADER = struct.Struct("<QQd64s")  # rows, columns, loss, segment name
 
 
 class ZeroMq(Peer):
-    """A PAIR of sockets; the header is one frame of a message, the matrix the next."""
+    """A PAIR of sockets. A message has two frames: the header and the matrix."""
 
     def _start(self) -> None:
         folder = self.resources.enter_context(temporary_folder())

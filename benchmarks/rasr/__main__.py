@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from shmbridge import ShmbridgeError
+from shmbridge.cli.arguments import count
 
 from .. import leftovers, machine
 from ..peers import PeerFailedError
@@ -25,12 +26,12 @@ _OPTIONAL = tuple(entry.name for entry in WAYS if entry not in _ALWAYS)
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Measure, tell about it, and return the exit code: 0, 1 after an error, 130 after Ctrl-C.
+    """Measure, write the results, and return the exit code: 0, 1 after an error, 130 after Ctrl-C.
 
-    A target that is not reached is no error: it depends on the machine.
+    A missed target is not an error, because it depends on the machine.
     """
     options = _parse(arguments)
-    # So that nn-trainers and files are cleaned up then as well.
+    # A SIGTERM must also end the nn-trainers and remove files.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     path: Path = options.out / "rasr.json"
     try:
@@ -53,25 +54,26 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.rasr",
-        description="How much longer RASR's CTC criterion takes through the bridge, and through RETURNN, "
-        "than without a parent.",
+        description="Measure the time that shmbridge and RETURNN add to RASR's CTC criterion.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--nn-trainer", required=True, help="RASR's nn-trainer (examples/rasr/README.md)")
-    parser.add_argument("--pythonpath", default=os.environ.get("PYTHONPATH", ""), help="for its Python")
-    parser.add_argument("--labels", type=int, default=12000, help="of the posteriors")
-    parser.add_argument("--frames", type=int, default=1000, help="of each segment")
-    parser.add_argument("--segments", type=int, default=6, help="of a batch")
-    parser.add_argument("--rounds", type=_positive, default=10, help="turns of each")
+    parser.add_argument(
+        "--pythonpath", default=os.environ.get("PYTHONPATH", ""), help="PYTHONPATH of the nn-trainer"
+    )
+    parser.add_argument("--labels", type=int, default=12000, help="label dimension of the posteriors")
+    parser.add_argument("--frames", type=int, default=1000, help="length of each segment")
+    parser.add_argument("--segments", type=int, default=6, help="segments per batch")
+    parser.add_argument("--rounds", type=count, default=10, help="batches of each way")
     parser.add_argument(
         "--ways",
         nargs="*",
         choices=_OPTIONAL,
         default=_OPTIONAL,
         metavar="WAY",
-        help="beside our control loop, and no parent in both",
+        help="optional ways to measure",
     )
-    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="folder of rasr.json")
+    parser.add_argument("--out", type=Path, default=Path("bench-out"), help="output folder of rasr.json")
     return parser.parse_args(arguments)
 
 
@@ -82,7 +84,7 @@ def _results(options: argparse.Namespace) -> dict[str, Any]:
     with leftovers.temporary_folder() as folder:
         work = prepare(options.nn_trainer, options.pythonpath, Path(folder), **size)
         try:
-            ways = measure.measure(work, entries, options.rounds, lambda number: _tell(number, options))
+            ways = measure.measure(work, entries, options.rounds, lambda number: _show_round(number, options))
         finally:
             print(file=sys.stderr)
     ratio = ways[BRIDGE.name]["ratio"]["p50"]
@@ -101,15 +103,8 @@ def _results(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _tell(number: int, options: argparse.Namespace) -> None:
+def _show_round(number: int, options: argparse.Namespace) -> None:
     print(f"\rround {number} of {options.rounds}", end="", file=sys.stderr, flush=True)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whether all ways have computed the same: a way that has not is not measured."""
+"""Check that all ways compute the same losses and error signals."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..peers import PeerFailedError
 from .work import Array
 
 LOSS_TOLERANCE = 1e-4  # relative
-_LEAST_ERROR_TOLERANCE = 1e-4  # of a probability
+_MIN_ERROR_TOLERANCE = 1e-4  # of a probability
 
 
 def check_losses(names: Sequence[str], losses: Array, expected: Array) -> None:
-    """Hold the losses of a round against those without a parent.
+    """Compare the losses of a round with those without a parent.
 
     Args:
-        names: of the segments.
+        names: segment names.
         losses: (batch,).
         expected: (batch,).
 
     Raises:
-        PeerFailedError: one differs by more than 1e-4 of its value.
+        PeerFailedError: a loss differs by more than 1e-4 of its value.
     """
     same = np.isclose(losses, expected, rtol=LOSS_TOLERANCE, atol=0)
     for b in np.flatnonzero(~same)[:1]:
@@ -35,14 +35,14 @@ def check_losses(names: Sequence[str], losses: Array, expected: Array) -> None:
 def check_error_signals(
     names: Sequence[str], losses: Array, error_signal: Optional[Array], expected: Optional[Array]
 ) -> None:
-    """Hold the error signals of a round against the bridge's.
+    """Compare the error signals of a round with shmbridge's.
 
-    RASR sums in float32 and logarithms: an entry is as exact as the rounding of the loss.
+    RASR adds logarithms in float32, so an entry is only as exact as the rounding of the loss.
 
     Args:
-        names: of the segments.
+        names: segment names.
         losses: (batch,).
-        error_signal: (time,batch,label); None is not compared.
+        error_signal: (time,batch,label); if None, nothing is compared.
         expected: the same.
 
     Raises:
@@ -51,8 +51,8 @@ def check_error_signals(
     if error_signal is None or expected is None:
         return
     for b, (name, loss) in enumerate(zip(names, losses)):
-        tolerance = max(_LEAST_ERROR_TOLERANCE, 4 * float(np.spacing(np.float32(loss))))
-        # Written so that NaN is no agreement.
+        tolerance = max(_MIN_ERROR_TOLERANCE, 4 * float(np.spacing(np.float32(loss))))
+        # `not <=`, so that NaN fails.
         difference = float(np.abs(error_signal[:, b] - expected[:, b]).max())
         if not difference <= tolerance:
             raise PeerFailedError(f"the error signal of {name} differs from the bridge's by {difference:g}")

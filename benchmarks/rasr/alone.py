@@ -1,4 +1,4 @@
-"""A nn-trainer that makes the same calls with no parent: what the other ways are held against."""
+"""An nn-trainer that makes the same calls without a parent: the reference of the other ways."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _HERE = Path(__file__).resolve().parent
 
 
 class Alone(Way):
-    """The nn-trainer runs in_sprint.py, in the control loop, and is told when to begin a round."""
+    """The nn-trainer runs in_sprint.py in the control loop. A line on its standard input starts a round."""
 
     config = "loop"
 
     def _start(self) -> None:
         work = self.work
         reading, writing = os.pipe()
-        self._answers: IO[str] = self.resources.enter_context(open(reading))  # noqa: SIM115 - it is
+        self._answers: IO[str] = self.resources.enter_context(open(reading))  # noqa: SIM115 - `resources` closes it
         self._output: IO[str] = self.resources.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115
         config = f"answers:{writing},frames:{work.frames},labels:{work.labels},names:{';'.join(work.names)}"
         sprint = [
@@ -56,7 +56,7 @@ class Alone(Way):
         """Compute the batch once.
 
         Raises:
-            OSError: the nn-trainer has ended.
+            OSError: the nn-trainer ended.
         """
         with contextlib.suppress(BrokenPipeError):
             if self._process.stdin is not None:
@@ -82,7 +82,7 @@ class Alone(Way):
 
 
 class AloneTrainer(Alone):
-    """The same in Sprint's own trainer, whose network is a Python layer."""
+    """The same in Sprint's own trainer, with a Python layer as its network."""
 
     config = "trainer"
 

@@ -1,4 +1,4 @@
-"""Through our pool, with pipelining over the batch."""
+"""shmbridge's pool, with pipelining over the batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .way import Round, Way
 
 
 class Bridge(Way):
-    """In the control loop: Sprint does nothing but answer its callback."""
+    """In the control loop: Sprint only answers its callback."""
 
     config = "loop"
 
@@ -38,6 +38,6 @@ class Bridge(Way):
 
 
 class BridgeTrainer(Bridge):
-    """Sprint's own trainer, whose network is a Python layer: where RETURNN's child is as well."""
+    """In Sprint's own trainer with a Python layer as its network, as RETURNN's child."""
 
     config = "trainer"

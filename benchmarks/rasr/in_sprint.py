@@ -1,9 +1,9 @@
-"""In a real Sprint, in place of sprint_entry: the same calls as through the bridge, and no parent.
+"""Loaded by a real Sprint instead of sprint_entry: make the same calls as shmbridge, without a parent.
 
-Sprint comes here in its control loop, or from its trainer, whose network is a Python layer. Each line on
-standard input asks for one round over all segments; the answer, on the descriptor that the config string
-names, is a line of JSON: the nanoseconds that it took, and the losses. Error signals are not kept: Sprint
-takes their memory anew for the next.
+Sprint's control loop uses this module, or its trainer with a Python layer as its network. Each line on
+standard input starts one round over all segments. The answer is a line of JSON on the descriptor that the
+config string names: the duration in nanoseconds, and the losses. Error signals are not kept, so that Sprint
+reuses their memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def posteriors_of(index: int, frames: int, labels: int) -> Array:
-    """Log posteriors (time,label) of a segment, made up."""
+    """Return random log posteriors (time,label) of a segment."""
     logits = np.random.default_rng(index).standard_normal((frames, labels), np.float32)
     logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
     return logits
@@ -31,10 +31,10 @@ class Rounds:
     """The segments, and rounds over them.
 
     Attributes:
-        names: of the segments.
-        posteriors: (time,label) of each.
-        losses: of the round that is under way, so far.
-        current: the posteriors of the segment that Sprint's trainer is at.
+        names: segment names.
+        posteriors: (time,label) of each segment.
+        losses: of the current round, so far.
+        current: the posteriors of the current segment.
     """
 
     def __init__(self, config: str) -> None:
@@ -44,10 +44,10 @@ class Rounds:
         self.posteriors = [posteriors_of(index, frames, labels) for index in range(len(self.names))]
         self.current = self.posteriors[0]
         self.losses: list[float] = []
-        self._answers = open(int(settings["answers"]), "w")  # noqa: SIM115 - as long as Sprint lives
+        self._answers = open(int(settings["answers"]), "w")  # noqa: SIM115 - open until Sprint ends
 
     def __iter__(self) -> Iterator[str]:
-        """The names, round after round. Sprint is done with one when it asks for the next."""
+        """Yield the segment names of each round. Sprint finishes one before it requests the next."""
         for _ in sys.stdin:
             self.losses = []
             start = time.perf_counter_ns()
@@ -61,18 +61,18 @@ class Rounds:
 
 @functools.cache
 def rounds(config: str) -> Rounds:
-    """Those of this process: Sprint's segment order, PythonControl and layer come in any order."""
+    """Return the rounds of this process. Segment order, PythonControl and layer share them."""
     return Rounds(config)
 
 
 class Control:
-    """What Sprint calls as its PythonControl."""
+    """Sprint's PythonControl."""
 
     def __init__(self, config: str) -> None:
         self._rounds = rounds(config)
 
     def run_control_loop(self, callback: Callable[..., Any], **_more: Any) -> None:
-        """Calculate what is asked for."""
+        """Calculate the criterion of each segment."""
         for name in self._rounds:
             loss, _ = callback(
                 "calculate_criterion",
@@ -84,59 +84,59 @@ class Control:
             self._rounds.losses.append(loss)
 
     def init_segment(self, segment_name: str) -> None:
-        """A trainer begins with a segment."""
+        """Do nothing: a trainer begins with a segment."""
 
     def notify_segment_loss(self, segment_name: Optional[str], loss: float) -> None:
-        """A trainer knows its loss."""
+        """Store the loss that a trainer computed."""
         self._rounds.losses.append(loss)
 
     def exit(self, **_more: Any) -> None:
-        """Sprint is done."""
+        """Do nothing: Sprint ends."""
 
 
 class SprintNnPythonLayer:
-    """What a trainer calls as the bottom of its network."""
+    """The bottom layer of a trainer's network."""
 
     def __init__(self, config: str, **_more: Any) -> None:
         self._rounds = rounds(config)
         self._input_size = 0
 
-    def setInputDimension(self, stream: int, size: int) -> None:  # noqa: N802 - Sprint's names, also below
-        """The number of features."""
+    def setInputDimension(self, stream: int, size: int) -> None:  # noqa: N802 - Sprint's names, here and below
+        """Store the number of features."""
         self._input_size = size
 
     def setOutputDimension(self, size: int) -> None:  # noqa: N802
-        """The number of labels."""
+        """Do nothing: the number of labels is known."""
 
     def initializeNetworkParameters(self) -> None:  # noqa: N802
-        """There are none."""
+        """The layer has no parameters."""
 
     def isTrainable(self) -> bool:  # noqa: N802
-        """Else Sprint would not give the error signal."""
+        """Return True, so that Sprint computes the error signal."""
         return True
 
     def getNumberOfFreeParameters(self) -> int:  # noqa: N802
-        """There are none."""
+        """The layer has no parameters."""
         return 0
 
     def forward(self, input: Sequence[Array]) -> Array:  # noqa: A002
-        """The posteriors (label,time)."""
+        """Return the posteriors (label,time)."""
         transposed: Array = self._rounds.current.T
         return transposed
 
     def backpropagate(self, errorSignalIn: Array) -> tuple[Array]:  # noqa: N803
-        """Take the error signal (label,time)."""
+        """Ignore the error signal (label,time). Return zeros for the features."""
         return (np.zeros((self._input_size, errorSignalIn.shape[1]), np.float32, order="F"),)
 
     def finalize(self) -> None:
-        """Sprint is done."""
+        """Do nothing: Sprint ends."""
 
 
 def init(config: str, **_more: Any) -> Control:
-    """Called by Sprint."""
+    """Return the PythonControl. Called by Sprint."""
     return Control(config)
 
 
 def getSegmentList(config: str, **_more: Any) -> Iterator[str]:  # noqa: N802
-    """Called by Sprint's trainer."""
+    """Yield the segment order. Called by Sprint's trainer."""
     yield from rounds(config)

@@ -1,4 +1,4 @@
-"""Rounds of all ways in turn."""
+"""Measure rounds of all ways, in turn."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from .way import Round, Way
 from .ways import ALONE, BRIDGE, Entry
 from .work import Work
 
-_TIMEOUT = 600  # seconds for a round, after which a way is given up
+_TIMEOUT = 600  # seconds for a round
 
 Results = dict[str, Any]
 
 
-def measure(work: Work, entries: Sequence[Entry], rounds: int, told: Callable[[int], None]) -> Results:
+def measure(work: Work, entries: Sequence[Entry], rounds: int, on_round: Callable[[int], None]) -> Results:
     """Measure the ways.
 
     Args:
         work: the batch.
-        entries: the ways; both with no parent and our control loop have to be among them.
-        rounds: how often it is each way's turn, beside a first one that is not counted: in that, Sprint
-            reads its corpus and builds its model.
-        told: is called with the number of each round that is done.
+        entries: the ways, which must include shmbridge's control loop and both without a parent.
+        rounds: number of rounds. A first one, in which Sprint reads its corpus and builds its model, is added
+            and not counted.
+        on_round: called after each round with its number.
 
     Returns:
-        For each way its title, and either `seconds` of a segment, `ratio` to the time with no parent (whose
-        name is `alone`) and seconds `added` to it, and the largest relative `loss_difference`; or why it is
-        `unavailable`.
+        For each way its title, and either `seconds` of a segment, `ratio` to the way without a parent (whose
+        name is `alone`), seconds `added` to it, and the largest relative `loss_difference`; or the reason why
+        it is `unavailable`.
 
     Raises:
-        PeerFailedError, ShmbridgeError, OSError: one of our own ways has failed, or its losses are others
-            than without a parent.
+        PeerFailedError, ShmbridgeError, OSError: one of shmbridge's ways failed, or its losses differ from
+            those without a parent.
     """
     runs = {entry.name: _Run(entry, work) for entry in entries}
     with contextlib.ExitStack() as stack:
@@ -48,14 +48,14 @@ def measure(work: Work, entries: Sequence[Entry], rounds: int, told: Callable[[i
             run.attempt(run.start)
         for number in range(rounds + 1):  # the first is not counted
             _one_round(runs, number, work.names)
-            told(number)
+            on_round(number)
     segments = len(work.names)
     alone = {entry.name: runs[entry.alone].per_segment(segments) for entry in entries}
     return {name: run.result(segments, alone[name]) for name, run in runs.items()}
 
 
 def _one_round(runs: Mapping[str, _Run], number: int, names: Sequence[str]) -> None:
-    """Everybody's turn, in an order that rotates; then the results are compared."""
+    """Give each way its turn, in an order that rotates, and compare the results."""
     alive = [run for run in runs.values() if run.reason is None]
     start = number % len(alive)
     for run in alive[start:] + alive[:start]:
@@ -63,9 +63,9 @@ def _one_round(runs: Mapping[str, _Run], number: int, names: Sequence[str]) -> N
     expected = runs[ALONE.name].last
     reference = runs[BRIDGE.name].last
     if expected is None or reference is None:
-        raise RuntimeError("our own ways are never left out")
+        raise RuntimeError("a way without a result was not removed")
     if number > 0:
-        reference = dataclasses.replace(reference, error_signal=None)  # once is enough
+        reference = dataclasses.replace(reference, error_signal=None)  # compared in the first round only
     for run in alive:
         run.attempt(partial(run.compare, names, expected, reference))
     for run in alive:
@@ -73,10 +73,10 @@ def _one_round(runs: Mapping[str, _Run], number: int, names: Sequence[str]) -> N
 
 
 class _Run:
-    """A way while it runs, and its durations.
+    """A running way and its durations.
 
     Attributes:
-        reason: why it cannot run, or None.
+        reason: why the way cannot run, or None.
         last: its last round.
     """
 
@@ -90,7 +90,7 @@ class _Run:
         self._loss_difference = 0.0
 
     def attempt(self, step: Callable[[], None]) -> None:
-        """Do a step. What fails is an error if the way is ours, else the reason why it is not measured."""
+        """Do a step. If it fails, raise the error for shmbridge's ways, and store the reason for others."""
         if self.reason is not None:
             return
         try:
@@ -112,37 +112,37 @@ class _Run:
     def take_turn(self) -> None:
         """Compute the batch."""
         if self._way is None:
-            raise RuntimeError(f"{self._entry.name} has not been started")
+            raise RuntimeError(f"{self._entry.name} was not started")
         self.last = self._way.round()
 
     def compare(self, names: Sequence[str], expected: Round, reference: Round) -> None:
-        """Hold the last round's losses against those without a parent, and its error signals against ours."""
+        """Compare the losses with those without a parent, and the error signals with shmbridge's."""
         if self.last is None:
-            raise RuntimeError(f"{self._entry.name} has not taken its turn")
+            raise RuntimeError(f"{self._entry.name} had no turn")
         agreement.check_losses(names, self.last.losses, expected.losses)
         difference = np.max(np.abs(self.last.losses / expected.losses - 1))
         self._loss_difference = max(self._loss_difference, float(difference))
         agreement.check_error_signals(names, expected.losses, self.last.error_signal, reference.error_signal)
 
     def finish_round(self, *, counts: bool) -> None:
-        """The error signals are not needed any more."""
+        """Store the duration, if it counts, and drop the error signals."""
         if self.last is not None and self.reason is None and counts:
             self._nanoseconds.append(self.last.nanoseconds)
         if self.last is not None:
             self.last = dataclasses.replace(self.last, error_signal=None)
 
     def close(self) -> None:
-        """End it. May be called again."""
+        """End the way. Further calls do nothing."""
         way, self._way = self._way, None
         if way is not None:
             way.__exit__(None, None, None)
 
     def per_segment(self, segments: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Nanoseconds of a segment in each round."""
+        """Return the nanoseconds of a segment in each round."""
         return np.array(self._nanoseconds, np.float64) / segments
 
     def result(self, segments: int, alone: np.ndarray[Any, np.dtype[np.float64]]) -> Results:
-        """What is reported."""
+        """Return the result of this way."""
         if self.reason is not None:
             return {"title": self._entry.title, "unavailable": self.reason}
         durations = self.per_segment(segments)

@@ -13,18 +13,18 @@ _COLUMNS = ("p50", "p90", "p99", "min", "added p50", "ratio p10", "p50", "p90")
 
 
 def write_json(results: Results, path: Path) -> None:
-    """Write everything."""
+    """Write the results."""
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def lines(results: Results) -> Iterator[str]:
-    """What is printed: the machine's load, a line for each way, why ways were not run, the target."""
+    """Yield the lines to print: the load, each way, the reasons of ways that were not run, the target."""
     settings, load = results["settings"], results["load"]
     yield (
-        f"{settings['frames']} x {settings['labels']}, {settings['segments']} segments a batch, "
-        f"{settings['rounds']} rounds; others used {load['used_by_others']:.0%} of the cores"
+        f"{settings['frames']} x {settings['labels']}, {settings['segments']} segments per batch, "
+        f"{settings['rounds']} rounds; other processes used {load['used_by_others']:.0%} of the cores"
     )
-    yield "added, ratio: to no parent in the same round, in the control loop or with the Python layer as here"
+    yield "added, ratio: relative to no parent in the same round, with the same control loop or Python layer"
     yield f"{'ms of a segment':28}" + "".join(f"{column:>11}" for column in _COLUMNS)
     for way in results["ways"].values():
         yield f"{way['title']:28}" + "".join(f"{figure:>11}" for figure in _figures(way))

@@ -1,9 +1,8 @@
-"""Through RETURNN's own parent and child, as they are.
+"""RETURNN's own parent and child, unmodified.
 
-Of the ways to drive a nn-trainer, Sprint's own trainer with a Python layer is the one for both. In the
-control loop RETURNN's child asks for get_loss_and_error_signal, which RASR b6ff1a89 does not know; where
-Sprint iterates the corpus, RASR gives orthographies as bytes and takes them as str only, and RETURNN's child
-hands on what it got.
+They work with an nn-trainer only in Sprint's own trainer with a Python layer. In the control loop, RETURNN's
+child uses the command get_loss_and_error_signal, which RASR b6ff1a89 does not have. When Sprint iterates the
+corpus, RASR passes orthographies as bytes but accepts only str, and RETURNN's child returns them unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from .way import Round, Way
 
 
 class ReturnnPipe(Way):
-    """Pickles through pipes: what RETURNN does unless it is told otherwise."""
+    """Pickles through pipes, RETURNN's default."""
 
     shared_memory = False
 
@@ -41,6 +40,6 @@ class ReturnnPipe(Way):
 
 
 class ReturnnSharedMemory(ReturnnPipe):
-    """Its EnableAutoNumpySharedMemPickling: System V shared memory, for matrices of 8 MB and more."""
+    """RETURNN's EnableAutoNumpySharedMemPickling: System V shared memory for matrices of 8 MB or more."""
 
     shared_memory = True

@@ -1,4 +1,4 @@
-"""What the ways have in common: a round over the batch."""
+"""The interface of a way: a round over the batch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .work import Array, Work
 
 @dataclass(frozen=True)
 class Round:
-    """What a round has brought.
+    """The result of a round.
 
     Attributes:
         nanoseconds: of the whole batch.
         losses: (batch,).
-        error_signal: (time,batch,label), or None where it stays in the nn-trainer.
+        error_signal: (time,batch,label), or None if it stays in the nn-trainer.
     """
 
     nanoseconds: int
@@ -26,9 +26,9 @@ class Round:
 
 
 class Way(abc.ABC):
-    """One way to have a nn-trainer compute a batch. A context manager; leaving it ends the nn-trainer.
+    """A way to compute a batch with an nn-trainer. A context manager, which ends the nn-trainer.
 
-    What `_start` opens it enters into `self.resources`, whose order of closing is the reverse.
+    `_start` enters all its resources into `self.resources`, which closes them in reverse order.
 
     Args:
         work: the batch.
@@ -40,11 +40,11 @@ class Way(abc.ABC):
 
     @abc.abstractmethod
     def _start(self) -> None:
-        """Start the nn-trainer, or get ready for a first round that does."""
+        """Start the nn-trainer, or prepare the first round, which starts it."""
 
     @abc.abstractmethod
     def round(self) -> Round:
-        """Compute the batch once. The arrays are good until the next round."""
+        """Compute the batch once. The arrays are valid until the next round."""
 
     def __enter__(self) -> Way:
         try:

@@ -1,4 +1,4 @@
-"""All ways, each in a module that is imported when it is to run: one that is not installed is a result."""
+"""All ways. Each is imported only before it runs, so that a missing package is a result, not an error."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["ALONE", "ALONE_TRAINER", "BRIDGE", "WAYS", "Entry"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A way that may or may not be able to run.
+    """A way that may be unable to run.
 
     Attributes:
         name: in JSON and on the command line.
-        title: what readers see.
-        ours: whether it is an error if it cannot run; else that is reported.
-        module: where the class is, in this package.
-        class_name: the Way.
-        alone: the name of the way with no parent that drives Sprint in the same manner.
+        title: in tables and pictures.
+        ours: whether a failure ends the run; if not, it is reported.
+        module: of the class, in this package.
+        class_name: of the Way.
+        alone: name of the way without a parent that drives Sprint in the same manner.
     """
 
     name: str
@@ -31,10 +31,10 @@ class Entry:
     alone: str
 
     def load(self) -> type[Way]:
-        """The Way class.
+        """Import the Way class.
 
         Raises:
-            ImportError: a package is not installed, or does not work here.
+            ImportError: a package is missing or does not work.
         """
         way: type[Way] = getattr(importlib.import_module(f"{__package__}.{self.module}"), self.class_name)
         return way
@@ -46,7 +46,7 @@ ALONE_TRAINER = Entry(
     "alone_trainer", "no parent, Python layer", True, "alone", "AloneTrainer", "alone_trainer"
 )
 
-# Neighbours take turns one after the other: the first two are those that the target is about.
+# Neighbours take consecutive turns. The target compares the first two.
 WAYS = (
     BRIDGE,
     ALONE,

@@ -1,4 +1,4 @@
-"""The batch that all ways compute, and the nn-trainer that computes it."""
+"""The batch that all ways compute, and the nn-trainer."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .in_sprint import posteriors_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# What the pool sets for its children, so that all have it (docs/architecture.md).
+# The pool sets these for its children, so all nn-trainers get them (docs/architecture.md).
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 
 
 @dataclass(frozen=True)
 class Work:
-    """A batch of segments of the same length, all with posteriors of their own.
+    """A batch of segments of equal length with different posteriors.
 
     Attributes:
-        nn_trainer: its path.
-        env: variables that are set for it.
+        nn_trainer: path of the executable.
+        env: additional environment variables of the nn-trainer.
         files: corpus and configs.
-        names: the full segment names.
+        names: full segment names.
         posteriors: (time,batch,label) float32.
         lengths: (batch,).
     """
@@ -43,35 +43,35 @@ class Work:
 
     @property
     def frames(self) -> int:
-        """The length of each segment."""
+        """Return the length of each segment."""
         return len(self.posteriors)
 
     @property
     def labels(self) -> int:
-        """The label dimension."""
+        """Return the label dimension."""
         return int(self.posteriors.shape[2])
 
     @property
     def whole_env(self) -> dict[str, str]:
-        """The environment of the nn-trainer: this process's, and `env`."""
+        """Return the environment of the nn-trainer: this process's and `env`."""
         return {**os.environ, **self.env}
 
 
 def prepare(
     nn_trainer: str, pythonpath: str, folder: Path, *, labels: int, segments: int, frames: int
 ) -> Work:
-    """Write the files and make up the posteriors.
+    """Write the files and generate the posteriors.
 
     Args:
-        nn_trainer: its path.
+        nn_trainer: path of the executable.
         pythonpath: where its Python finds numpy, cffi and shmbridge.
         folder: for the files.
-        labels: the label dimension.
-        segments: of the batch.
-        frames: of each segment.
+        labels: label dimension.
+        segments: number of segments in the batch.
+        frames: length of each segment.
 
     Raises:
-        ValueError: there are too few labels, segments or frames.
+        ValueError: the number of labels, segments or frames is too small.
         OSError: a file cannot be written.
     """
     task = rasr.make_task(labels, segments, frames)
@@ -83,5 +83,5 @@ def prepare(
         files=files,
         names=[segment.full_name for segment in chosen],
         posteriors=np.stack([posteriors_of(b, frames, labels) for b in range(segments)], axis=1),
-        lengths=np.full(segments, frames, np.int32),  # RETURNN's child takes no int64
+        lengths=np.full(segments, frames, np.int32),  # RETURNN's child does not accept int64
     )

@@ -1,9 +1,10 @@
-"""What runs inside Sprint: the functions and classes that Sprint calls, handed on by sprint_entry.py.
+"""The code that runs inside Sprint: the functions and classes that Sprint calls through sprint_entry.py.
 
-Nothing here imports a framework, or anything of the parent's side: every Sprint process loads it.
+Every Sprint process loads this package, so it imports neither a framework nor shmbridge.parent.
 """
 
-from .control import PythonControl, init
+from .connect import init
+from .control import PythonControl
 from .layer import SprintNnPythonLayer
 from .output import say
 from .segment_order import getSegmentList

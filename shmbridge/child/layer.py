@@ -3,101 +3,112 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..errors import UsageError
 from ..ring import Array
-from .control import connect
-from .output import detail, report
+from .connect import connect
+from .output import detail, log_call
 
 
 class SprintNnPythonLayer:
-    """Sprint creates one of these for a layer with layer-type=python, and calls it by keyword.
+    """The implementation of a layer with layer-type=python. Sprint calls it by keyword.
 
     Not thread-safe: Sprint calls it from one thread.
 
     Args:
-        config: the config string; `connect` is called with it.
+        config: the value of Sprint's option pymod-config, which the parent writes.
+        _newer: keywords that a newer RASR may add. Not used.
     """
 
-    def __init__(self, config: str, **_kwargs: Any) -> None:
-        self._control = connect(name="shmbridge.SprintNnPythonLayer", reference=self, config=config)
+    def __init__(self, config: str, **_newer: object) -> None:
+        self._control = connect(name="shmbridge.SprintNnPythonLayer", config=config)
         self.input_size = 0
         self.output_size = 0
 
     def finalize(self) -> None:
-        """Called when Sprint is done with the layer."""
-        report("layer: finalize")
+        """Log that Sprint is done with the layer."""
+        log_call("layer: finalize")
 
     def setInputDimension(self, stream: int, size: int) -> None:  # noqa: N802 - Sprint's name
-        """The number of rows of the input. The layer has one input stream.
+        """Store the number of rows of the input.
+
+        Args:
+            stream: the index of the input stream.
+            size: its number of rows.
 
         Raises:
-            UsageError: a second stream is to be connected.
+            UsageError: the stream is not the first. The layer has one input stream.
         """
         if stream != 0:
             raise UsageError(
-                f"the layer takes one input stream; Sprint connects stream {stream} [sprint-output]"
+                f"Sprint connects input stream {stream} to the Python layer; it must have one [sprint-output]"
             )
         self.input_size = size
 
     def setOutputDimension(self, size: int) -> None:  # noqa: N802
-        """The number of labels that Sprint expects; posteriors of another width are refused from now on."""
+        """Store the number of labels; the parent rejects posteriors with another number from then on."""
         self.output_size = size
         self._control.set_label_dimension(size)
 
     def initializeNetworkParameters(self) -> None:  # noqa: N802
-        """Nothing to do: the parameters are the trainer's."""
-        report("layer: initializeNetworkParameters: none here")
+        """Do nothing: the trainer has the parameters."""
+        log_call("layer: initializeNetworkParameters: none here")
 
     def loadNetworkParameters(self, filename: str) -> None:  # noqa: N802
-        """Nothing to do: the parameters are the trainer's."""
-        report(f"layer: loadNetworkParameters {filename!r}: none here")
+        """Do nothing: the trainer has the parameters."""
+        log_call(f"layer: loadNetworkParameters {filename!r}: none here")
 
     def saveNetworkParameters(self, filename: str) -> None:  # noqa: N802
-        """Nothing to do: the parameters are the trainer's."""
-        report(f"layer: saveNetworkParameters {filename!r}: none here")
+        """Do nothing: the trainer has the parameters."""
+        log_call(f"layer: saveNetworkParameters {filename!r}: none here")
 
     def isTrainable(self) -> bool:  # noqa: N802
-        """True: without that Sprint would not backpropagate to this layer."""
+        """Return True, because Sprint does not backpropagate to a layer that is not trainable."""
         return True
 
     def getNumberOfFreeParameters(self) -> int:  # noqa: N802
-        """0: the parameters are the trainer's."""
+        """Return 0: the trainer has the parameters."""
         return 0
 
     def forward(self, input: Sequence[Array]) -> Array:  # noqa: A002 - Sprint's name
-        """The posteriors of the current segment.
+        """Return the posteriors of the current segment.
 
         Args:
-            input: one (input_size,time) matrix, in a list or tuple; only its length in time is looked at.
+            input: a list of one (input_size,time) float32 matrix. Only its number of frames counts.
 
         Returns:
-            (output_size,time) float32, log space: a view of the shared memory, whose layout Sprint copies
-            with one memcpy. Where the segment has other posteriors than Sprint can take, the parent gets an
-            error and Sprint gets uniform ones, so that it goes on.
+            (output_size,time) float32, log space: a view of the shared memory, in the one layout that Sprint
+            copies with a single memcpy. If the parent sent posteriors of another shape, the parent receives a
+            BatchError and Sprint receives uniform posteriors, so that it continues.
+
+        Raises:
+            UsageError: the input is not one matrix, or there is no current segment.
         """
         if len(input) != 1 or input[0].ndim != 2:
             shapes = [matrix.shape for matrix in input]
             raise UsageError(
-                f"forward takes one (input_size,time) matrix; Sprint gave {shapes} [sprint-output]"
+                f"the inputs of the Python layer are {shapes}; "
+                "there must be one (input_size,time) matrix [sprint-output]"
             )
         frames = input[0].shape[1]
         detail(f"layer: forward, {frames} frames")
-        posteriors = self._control.get_current_seg_posteriors(seg_len=frames, labels=self.output_size)
+        posteriors = self._control.get_current_seg_posteriors(seg_len=frames, num_labels=self.output_size)
         transposed: Array = posteriors.T
         return transposed
 
     def backpropagate(self, errorSignalIn: Array) -> tuple[Array]:  # noqa: N803
-        """Take the error signal of the current segment.
+        """Store the error signal of the current segment.
 
         Args:
-            errorSignalIn: (output_size,time).
+            errorSignalIn: (output_size,time) float32.
 
         Returns:
-            A 1-tuple of zeros (input_size,time): nothing below this layer learns.
+            One matrix of zeros (input_size,time), in a tuple: nothing below this layer learns.
+
+        Raises:
+            UsageError: there is no current segment.
         """
         frames = errorSignalIn.shape[1]
         detail(f"layer: backpropagate, {frames} frames")

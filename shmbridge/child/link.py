@@ -1,4 +1,4 @@
-"""The child's connection to its parent: pipes, channel, and the thread that watches for the parent's end."""
+"""The child's connection to the parent: pipes, channel, and the thread that detects the parent's end."""
 
 from __future__ import annotations
 
@@ -22,43 +22,42 @@ from ..doorbell import Doorbell
 from ..errors import OptionError, PeerGoneError, ProtocolError, ResourceError
 from ..memory import PAGE, Geometry, Memory
 from ..ring import Claim
-from .output import report, warn
+from .output import log_call, warn
 
 _READ_SIZE = 65536
-_GRACE = 0.5  # seconds for Sprint to end in its own way when the parent is gone
+_EXIT_GRACE = 0.5  # seconds for Sprint to exit by itself after the parent's end
 
 
 class ParentLink:
-    """Opens the bridge as the config string says, and knows whether it still stands.
+    """The open connection.
 
-    Thread-safety: `claim` belongs to the thread in which Sprint calls; the rest may be called from any.
+    Thread-safety: only Sprint's thread may call `claim`; any thread may call the other methods.
 
     Args:
-        c2p_fd: the pipe on which control messages go to the parent.
-        p2c_fd: the pipe on which they come.
-        config: the config string's settings: shm_fd and bell_fd (the shared memory), and parent_pidfd,
-            where the kernel has such.
-        sprint_version: the callback version of this Sprint, if it told one.
+        c2p_fd: the pipe for control messages to the parent.
+        p2c_fd: the pipe for control messages from the parent.
+        config: the settings of the config string: shm_fd and bell_fd (the shared memory), and parent_pidfd
+            if the kernel has pidfds.
+        sprint_version: the version of Sprint's callback interface, if Sprint passed one.
 
     Raises:
-        OptionError: a setting is missing or no descriptor.
+        OptionError: a setting is missing, or is not an open descriptor.
         PeerGoneError: the parent closed the pipe before its hello.
-        ProtocolError: the parent speaks another version.
-        ResourceError: no thread can be started.
+        ProtocolError: the parent runs another version of shmbridge.
+        ResourceError: no thread can be started, or the shared memory cannot be mapped.
 
     Attributes:
-        channel: to the parent.
-        ended: the parent asked to exit, or is gone. There is nothing more to do.
+        channel: the rings and doorbells that the child shares with the parent.
+        ended: whether the parent sent exit or is gone, or this side closed the connection.
     """
 
     def __init__(
         self, c2p_fd: int, p2c_fd: int, config: Mapping[str, str], sprint_version: Optional[int]
     ) -> None:
-        needed_by = "the connection to the parent (shmbridge.SprintSubprocessInstance sets it)"
-        shm_fd = config_strings.get_int(config, "shm_fd", needed_by)
-        bell_fd = config_strings.get_int(config, "bell_fd", needed_by)
+        shm_fd = config_strings.get_int(config, "shm_fd")
+        bell_fd = config_strings.get_int(config, "bell_fd")
         has_pidfd = "parent_pidfd" in config
-        self._parent_pidfd = config_strings.get_int(config, "parent_pidfd", needed_by) if has_pidfd else None
+        self._parent_pidfd = config_strings.get_int(config, "parent_pidfd") if has_pidfd else None
         for name, descriptor in (
             ("c2p_fd", c2p_fd),
             ("p2c_fd", p2c_fd),
@@ -72,11 +71,11 @@ class ParentLink:
         self._decoder = protocol.Decoder()
         self.ended = False
         if self._parent_pidfd is not None:
-            # Before the first read: whatever Sprint or this does from here on, it ends with the parent.
-            error = lib.shmb_end_with(self._parent_pidfd, int(_GRACE * 1000))
+            # Before the first read, so that Sprint exits with the parent even if it blocks anywhere below.
+            error = lib.shmb_end_with(self._parent_pidfd, int(_EXIT_GRACE * 1000))
             if error:
                 raise ResourceError(
-                    f"cannot start a thread in Sprint: {os.strerror(error)} (see `ulimit -a`)"
+                    f"Sprint cannot start a thread: {os.strerror(error)}; check `ulimit -a`"
                     " [descriptors-processes]"
                 )
 
@@ -98,8 +97,8 @@ class ParentLink:
             numpy=np.__version__,
             sprint_version=sprint_version,
         )
-        # Where it hangs is asked by this signal: it writes its stacks, and ends as the signal would have it.
-        # (The module `signal` would say which it is, but its import alone has Python handle SIGINT.)
+        # The parent sends this signal to a child that hangs: Python writes its stacks, then the process ends.
+        # The number comes from C, because importing the module `signal` makes Python handle SIGINT.
         faulthandler.register(lib.SHMB_STACK_SIGNAL, file=2, all_threads=True, chain=True)
         self._stop_read, self._stop_write = os.pipe()
         self._watcher: Optional[threading.Thread] = None
@@ -110,26 +109,26 @@ class ParentLink:
         return self._c2p_fd < 0
 
     def start_watching(self) -> None:
-        """Start the thread that watches pipe and parent, unless it runs or has ended already.
+        """Start the thread that watches the pipe and the parent, unless it was started before.
 
-        Sprint's main thread never gets to the pipe: it computes, or sleeps at the doorbell.
+        Sprint's thread never reads the pipe: it computes, or sleeps at the doorbell.
         """
         if self._watcher is None and not self.closed:
             self._watcher = threading.Thread(target=self._watch, name="shmbridge control", daemon=True)
             self._watcher.start()
 
     def send(self, kind: str, **fields: object) -> None:
-        """Send a control message. A parent that is gone is no error here: `ended` will say so."""
+        """Send a control message; ignore a parent that is gone, which sets `ended`."""
         with contextlib.suppress(OSError):
             protocol.send(self._c2p_fd, kind, **fields)
 
     def claim(
         self, kind: int, rows: int, columns: int, *, sequence: int, dtype: Optional[int] = None
     ) -> Optional[Claim]:
-        """Claim a record for the parent, waiting for room. None: the parent is gone.
+        """Wait for room in the ring and return a claim of it; None if the parent ended the connection.
 
         Raises:
-            SegmentTooLargeError: it can never fit.
+            SegmentTooLargeError: the record does not fit into the empty ring.
         """
         released = -1
         while not self.ended:
@@ -137,14 +136,14 @@ class ParentLink:
             if claim is not None:
                 return claim
             if released != self.channel.sender.released:
-                # So that the parent knows whether it is its user who has to make room.
+                # With this the parent detects that its own user must release results to make room.
                 released = self.channel.sender.released
                 self.send("no_room", sequence=sequence, released=released)
             self.channel.wait(for_room=True)
         return None
 
     def close(self) -> None:
-        """End the connection: the parent sees the pipe close. May be called again."""
+        """Close the connection. May be called again."""
         if self.closed:
             return
         self.ended = True
@@ -160,24 +159,27 @@ class ParentLink:
         while True:
             data = os.read(self._p2c_fd, _READ_SIZE)
             if not data:
-                raise PeerGoneError("the parent closed the control pipe before it said hello [parent-gone]")
+                raise PeerGoneError("the parent closed the control pipe before its hello [parent-gone]")
             messages = self._decoder.feed(data)
             if not messages:
                 continue
             hello = messages.pop(0)
             if hello["kind"] != "hello":
                 raise ProtocolError(
-                    f"the parent's first message is {hello['kind']!r}, not hello [bad-message]"
+                    f"the parent's first message is {hello['kind']!r}; it must be 'hello' [bad-message]"
                 )
-            self.ended = self._has_exit(messages)  # a pool that was closed while Sprint started
+            self.ended = self._has_exit(messages)  # The pool may be closed while Sprint starts.
             protocol.check_versions(hello)
             for size in ("posteriors_size", "error_signals_size"):
                 if not isinstance(hello.get(size), int):
-                    raise ProtocolError(f"the parent's hello has no {size} [bad-message]")
+                    raise ProtocolError(
+                        f"{size} in the parent's hello is {hello.get(size)!r}; it must be an integer"
+                        " [bad-message]"
+                    )
             return hello
 
     def _watch(self) -> None:
-        """Until the end: block on the pipe and on the parent's life, and wake the main thread."""
+        """Block until the parent sends exit or ends, then wake Sprint's thread."""
         parent_is_gone = True
         try:
             parent_is_gone = self._watch_until_end()
@@ -186,20 +188,20 @@ class ParentLink:
         finally:
             self.ended = True
             self.channel.doorbell.poke()
-        # Asked to exit, Sprint may hang all the same, and the parent may end before it has ended us.
+        # After exit too: Sprint may hang, and the parent may end before it has killed this process.
         if parent_is_gone or self._watch_until_gone():
-            # Sprint ends by itself when its main thread next comes to us. That may be never: it may compute
-            # for long, or hang. Nobody waits for it, and it holds memory and a core of somebody's cluster.
-            time.sleep(_GRACE)
+            # Sprint exits by itself when its thread calls Python again. That may never happen: it may compute
+            # for long, or hang. Then it would keep its memory and a core although no process needs it.
+            time.sleep(_EXIT_GRACE)
             os._exit(1)
 
     def _watch_until_end(self) -> bool:
-        """Returns whether the end is the parent's; not, where it asked to exit, or this side closes."""
+        """Return True if the parent is gone, False if it sent exit or this side closes the connection."""
         poll = select.poll()
         poll.register(self._p2c_fd, select.POLLIN)
         poll.register(self._stop_read, select.POLLIN)
         if self._parent_pidfd is not None:
-            # The pipe alone would not tell: a fork of the parent may hold its other end open.
+            # The pipe alone does not suffice: a fork of the parent may hold its other end open.
             poll.register(self._parent_pidfd, select.POLLIN)
         while True:
             ready = {descriptor for descriptor, _ in poll.poll()}
@@ -211,17 +213,17 @@ class ParentLink:
                     _try_to_warn("the parent closed the control pipe; ending [parent-gone]")
                     return True
                 if self._has_exit(self._decoder.feed(data)):
-                    report("the parent asks to exit")
+                    log_call("the parent asks to exit")
                     return False
             elif self._parent_pidfd in ready:
                 _try_to_warn("the parent process ended; ending [parent-gone]")
                 return True
 
     def _watch_until_gone(self) -> bool:
-        """Returns whether the parent has ended; not, where this side closes."""
+        """Return True when the parent has ended, False when this side closes the connection."""
         poll = select.poll()
         poll.register(self._stop_read, select.POLLIN)
-        # The parent closes the pipe when it asks to exit, and lives on: its pidfd tells, where there is one.
+        # After exit the parent closes the pipe and lives on, so only its pidfd shows its end.
         if self._parent_pidfd is not None:
             poll.register(self._parent_pidfd, select.POLLIN)
         return self._stop_read not in {descriptor for descriptor, _ in poll.poll()}
@@ -230,14 +232,12 @@ class ParentLink:
         for message in messages:
             if message["kind"] == "exit":
                 return True
-            raise ProtocolError(
-                f"the parent sent {message['kind']!r}, which is not for it to send [bad-message]"
-            )
+            raise ProtocolError(f"the parent sent the unexpected message {message['kind']!r} [bad-message]")
         return False
 
 
 def _try_to_warn(text: str) -> None:
-    with contextlib.suppress(OSError):  # who read Sprint's output is gone as well
+    with contextlib.suppress(OSError):  # The reader of Sprint's output is gone as well.
         warn(text)
 
 
@@ -247,6 +247,6 @@ def _check_open(name: str, descriptor: Optional[int]) -> None:
             os.fstat(descriptor)
     except (OSError, OverflowError):
         raise OptionError(
-            f"{name!r} in the config string is {descriptor}, which is no open descriptor: "
-            "it was closed, or Sprint was not started by shmbridge [no-parent]"
+            f"{name!r} in the config string is {descriptor}; it must be an open descriptor: "
+            "start Sprint through shmbridge, and close no descriptors in a wrapper [no-parent]"
         ) from None

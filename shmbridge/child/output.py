@@ -1,4 +1,4 @@
-"""What the child says on Sprint's standard output, which the parent hands to `logging`."""
+"""The child's log lines on Sprint's standard output and error, which the parent passes to `logging`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 
 class Verbosity:
-    """How much is said. One per process: Sprint has one standard output.
+    """How much the child prints. One setting per process, because Sprint has one standard output.
 
     Attributes:
-        quiet: nothing but warnings.
-        verbose: a line for each call per segment.
+        quiet: print nothing but warnings.
+        verbose: print a line for each call of each segment.
     """
 
     quiet = False
@@ -20,22 +20,22 @@ class Verbosity:
 
 
 def say(*args: object, **kwargs: Any) -> None:
-    """As the builtin print, but silent with `quiet:True` in the config string."""
+    """Print like the builtin print, but nothing if the config string has `quiet:True`."""
     if not Verbosity.quiet:
         print(*args, **kwargs)
 
 
-def report(text: str) -> None:
-    """One line about a call of Sprint's that comes once or a few times."""
+def log_call(text: str) -> None:
+    """Print a line about a call that Sprint makes once or a few times."""
     say(f"shmbridge child[pid {os.getpid()}] {text}", flush=True)
 
 
 def detail(text: str) -> None:
-    """One line about a call that comes with each segment: only with `verbose:True`."""
+    """Print a line about a call for each segment, if the config string has `verbose:True`."""
     if Verbosity.verbose:
-        report(text)
+        log_call(text)
 
 
 def warn(text: str) -> None:
-    """One line that is said even with `quiet:True`."""
+    """Print a warning, even if the config string has `quiet:True`."""
     print(f"shmbridge child[pid {os.getpid()}] warning: {text}", file=sys.stderr, flush=True)

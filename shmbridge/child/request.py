@@ -1,4 +1,4 @@
-"""What the parent, or another thread of the child, asks of Sprint: a segment's criterion, or an automaton."""
+"""Requests from the parent, or from another thread of the child: a segment's criterion, or an automaton."""
 
 from __future__ import annotations
 
@@ -13,57 +13,78 @@ from .._native import lib
 from ..errors import BatchError
 from ..ring import Array, Claim, Record
 from .link import ParentLink
+from .output import warn
 
-# Looked up once: these stand in what runs for each segment.
+# Module globals, because the path of each segment uses them: attributes of lib are slower.
 _ERROR_SIGNAL, _FLOAT32, _ANSWERED = lib.SHMB_ERROR_SIGNAL, lib.SHMB_FLOAT32, lib.SHMB_ANSWERED
 
 _NOTHING: Array = np.empty((0, 0), np.float32)
 
 
 class Request(abc.ABC):
-    """Something to be answered, once, by an answer or by a failure.
+    """A request, to be answered once: with a result or with an exception.
 
     Attributes:
         name: the full segment name.
-        answered: whether it has been.
+        answered: whether the answer was sent.
     """
 
     name: str
     answered = False
 
     def fail(self, error: BaseException) -> None:
-        """Answer with an exception; Sprint goes on."""
+        """Answer with an exception, unless the request is answered. Sprint continues."""
         if not self.answered:
             self.answered = True
             self._fail(error)
 
     @abc.abstractmethod
     def _fail(self, error: BaseException) -> None:
-        """Answer with an exception."""
+        """Send the exception."""
 
 
 class SegmentRequest(Request):
-    """Posteriors whose loss and error signal are asked for.
+    """A request for the loss and the error signal of posteriors.
 
     Attributes:
         posteriors: (time,label) float32, log space. Valid until the request is answered, and for as
             long as an array views them.
-        loss: what Sprint has told so far, or None.
-        error_signal: (time,label), what Sprint has given so far, or None.
-        notified: Sprint said that it starts this segment.
-        asked: Sprint has asked for the posteriors.
+        loss: the loss, or None until Sprint passes it.
+        error_signal: (time,label), or None until Sprint passes it.
+        announced: whether Sprint announced that it works on this segment.
+        posteriors_requested: whether Sprint requested the posteriors.
     """
 
     posteriors: Array
     loss: Optional[float] = None
     error_signal: Optional[Array] = None
-    notified = False
-    asked = False
+    announced = False
+    posteriors_requested = False
 
-    def give(self, *, loss: Optional[float] = None, error_signal: Optional[Array] = None) -> None:
-        """Take a part of the answer; the answer goes out when both parts are there, whichever came first."""
+    def posteriors_of_shape(self, expected: tuple[int, int]) -> Array:
+        """Return the posteriors for a Sprint that expects this shape (time,label).
+
+        If the parent sent another shape, answer with a BatchError and return uniform posteriors.
+        """
+        self.expect_answer()
+        if self.posteriors.shape == expected:
+            return self.posteriors
+        self.fail(
+            BatchError(
+                f"the posteriors are {self.posteriors.shape} (time,label); "
+                f"Sprint expects {expected} for this segment [shape-in-sprint]"
+            )
+        )
+        return np.full(expected, -np.log(expected[1]), np.float32)
+
+    def expect_answer(self) -> None:
+        """Prepare for the error signal, which Sprint is about to compute in this thread."""
+        self.posteriors_requested = True
+
+    def set_part(self, *, loss: Optional[float] = None, error_signal: Optional[Array] = None) -> None:
+        """Store loss or error signal, and send the answer as soon as both are there, in either order."""
         if self.answered:
-            return  # a segment that failed half-way, of which Sprint goes on to tell
+            return  # The segment failed half-way, and Sprint still passes the rest of its results.
         if loss is not None:
             self.loss = loss
         if error_signal is not None:
@@ -73,46 +94,70 @@ class SegmentRequest(Request):
                 self._answer(self.loss, self.error_signal)
             except BatchError as error:
                 self.fail(error)
-            self.answered = True  # not before: an answer that could not be written is still to be failed
-
-    def expect_answer(self) -> None:
-        """Sprint is about to calculate this segment, in this thread."""
-        self.asked = True
+            self.answered = True  # Only now: if _answer raises, the caller must still be able to fail.
 
     def skip(self) -> None:
-        """Answer that Sprint discarded the segment, or gave no error signal for it."""
+        """Answer that Sprint computed neither loss nor error signal, unless the request is answered."""
         if not self.answered:
             self.answered = True
             self._skip()
 
+    def finish(self) -> None:
+        """Skip the segment if Sprint is done with it without an answer, and log what may be the cause."""
+        if self.answered:
+            return
+        warn(f"segment {self.name!r}: Sprint gave no error signal; answered as skipped [skipped]")
+        if not self.announced:
+            warn(
+                f"segment {self.name!r}: no segment notification: "
+                "is PythonControl enabled in Sprint's trainer? [segment-order]"
+            )
+        if not self.posteriors_requested:
+            warn(
+                f"segment {self.name!r}: not asked for posteriors: "
+                "does Sprint's network have the Python layer? [segment-order]"
+            )
+        self.skip()
+
     @abc.abstractmethod
     def _answer(self, loss: float, error_signal: Array) -> None:
-        """Answer with loss and error signal (time,label). BatchError: the latter has another shape."""
+        """Send loss and error signal (time,label); raise BatchError if the latter has another shape."""
 
     @abc.abstractmethod
     def _skip(self) -> None:
-        """Answer that there is neither."""
+        """Send that the segment was skipped."""
 
     def _check_shape(self, error_signal: Array) -> None:
         if error_signal.shape != self.posteriors.shape:
             raise BatchError(
-                f"Sprint's error signal is {error_signal.shape} (time,label), "
-                f"the posteriors are {self.posteriors.shape} [shape-in-sprint]"
+                f"Sprint's error signal is {error_signal.shape} (time,label); "
+                f"it must be {self.posteriors.shape}, as the posteriors [shape-in-sprint]"
             )
 
 
 class ParentSegment(SegmentRequest):
-    """A segment that the parent sent: posteriors and answer lie in the rings."""
+    """A segment that the parent sent. Its posteriors and its answer are in the rings."""
 
     def __init__(self, link: ParentLink, name: str, record: Record) -> None:
         posteriors = record.matrix
         if posteriors is None:
             raise ValueError("the record was released [claim-state]")
         self.name = name
-        self.posteriors = posteriors  # these arrays alone keep the record
+        self.posteriors = posteriors  # Only this array and its views keep the record.
         self._link = link
         self._sequence = record.sequence
         self._claim: Optional[Claim] = None
+
+    def expect_answer(self) -> None:
+        """Have NumPy allocate the error signal in the ring, if the ring has room for it now."""
+        self.posteriors_requested = True
+        if self._claim is None:
+            rows, columns = self.posteriors.shape
+            self._claim = self._link.channel.sender.claim_record(
+                _ERROR_SIGNAL, _FLOAT32, rows, columns, self._sequence, b""
+            )
+            if self._claim is not None:
+                self._claim.expect_landing()
 
     def _answer(self, loss: float, error_signal: Array) -> None:
         link = self._link
@@ -124,39 +169,28 @@ class ParentSegment(SegmentRequest):
                 np.copyto(claim.matrix, error_signal, casting="same_kind")
         if claim is not None:
             claim.commit(_ANSWERED, loss)
-        self._let_go()
-
-    def expect_answer(self) -> None:
-        """Have the error signal allocated where it is to be sent from, if there is room for it now."""
-        self.asked = True
-        if self._claim is None:
-            rows, columns = self.posteriors.shape
-            self._claim = self._link.channel.sender.claim_record(
-                _ERROR_SIGNAL, _FLOAT32, rows, columns, self._sequence, b""
-            )
-            if self._claim is not None:
-                self._claim.expect_landing()
+        self._drop_views()
 
     def _skip(self) -> None:
         self._claim = None
         claim = self._link.claim(_ERROR_SIGNAL, 0, 0, sequence=self._sequence)
         if claim is not None:
             claim.commit(lib.SHMB_SKIPPED)
-        self._let_go()
+        self._drop_views()
 
     def _fail(self, error: BaseException) -> None:
         self._claim = None
         send_failure(self._link, _ERROR_SIGNAL, self._sequence, error)
-        self._let_go()
+        self._drop_views()
 
-    def _let_go(self) -> None:
-        # Not released but let go: Sprint, or its user's code, may still hold a view.
+    def _drop_views(self) -> None:
+        # The record is not released here, because Sprint or the user's code may still hold a view.
         self.posteriors = _NOTHING
         self.error_signal = None
 
 
 class LocalSegment(SegmentRequest):
-    """A segment that another thread of this process hands to Sprint's thread."""
+    """A segment that another thread of this process passes to Sprint's thread."""
 
     def __init__(self, name: str, posteriors: Array) -> None:
         self.name = name
@@ -166,10 +200,10 @@ class LocalSegment(SegmentRequest):
         self._error: Optional[BaseException] = None
 
     def result(self) -> tuple[float, Array]:
-        """Wait for (loss, error signal (time,label)); a skipped segment has (inf, zeros).
+        """Wait for the answer and return (loss, error signal (time,label)); (inf, zeros) if skipped.
 
         Raises:
-            Exception: what Sprint's callback raised.
+            Exception: the exception that Sprint's callback raised.
         """
         self._done.wait()
         if self._error is not None:
@@ -190,7 +224,7 @@ class LocalSegment(SegmentRequest):
 
 
 class AutomatonRequest(Request):
-    """The parent asks for a segment's allophone state automaton."""
+    """A request of the parent for a segment's allophone state automaton."""
 
     def __init__(self, link: ParentLink, name: str, sequence: int) -> None:
         self.name = name
@@ -198,7 +232,7 @@ class AutomatonRequest(Request):
         self._sequence = sequence
 
     def answer(self, num_states: int, num_edges: int, edges: Array, weights: Array) -> None:
-        """Send what Sprint's callback exported: edges uint32 (3*E,), weights float32 (E,)."""
+        """Send the automaton as Sprint's callback returns it: edges uint32 (3*E,), weights float32 (E,)."""
         matrix = np.empty((4, num_edges), np.uint32)
         matrix[:3] = np.asarray(edges, np.uint32).reshape(3, num_edges)
         matrix[3] = np.asarray(weights, np.float32).view(np.uint32)

@@ -1,12 +1,12 @@
-"""The command `shmbridge`. See docs/cli.md. A file imports only what stands below it here.
+"""The command `shmbridge`, described in docs/cli.md. Each file imports only files listed below it.
 
-__main__.py     errors, exit codes
-demo.py, bench.py, doctor.py, stats.py: the commands; what they work with is imported when they run
-show.py         tables and bars with rich, which only this file imports
-training.py     a small training, on made_up.py's files
-exchange.py     the exchange, measured; null_sprint.py and pipe_echo.py are at the other end
-machine.py, sprint.py: what can be wrong; sprint_probe.py is what Sprint imports
-pools.py        pools that run in other processes
-arguments.py    types of arguments
-checks.py       what a check says
+__main__.py     parses arguments, reports errors, sets exit codes
+demo.py, bench.py, doctor.py, stats.py: the commands; each imports its tools only when it runs
+show.py         tables and progress bars; the only file that imports rich
+training.py     a small training on the corpus of synthetic.py
+exchange.py     measures the exchange; null_sprint.py and pipe_echo.py are the processes at the other end
+machine.py, sprint.py: the doctor's checks; sprint_probe.py runs inside the Sprint that is checked
+pools.py        finds and queries pools of other processes
+arguments.py    argument types
+checks.py       the result of a check
 """

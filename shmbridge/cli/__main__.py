@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Optional
 
 from shmbridge import __version__
@@ -20,20 +19,18 @@ from . import bench, demo, doctor, stats
 __all__ = ["main"]
 
 _EXIT_CODES = """exit codes:
-  0    done
-  1    an error, which is said on standard error
-  2    the arguments are wrong
-  3    doctor: a check has failed; stats: no such pool runs
+  0    success
+  1    error; the message is on standard error
+  2    invalid arguments
+  3    doctor: a check failed; stats: no such pool is running
   130  interrupted (Ctrl-C)
 """
-_NO_RICH = """\
-error: tables and bars need the package rich: pip install 'shmbridge[cli]'
-(or use --json, which needs no rich)"""
+_NO_RICH = "error: the package rich is not installed; run pip install 'shmbridge[cli]', or use --json"
 _COMMANDS = {
-    "demo": (demo, "train a little with two Sprint children, on files made up for it"),
+    "demo": (demo, "train a small network with refsprint's CTC criterion on a synthetic corpus"),
     "bench": (bench, "measure the exchange on this machine"),
-    "doctor": (doctor, "look for what could go wrong on this machine, and with a given nn-trainer"),
-    "stats": (stats, "show the pools that run now, of this user"),
+    "doctor": (doctor, "check this machine and, if given, an nn-trainer for problems"),
+    "stats": (stats, "show the running pools of this user"),
 }
 
 
@@ -47,8 +44,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         The exit code, as `shmbridge --help` lists them.
     """
     options = _parser().parse_args(arguments)
-    # So that children are ended then as well.
-    signal.signal(signal.SIGTERM, _interrupt)
+    # A SIGTERM must also close the pool, which ends the children.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.verbose:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     if not options.json and importlib.util.find_spec("rich") is None:
@@ -57,7 +54,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     try:
         code: int = options.run(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read, such as `head`, has enough
+    except BrokenPipeError:  # a reader such as `head` closed standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ShmbridgeError, OSError) as error:
@@ -73,9 +70,14 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print JSON to standard output")
+    common.add_argument(
+        "--verbose", action="store_true", help="log to standard error, including Sprint's output"
+    )
     parser = argparse.ArgumentParser(
         prog="shmbridge",
-        description="Posteriors to Sprint (RASR) and loss and error signal back, through shared memory.",
+        description="Exchange posteriors and error signals with Sprint (RASR) through shared memory.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -88,18 +90,11 @@ def _parser() -> argparse.ArgumentParser:
             description=f"{summary[0].upper()}{summary[1:]}.",
             epilog=_EXIT_CODES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.add_argument("--json", action="store_true", help="JSON on standard output, for programs")
-        command.add_argument(
-            "--verbose", action="store_true", help="log on standard error, with what Sprint says"
+            parents=[common],
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
-
-
-def _interrupt(_number: int, _frame: Optional[FrameType]) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

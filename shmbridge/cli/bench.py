@@ -1,4 +1,4 @@
-"""`shmbridge bench`: how long it takes until an error signal is there, if Sprint takes no time."""
+"""`shmbridge bench`: measure the exchange with a Sprint that computes nothing."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ _SIZES = ((10, 10), (100, 1000), (1000, 5000))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `shmbridge bench` takes."""
+    """Add the arguments of `shmbridge bench`."""
+    default = " ".join(f"{rows}x{columns}" for rows, columns in _SIZES)
     parser.add_argument(
         "--sizes",
         nargs="+",
         type=shape,
         default=_SIZES,
         metavar="TIMExLABEL",
-        help="of the matrices; default: " + " ".join(f"{rows}x{columns}" for rows, columns in _SIZES),
+        help=f"shapes of the matrices (default: {default})",
     )
     parser.add_argument(
         "--seconds",
         type=seconds,
         default=1.0,
         metavar="S",
-        help="for each way and size; default: %(default)s",
+        help="duration for each way and size (default: %(default)s)",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, and show the figures."""
-    # What is imported when the command runs may be what doctor finds broken.
+    """Measure and print the figures."""
+    # Imported here: `shmbridge doctor` must start even if NumPy or the C part is broken.
     import numpy as np
 
     from .exchange import TURNS, WAYS, Figures, measure

@@ -1,4 +1,4 @@
-"""`shmbridge demo`: a network learns, with refsprint's CTC for its loss."""
+"""`shmbridge demo`: train a network with refsprint's CTC criterion."""
 
 from __future__ import annotations
 
@@ -15,35 +15,34 @@ __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `shmbridge demo` takes."""
-    parser.add_argument(
-        "--segments", type=count, metavar="N", default=48, help="utterances; default: %(default)s"
-    )
-    parser.add_argument(
-        "--epochs", type=count, metavar="N", default=12, help="passes over them; default: %(default)s"
-    )
-    parser.add_argument(
-        "--children", type=count, metavar="N", default=2, help="Sprint processes; default: %(default)s"
-    )
+    """Add the arguments of `shmbridge demo`."""
+    for name, default, meaning in (
+        ("--segments", 48, "number of segments in the corpus"),
+        ("--epochs", 12, "number of passes over the corpus"),
+        ("--children", 2, "number of Sprint children"),
+    ):
+        parser.add_argument(
+            name, type=count, metavar="N", default=default, help=f"{meaning} (default: %(default)s)"
+        )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, and show how it went."""
+    """Train, and print the loss of each epoch."""
     from shmbridge.parent import SprintInstancePool
 
-    from .made_up import Task
+    from .synthetic import SyntheticCorpus
     from .training import train
 
-    task = Task(options.segments, seed=1)
+    corpus = SyntheticCorpus(options.segments, seed=1)
     with tempfile.TemporaryDirectory(prefix="shmbridge-demo-") as folder:
-        config = task.write(Path(folder))
+        config = corpus.write(Path(folder))
         with SprintInstancePool(
             sprint_exec_path=[sys.executable, "-m", "shmbridge.refsprint"],
             sprint_config=config,
             num_instances=options.children,
             ring_size=1 << 20,
         ) as pool:
-            epochs = train(pool, task, options.epochs)
+            epochs = train(pool, corpus, options.epochs)
             if options.json:
                 history = list(epochs)
             else:

@@ -1,4 +1,4 @@
-"""`shmbridge doctor`: what could go wrong, before it does."""
+"""`shmbridge doctor`: find problems before a training does."""
 
 from __future__ import annotations
 
@@ -12,63 +12,51 @@ from .checks import FAILED, Check
 
 __all__ = ["add_arguments", "run"]
 
-_FOUND = 3  # the exit code where a check has failed
+_FOUND = 3  # the exit code if a check failed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `shmbridge doctor` takes."""
+    """Add the arguments of `shmbridge doctor`."""
     parser.add_argument(
         "--sprint",
         nargs="+",
         default=[],
         metavar="PATH",
-        help="executables to try: nn-trainer of RASR, refsprint",
+        help="executables to check, such as RASR's nn-trainer",
     )
     parser.add_argument(
         "--sprint-config",
         default="",
-        metavar="WORDS",
-        help="more options for those, as in the option sprint_config: --sprint-config='--*.name=value …'",
+        metavar="OPTIONS",
+        help="more options for these executables: --sprint-config='--*.name=value …'",
     )
-    parser.add_argument(
-        "--children",
-        type=count,
-        default=2,
-        metavar="N",
-        help="how many there are to be; default: %(default)s",
-    )
-    parser.add_argument(
-        "--ring-size",
-        type=count,
-        default=128 << 20,
-        metavar="BYTES",
-        help="the option ring_size; default: %(default)s",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=seconds,
-        default=60.0,
-        metavar="SECONDS",
-        help="for a Sprint to start; default: %(default)s",
-    )
+    for name, kind, default, metavar, meaning in (
+        ("--children", count, 2, "N", "number of children to plan for"),
+        ("--ring-size", count, 128 << 20, "BYTES", "the option ring_size to plan for"),
+        ("--timeout", seconds, 60.0, "SECONDS", "how long an executable may take to start"),
+    ):
+        parser.add_argument(
+            name, type=kind, default=default, metavar=metavar, help=f"{meaning} (default: %(default)s)"
+        )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Look at everything, and tell. Returns 3 where a check has failed, else 0."""
+    """Run and print all checks. Return 3 if one of them failed, else 0."""
     checks = _checks(options)
     if options.json:
         done = list(checks)
-        ok = not _failed(done)
-        print(json.dumps({"ok": ok, "checks": [dataclasses.asdict(check) for check in done]}))
     else:
         from . import show
 
         done = show.doctor_checks(checks)
-    return _FOUND if _failed(done) else 0
+    ok = all(check.status != FAILED for check in done)
+    if options.json:
+        print(json.dumps({"ok": ok, "checks": [dataclasses.asdict(check) for check in done]}))
+    return 0 if ok else _FOUND
 
 
 def _checks(options: argparse.Namespace) -> Iterator[Check]:
-    # What they import may be what is broken: they are imported when the command runs.
+    # Imported here: `shmbridge --help` must work even if NumPy or the C part is broken.
     from .machine import check_machine
     from .sprint import check_sprint
 
@@ -78,7 +66,3 @@ def _checks(options: argparse.Namespace) -> Iterator[Check]:
         native = native and not (check.name == "C part" and check.status == FAILED)
     for path in options.sprint if native else ():
         yield from check_sprint(path, options.sprint_config, options.timeout)
-
-
-def _failed(checks: list[Check]) -> bool:
-    return any(check.status == FAILED for check in checks)

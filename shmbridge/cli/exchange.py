@@ -1,34 +1,34 @@
-"""The exchange of a matrix with a Sprint that takes no time, and through pipes: how long it takes."""
+"""Measure the exchange of a matrix with a null Sprint, and with another process through pipes."""
 
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from io import BufferedReader, BufferedWriter
+from typing import Any, cast
 
 import numpy as np
 
 from shmbridge import ShmbridgeError
 from shmbridge.parent import SprintInstancePool
 
-from .pipe_echo import PipeEcho
-
 __all__ = ["TURNS", "WAYS", "Figures", "measure"]
 
 WAYS = {
-    "in place": "claim, write one number, send, read one number of the result",
-    "batch": "get_batch_loss_and_error_signal with one segment: copied into the ring and out of it",
-    "pipe": "the bytes to another process and back through pipes, without any check",
+    "in place": "claim a segment, write one number, send, read one number of the result",
+    "batch": "get_batch_loss_and_error_signal with one segment, copied into and out of the ring",
+    "pipe": "send the same number of bytes to another process and back through pipes, unchecked",
 }
 
 _ROUNDS = 5
-_FEWEST = 5  # exchanges of a way in a round, however long they take
+_MIN_EXCHANGES = 5  # of each way in a round, however long they take
 _SEGMENT = "bench/recording/segment"
 
-TURNS = _ROUNDS * len(WAYS)  # how often `measure` calls progress
+TURNS = _ROUNDS * len(WAYS)  # the number of times that `measure` calls progress
 
 RoundTrip = Callable[[float], float]
 Progress = Callable[[str], None]
@@ -36,13 +36,13 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Figures:
-    """Durations of one way with one size, in seconds.
+    """How long an exchange takes in one way with one size.
 
     Attributes:
         way: one of WAYS.
-        rows, columns: time and label of the float32 matrix.
-        p50, p90, p99: percentiles.
-        count: exchanges that were measured.
+        rows, columns: shape (time, label) of the float32 matrix.
+        p50, p90, p99: percentiles in seconds.
+        count: number of exchanges measured.
     """
 
     way: str
@@ -55,22 +55,22 @@ class Figures:
 
 
 def measure(rows: int, columns: int, duration: float, progress: Progress) -> list[Figures]:
-    """All ways with one size. They take turns, so that a busy moment of the machine hits them all.
+    """Measure all ways with one size. They take turns, so that other load affects all of them alike.
 
     Args:
-        rows, columns: of the matrix.
+        rows, columns: shape (time, label) of the matrix.
         duration: seconds for each way.
-        progress: called before each turn, with what comes.
+        progress: called before each turn with its description.
 
     Raises:
-        ShmbridgeError: the null Sprint cannot be started, there is not enough shared memory, or what came
-            back is not what was sent.
-        MemoryError: there is not enough for the matrices.
+        ShmbridgeError: the null Sprint cannot be started, there is not enough shared memory, or an exchange
+            returned a wrong number.
+        MemoryError: there is not enough memory for the matrices.
     """
     times: dict[str, list[float]] = {way: [] for way in WAYS}
     with _round_trips(rows, columns) as round_trips:
         for way, round_trip in round_trips.items():
-            _turn(way, round_trip, 0, [])  # touches all memory for the first time
+            _turn(way, round_trip, 0, [])  # maps all pages before they are measured
         for _ in range(_ROUNDS):
             for way, round_trip in round_trips.items():
                 progress(f"{rows} x {columns}, {way}")
@@ -85,20 +85,18 @@ def measure(rows: int, columns: int, duration: float, progress: Progress) -> lis
 def _turn(way: str, round_trip: RoundTrip, duration: float, times: list[float]) -> None:
     end = time.perf_counter() + duration
     number = 0
-    while number < _FEWEST or time.perf_counter() < end:
+    while number < _MIN_EXCHANGES or time.perf_counter() < end:
         number += 1
         begin = time.perf_counter()
-        came_back = round_trip(number % 1000)
+        returned = round_trip(number % 1000)
         times.append(time.perf_counter() - begin)
-        if came_back != number % 1000:
-            raise ShmbridgeError(
-                f"{way}: {came_back} came back where {number % 1000} was sent [bench-failed]"
-            )
+        if returned != number % 1000:
+            raise ShmbridgeError(f"{way} returned {returned}; it must return {number % 1000} [bench-failed]")
 
 
 @contextlib.contextmanager
 def _round_trips(rows: int, columns: int) -> Iterator[dict[str, RoundTrip]]:
-    """What does one exchange of a number in a matrix, for each way."""
+    """Yield a function for each way, which sends a number in a matrix and returns the number received."""
     matrix: np.ndarray[Any, np.dtype[Any]] = np.zeros((rows, 1, columns), np.float32)
     error_signal = np.empty_like(matrix)
     lengths = np.array([rows])
@@ -110,7 +108,17 @@ def _round_trips(rows: int, columns: int) -> Iterator[dict[str, RoundTrip]]:
                 ring_size=2 * matrix.nbytes + (1 << 20),
             )
         )
-        pipe = stack.enter_context(PipeEcho(matrix.nbytes))
+        echo = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", "shmbridge.cli.pipe_echo", str(matrix.nbytes)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C interrupts only this process, which then closes the pipes
+            )
+        )
+
+        # Popen's types do not say that its pipes exist and are buffered.
+        to_echo, from_echo = cast("tuple[BufferedWriter, BufferedReader]", (echo.stdin, echo.stdout))
 
         def in_place(value: float) -> float:
             segment = pool.claim(_SEGMENT, rows, columns)
@@ -125,6 +133,10 @@ def _round_trips(rows: int, columns: int) -> Iterator[dict[str, RoundTrip]]:
 
         def through_pipe(value: float) -> float:
             matrix[0, 0, 0] = value
-            return float(np.frombuffer(pipe.exchange(matrix.data.cast("B")), np.float32, 1)[0])
+            to_echo.write(matrix.data)
+            to_echo.flush()
+            if from_echo.readinto(error_signal.data.cast("B")) < matrix.nbytes:
+                raise ShmbridgeError("the echo process ended before it answered [bench-failed]")
+            return float(error_signal[0, 0, 0])
 
         yield {"in place": in_place, "batch": batch, "pipe": through_pipe}

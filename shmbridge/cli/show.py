@@ -1,9 +1,10 @@
-"""What is shown to people: tables and bars, with rich."""
+"""Tables and progress bars, with rich."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Optional
 
 from rich.console import Console, Group, RenderableType
@@ -21,17 +22,18 @@ from .checks import FAILED, OK, WARNING, Check
 
 if TYPE_CHECKING:
     from shmbridge.parent import ChildStatistics, PoolStatistics
+    from shmbridge.parent.stats_socket import Pool
 
     from .exchange import Figures
-    from .pools import Pool
     from .training import Epoch
 
-__all__ = ["bench_figures", "demo_epochs", "demo_result", "doctor_checks", "pools", "progress"]
+__all__ = ["bench_figures", "demo_epochs", "demo_result", "doctor_checks", "pool_tables", "progress"]
 
-_FILE_WIDTH = 110  # where the output is no terminal
+_FILE_WIDTH = 110  # if the output is not a terminal
 _BLOCKS = " ▁▂▃▄▅▆▇█"
-_CURVE_WIDTH = 40
-_STYLES = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
+_CURVE_WIDTH, _CURVE_HEIGHT = 40, 4
+_CHECK_STYLES = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
+_STATE_STYLES = {"ready": "green", "starting": "yellow"}
 
 
 def _console(*, error: bool = False) -> Console:
@@ -43,7 +45,7 @@ def _console(*, error: bool = False) -> Console:
 
 @contextlib.contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error. Yields what is to be called before each step, with what comes."""
+    """Show a bar on standard error. Yield a function to call before each step with its description."""
     console = _console(error=True)
     with Progress(
         TextColumn("{task.description}"),
@@ -53,16 +55,13 @@ def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
         TextColumn("[dim]{task.fields[detail]}[/]"),
         console=console,
         disable=not console.is_terminal,
-        auto_refresh=False,  # no thread that would take turns with what is measured
+        auto_refresh=False,  # a refresh thread would disturb the measurement
         transient=True,
     ) as bar:
-        task = bar.add_task(what, total=total, detail="")
-        done = -1
+        task = bar.add_task(what, total=total, completed=-1, detail="")
 
         def advance(detail: str) -> None:
-            nonlocal done
-            done += 1
-            bar.update(task, completed=done, detail=escape(detail), refresh=True)
+            bar.update(task, advance=1, detail=escape(detail), refresh=True)
 
         yield advance
 
@@ -71,7 +70,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[str], None]]:
 
 
 def demo_epochs(epochs: Iterable[Epoch], total: int) -> list[Epoch]:
-    """Show the epochs as they come, and return them."""
+    """Show each epoch when it is finished, and return all of them."""
     console = _console()
     console.print("[dim]epoch  loss per frame  label errors[/]")
     history = []
@@ -87,7 +86,7 @@ def demo_epochs(epochs: Iterable[Epoch], total: int) -> list[Epoch]:
 
 
 def demo_result(history: Sequence[Epoch], stats: PoolStatistics) -> None:
-    """The learning curves, and what crossed the bridge."""
+    """Show the learning curves and the pool's statistics."""
     console = _console()
     console.print()
     for label, values in (
@@ -97,75 +96,70 @@ def demo_result(history: Sequence[Epoch], stats: PoolStatistics) -> None:
         for number, line in enumerate(_curve(values)):
             console.print(f"{'' if number else label:>16}  {line}")
     console.print()
-    console.print(_pool_table("What crossed the bridge", stats))
+    console.print("[bold]Statistics of the pool[/]", _pool_table(stats), sep="\n")
 
 
-def _curve(values: Sequence[float], height: int = 4) -> Iterator[str]:
-    """Lines of a picture with a bar for each value, from 0 to the greatest."""
+def _curve(values: Sequence[float]) -> Iterator[str]:
+    """Yield the lines of a bar chart, from 0 to the largest value."""
     if len(values) > _CURVE_WIDTH:
         values = [values[i * len(values) // _CURVE_WIDTH] for i in range(_CURVE_WIDTH)]
-    top = max(*values, 1e-9)
-    for below in reversed(range(height)):
-        yield "".join(_BLOCKS[min(max(round(8 * (height * value / top - below)), 0), 8)] for value in values)
+    heights = [8 * _CURVE_HEIGHT * value / max(*values, 1e-9) for value in values]
+    for below in reversed(range(0, 8 * _CURVE_HEIGHT, 8)):
+        yield "".join(_BLOCKS[min(max(round(height - below), 0), 8)] for height in heights)
 
 
 # --- bench
 
 
 def bench_figures(figures: Sequence[Figures], ways: Mapping[str, str]) -> None:
-    """A table of durations, and what each of the ways is."""
-    table = Table(title="One segment to a Sprint that takes no time, and back")
+    """Show a table of durations, and explain the ways."""
+    table = Table(title="Exchange of one segment with a Sprint that computes nothing")
     for column in ("time x label", "size", "way", "p50", "p90", "p99", "exchanges"):
         table.add_column(column, justify="left" if column == "way" else "right")
-    shape = None
-    for each in figures:
-        if shape not in (None, (each.rows, each.columns)):
-            table.add_section()
-        new, shape = shape != (each.rows, each.columns), (each.rows, each.columns)
-        table.add_row(
-            f"{each.rows} x {each.columns}" if new else "",
-            format_bytes(4 * each.rows * each.columns) if new else "",
-            each.way,
-            *(format_duration(value) for value in (each.p50, each.p90, each.p99)),
-            str(each.count),
-        )
+    for (rows, columns), group in groupby(figures, lambda each: (each.rows, each.columns)):
+        table.add_section()
+        head = [f"{rows} x {columns}", format_bytes(4 * rows * columns)]
+        for each in group:
+            durations = (format_duration(value) for value in (each.p50, each.p90, each.p99))
+            table.add_row(*head, each.way, *durations, str(each.count))
+            head = ["", ""]
     console = _console()
     console.print(table)
-    for way, what in ways.items():
-        console.print(f"[dim]{way}: {what}[/]")
+    for way, meaning in ways.items():
+        console.print(f"[dim]{way}: {meaning}[/]")
 
 
 # --- doctor
 
 
 def doctor_checks(checks: Iterable[Check]) -> list[Check]:
-    """Show each check when it is done, and return them."""
+    """Show each check when it is done, and return all of them."""
     console = _console()
     done = []
     for check in checks:
         done.append(check)
         console.print(
-            Text.assemble((f"{check.status:>8}", _STYLES[check.status]), "  ", (check.name, "bold"))
+            Text.assemble((f"{check.status:>8}", _CHECK_STYLES[check.status]), "  ", (check.name, "bold"))
         )
         for text, style in ((check.found, ""), (check.advice and f"→ {check.advice}", "yellow")):
             for line in text.splitlines():
                 console.print(Padding(Text(line, style, overflow="fold"), (0, 0, 0, 10), expand=False))
-    counts = {status: sum(check.status == status for check in done) for status in (WARNING, FAILED)}
-    console.print(f"{len(done)} checks, warnings: {counts[WARNING]}, failed: {counts[FAILED]}")
+    warnings, failed = (sum(check.status == status for check in done) for status in (WARNING, FAILED))
+    console.print(f"{len(done)} checks, warnings: {warnings}, failed: {failed}")
     return done
 
 
 # --- stats
 
 
-def pools(states: Iterable[list[Pool]], *, live: bool) -> None:
-    """Show the pools each time: in place (on a terminal), or one below the other."""
+def pool_tables(states: Iterable[list[Pool]], *, live: bool) -> None:
+    """Show the pools of each state: in place if `live`, which needs a terminal, else one after the other."""
     console = _console()
     before: dict[str, PoolStatistics] = {}
     with Live(console=console, auto_refresh=False) if live else contextlib.nullcontext() as screen:
-        for found in states:
-            tables = [_pool(pool, before.get(pool.name)) for pool in found]
-            before = {pool.name: pool.statistics for pool in found}
+        for pools in states:
+            tables = [_pool(pool, before.get(pool.name)) for pool in pools]
+            before = {pool.name: pool.statistics for pool in pools}
             if screen is None:
                 console.print(*tables, sep="\n")
             else:
@@ -173,43 +167,44 @@ def pools(states: Iterable[list[Pool]], *, live: bool) -> None:
 
 
 def _pool(pool: Pool, before: Optional[PoolStatistics]) -> RenderableType:
-    title = f"process {pool.pid}: {escape(pool.executable)}"
-    return Group(_pool_table(title, pool.statistics, before), _children(pool.statistics.children))
+    title = Text(f"process {pool.pid}: {pool.executable}", "bold", overflow="fold")
+    return Group(title, _pool_table(pool.statistics, before), _children(pool.statistics.children))
 
 
-def _pool_table(title: str, stats: PoolStatistics, before: Optional[PoolStatistics] = None) -> Table:
-    table = Table(title=title, show_header=False)
+def _pool_table(stats: PoolStatistics, before: Optional[PoolStatistics] = None) -> Table:
+    table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    table.add_row("Sprint children", f"{len(stats.children)}")
-    table.add_row("segments", f"{stats.segments}")
-    if before is not None and stats.seconds > before.seconds:
-        rate = (stats.segments - before.segments) / (stats.seconds - before.seconds)
-        table.add_row("  each second, since the last look", f"{rate:.1f}")
-    table.add_row("  skipped by Sprint", f"{stats.skipped}")
-    table.add_row("  failed", f"{stats.failed}")
-    if stats.automata:
-        table.add_row("automata", f"{stats.automata}")
-    if stats.scored:
-        table.add_row("segments scored", f"{stats.scored}")
+
+    def add_count(label: str, field: str) -> None:
+        count = getattr(stats, field)
+        table.add_row(label, str(count))
         if before is not None and stats.seconds > before.seconds:
-            rate = (stats.scored - before.scored) / (stats.seconds - before.seconds)
-            table.add_row("  each second, since the last look", f"{rate:.1f}")
-        table.add_row("  frames", f"{stats.scored_frames}")
+            rate = (count - getattr(before, field)) / (stats.seconds - before.seconds)
+            table.add_row("  per second, since the last refresh", f"{rate:.1f}")
+
+    def add_share(label: str, seconds: float) -> None:
+        table.add_row(label, f"{format_duration(seconds)} ({seconds / max(stats.seconds, 1e-9):.0%})")
+
+    table.add_row("Sprint children", str(len(stats.children)))
+    add_count("segments", "segments")
+    table.add_row("  skipped by Sprint", str(stats.skipped))
+    table.add_row("  failed", str(stats.failed))
+    if stats.automata:
+        table.add_row("automata", str(stats.automata))
+    if stats.scored:
+        add_count("segments scored", "scored")
+        table.add_row("  frames", str(stats.scored_frames))
     table.add_row("posteriors sent", format_bytes(stats.posteriors_bytes))
     table.add_row("error signals received", format_bytes(stats.error_signal_bytes))
     table.add_row("time since the start", format_duration(stats.seconds))
-    table.add_row("  waiting for Sprint", _share(stats.wait_seconds, stats.seconds))
-    table.add_row("  copying", _share(stats.copy_seconds, stats.seconds))
+    add_share("  waiting for Sprint", stats.wait_seconds)
+    add_share("  copying", stats.copy_seconds)
     if stats.score_seconds:
-        table.add_row("  in the score function", _share(stats.score_seconds, stats.seconds))
-    table.add_row("  until Sprint was ready", _share(stats.start_seconds, stats.seconds))
-    table.add_row("restarts", f"{stats.restarts}")
+        add_share("  in the score function", stats.score_seconds)
+    add_share("  starting Sprint", stats.start_seconds)
+    table.add_row("restarts", str(stats.restarts))
     return table
-
-
-def _share(part: float, whole: float) -> str:
-    return f"{format_duration(part)} ({part / max(whole, 1e-9):.0%})"
 
 
 def _children(children: Sequence[ChildStatistics]) -> Table:
@@ -222,7 +217,7 @@ def _children(children: Sequence[ChildStatistics]) -> Table:
     for each in children:
         table.add_row(
             str(each.pid),
-            Text(each.state, {"ready": "green", "starting": "yellow"}.get(each.state, "red")),
+            Text(each.state, _STATE_STYLES.get(each.state, "red")),
             str(each.answered),
             *([str(each.scored)] if scores else []),
             str(each.in_flight),
@@ -235,5 +230,5 @@ def _children(children: Sequence[ChildStatistics]) -> Table:
 
 def _fill(used: int, capacity: int) -> RenderableType:
     grid = Table.grid(padding=(0, 1))
-    grid.add_row(ProgressBar(total=max(capacity, 1), completed=used, width=12), f"{format_bytes(used)}")
+    grid.add_row(ProgressBar(total=max(capacity, 1), completed=used, width=12), format_bytes(used))
     return grid

@@ -1,6 +1,6 @@
-"""What Sprint imports in sprint_entry's place when the doctor asks it what it sees.
+"""Imported by Sprint instead of sprint_entry: report to the doctor what Sprint's Python can import.
 
-It has to work in a Python that has neither numpy nor shmbridge's C part: that is what it looks for.
+This module must work in a Python that has neither NumPy nor shmbridge's C part.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["init"]
 
 
 def init(config: str, callback: Any = None, version_number: Any = None, **_: Any) -> None:
-    """Tell what there is, as JSON, to the descriptor that the config string names; then end Sprint."""
+    """Write the report as JSON to the file descriptor in the config string, and end Sprint."""
     settings = dict(item.split(":", 1) for item in config.split(","))
     report = {
         "pid": os.getpid(),
@@ -31,9 +31,9 @@ def init(config: str, callback: Any = None, version_number: Any = None, **_: Any
     raise SystemExit(0)
 
 
-def _try(look: Any) -> dict[str, str]:
+def _try(look_up: Any) -> dict[str, str]:
     try:
-        return {"found": look()}
+        return {"found": look_up()}
     except BaseException as error:
         return {"error": f"{type(error).__name__}: {error}"}
 

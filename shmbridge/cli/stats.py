@@ -1,7 +1,4 @@
-"""`shmbridge stats`: the pools of this user's processes, as they are now.
-
-Each is asked each time it is shown.
-"""
+"""`shmbridge stats`: show the running pools of this user."""
 
 from __future__ import annotations
 
@@ -10,57 +7,72 @@ import contextlib
 import dataclasses
 import json
 import sys
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Optional
 
 from .arguments import count, seconds
 
 if TYPE_CHECKING:
-    from .pools import Pool
+    from shmbridge.parent.stats_socket import Pool
 
 __all__ = ["add_arguments", "run"]
 
-_NO_POOL = 3  # the exit code where there is none
+_NO_POOL = 3  # the exit code if no pool is running
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `shmbridge stats` takes."""
-    parser.add_argument("pid", type=count, nargs="?", help="of the process; default: all of this user")
+    """Add the arguments of `shmbridge stats`."""
+    parser.add_argument("pid", type=count, nargs="?", help="process id of a trainer (default: all)")
     parser.add_argument(
-        "--once", action="store_true", help="show it once, as is done where the output is no terminal"
+        "--once", action="store_true", help="show the pools once (default if not on a terminal)"
     )
     parser.add_argument(
         "--every",
         type=seconds,
         metavar="SECONDS",
-        help="how often to ask; with --json: a line each time; default: 1, and once with --json",
+        help="refresh interval (default: 1 on a terminal); with --json, print one line each time",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show them until there are none any more, or Ctrl-C. Returns 3 where there are none at first."""
-    from .pools import again, pools
+    """Show the pools until none is running or Ctrl-C. Return 3 if none is running at first."""
+    from shmbridge.parent.stats_socket import find_pools
 
-    first = pools(options.pid)
+    first = find_pools(options.pid)
     if not first:
-        nobody = "no process of this user has a" if options.pid is None else f"process {options.pid} has no"
+        owner = "this user" if options.pid is None else f"process {options.pid}"
         print(
-            f"{nobody} pool of shmbridge that answers here (it has to be of the same user and in the same "
-            "network namespace, so on the same machine and in the same container)",
+            f"{owner} has no pool that answers; run this command as the trainer's user, on its machine and "
+            "in its container (network namespace)",
             file=sys.stderr,
         )
         return _NO_POOL
     if options.json:
-        for found in again(first, options.pid, options.every):
-            print(json.dumps({"pools": [_as_json(pool) for pool in found]}), flush=True)
+        for pools in _poll(first, options.pid, options.every):
+            report = [
+                {"pid": pool.pid, "executable": pool.executable, **dataclasses.asdict(pool.statistics)}
+                for pool in pools
+            ]
+            print(json.dumps({"pools": report}), flush=True)
         return 0
     from . import show
 
     live = sys.stdout.isatty() and not options.once
-    interval = (options.every or 1.0) if live else options.every if not options.once else None
-    with contextlib.suppress(KeyboardInterrupt):  # the way to leave it
-        show.pools(again(first, options.pid, interval), live=live)
+    interval = None if options.once else options.every or (1.0 if live else None)
+    with contextlib.suppress(KeyboardInterrupt):  # the usual way to end this command
+        show.pool_tables(_poll(first, options.pid, interval), live=live)
     return 0
 
 
-def _as_json(pool: Pool) -> dict[str, object]:
-    return {"pid": pool.pid, "executable": pool.executable, **dataclasses.asdict(pool.statistics)}
+def _poll(first: list[Pool], pid: Optional[int], interval: Optional[float]) -> Iterator[list[Pool]]:
+    """Yield `first`; then, given an interval in seconds, the pools after each until none is running."""
+    from shmbridge.parent.stats_socket import find_pools
+
+    pools = first
+    while pools:
+        yield pools
+        if interval is None:
+            return
+        time.sleep(interval)
+        pools = find_pools(pid)

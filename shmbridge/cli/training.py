@@ -1,31 +1,33 @@
-"""A network learns, with Sprint's criterion for its loss."""
+"""Train a network with Sprint's criterion."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from shmbridge.parent import SprintInstancePool
 
-from .made_up import PHONEMES, Task
+from .synthetic import PHONEMES, SyntheticCorpus
 
 __all__ = ["Epoch", "train"]
 
 _BATCH = 8
 _LEARNING_RATE = 0.02  # for the sum over a batch
+_BLANK = len(PHONEMES) - 1
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What came of one pass over the segments.
+    """The result of one pass over the corpus.
 
     Attributes:
         number: from 1.
         loss_per_frame: in nats, from Sprint.
-        label_error_rate: edit distance of the best path's labels to what was said, over what was said.
+        label_error_rate: edit distance between the best path's labels and the reference, divided by the
+            number of labels in the reference.
     """
 
     number: int
@@ -33,17 +35,15 @@ class Epoch:
     label_error_rate: float
 
 
-def train(pool: SprintInstancePool, task: Task, epochs: int) -> Iterator[Epoch]:
-    """Train one layer and a softmax by gradient descent: Sprint's error signal is the gradient of its output.
+def train(pool: SprintInstancePool, corpus: SyntheticCorpus, epochs: int) -> Iterator[Epoch]:
+    """Train one linear layer with softmax by gradient descent; the error signal is its output's gradient.
 
     Yields:
-        Each epoch, when it is over.
+        Each epoch when it is finished.
     """
-    utterances = task.utterances
-    # A one for each frame is the input of the biases.
-    inputs = [
-        np.concatenate([u.features, np.ones((len(u.features), 1), np.float32)], axis=1) for u in utterances
-    ]
+    utterances = corpus.utterances
+    # The constant 1 in each frame is the input of the biases.
+    inputs = [np.pad(u.features, ((0, 0), (0, 1)), constant_values=1) for u in utterances]
     weights = np.zeros((inputs[0].shape[1], len(PHONEMES)), np.float32)
     random = np.random.default_rng(0)
     for number in range(1, epochs + 1):
@@ -64,16 +64,12 @@ def train(pool: SprintInstancePool, task: Task, epochs: int) -> Iterator[Epoch]:
             loss += float(losses.sum())
             for b, i in enumerate(batch):
                 path = log_posteriors[: lengths[b], b].argmax(axis=-1).tolist()
-                said = [label for label, _ in itertools.groupby(path) if label != len(PHONEMES) - 1]
-                errors += _edit_distance(said, utterances[i].phonemes)
-        yield Epoch(
-            number,
-            loss / sum(len(x) for x in inputs),
-            errors / sum(len(u.phonemes) for u in utterances),
-        )
+                labels = [label for label, _ in itertools.groupby(path) if label != _BLANK]
+                errors += _edit_distance(labels, utterances[i].phonemes)
+        yield Epoch(number, loss / sum(map(len, inputs)), errors / sum(len(u.phonemes) for u in utterances))
 
 
-def _edit_distance(one: list[int], other: tuple[int, ...]) -> int:
+def _edit_distance(one: Sequence[int], other: Sequence[int]) -> int:
     row = list(range(len(other) + 1))
     for i, a in enumerate(one, 1):
         diagonal, row[0] = row[0], i

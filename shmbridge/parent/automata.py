@@ -1,50 +1,61 @@
-"""Allophone state automata of a batch: asked for one by one, put together into one."""
+"""Requests for allophone state automata, combined into one automaton."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
 from .._native import lib
 from ..errors import ProtocolError
-from ..ring import Array, Record
-from .batch import Batch, Job
-from .pending import Sender
+from ..ring import Array, Claim, FloatArray, Record
+from .batch import Batch, BatchRequest
+
+UintArray = np.ndarray[Any, np.dtype[np.uint32]]
 
 
-class AutomatonJob(Job):
-    """One segment's automaton.
+class Automata(NamedTuple):
+    """The automata of several sequences as one: the states of each follow those of the one before.
 
     Attributes:
-        num_states: states; the first is the initial, the last the final one.
-        edges: (3, E) uint32: from, to, emission.
+        edges: (4,E) uint32: from, to, emission, sequence.
+        weights: (E,) float32.
+        start_end_states: (2,batch) uint32: the initial and final state of each sequence.
+    """
+
+    edges: UintArray
+    weights: FloatArray
+    start_end_states: UintArray
+
+
+class AutomatonRequest(BatchRequest):
+    """A request for one segment's automaton.
+
+    Attributes:
+        num_states: the number of states; the first is initial, the last final.
+        edges: (3,E) uint32: from, to, emission.
         weights: (E,) float32.
     """
 
+    kind = lib.SHMB_AUTOMATON_REQUEST
     answer_kind = lib.SHMB_AUTOMATON
 
     def __init__(self, batch: Batch, name: str) -> None:
         super().__init__(batch, name)
         self.num_states = 0
-        self.edges: Array = np.empty((3, 0), np.uint32)
-        self.weights: Array = np.empty(0, np.float32)
+        self.edges: UintArray = np.empty((3, 0), np.uint32)
+        self.weights: FloatArray = np.empty(0, np.float32)
 
-    def start(self, sender: Sender) -> bool:
-        """Ask the child for it. False: there is no room in its ring now."""
-        claim = sender.try_claim(lib.SHMB_AUTOMATON_REQUEST, 0, 0, self.name.encode())
-        if claim is None:
-            return False
-        sender.send(claim, self)
-        return True
+    def fill(self, claim: Claim) -> None:
+        """Do nothing: the segment name is all that Sprint needs."""
 
-    def _take(self, record: Record) -> None:
-        matrix = np.array(record.matrix)  # once: Sprint may write into its own for as long as it likes
+    def _take_matrix(self, record: Record) -> None:
+        matrix = np.array(record.matrix)  # one copy, then the checks: Sprint may still write into the ring
         problem = _problem(matrix, record.states)
         if problem is not None:
-            self._batch.errors.append(
-                ProtocolError(f"the automaton of {self.name!r}: {problem} [bad-answer]")
+            self._batch.errors[self.name] = ProtocolError(
+                f"the automaton of {self.name!r} is invalid: {problem} [bad-answer]"
             )
             return
         self.num_states = record.states
@@ -53,38 +64,32 @@ class AutomatonJob(Job):
         self._batch.statistics.automata += 1
 
 
-def _problem(matrix: Array, states: int) -> Optional[str]:
+def _problem(matrix: Array, num_states: int) -> Optional[str]:
     if matrix.dtype != np.uint32 or matrix.ndim != 2 or matrix.shape[0] != 4:
-        return "not four rows of uint32"
-    if not 0 < states < 1 << 32 or (matrix[:2].size and int(matrix[:2].max()) >= states):
-        return f"an edge leads out of its {states} states"
+        return f"it is {matrix.shape} of {matrix.dtype}; it must be four rows of uint32"
+    if not 0 < num_states < 1 << 32 or (matrix[:2].size and int(matrix[:2].max()) >= num_states):
+        return f"an edge leads to a state that is not one of its {num_states}"
     return None
 
 
-def combine(jobs: Sequence[AutomatonJob]) -> tuple[Array, Array, Array]:
-    """One automaton of them all, each sequence's states behind those of the one before.
-
-    Returns:
-        edges (4, E) uint32: from, to, emission, sequence; weights (E,) float32;
-        start_end_states (2, batch) uint32.
+def combine(requests: Sequence[AutomatonRequest]) -> Automata:
+    """Combine the automata of several sequences into one.
 
     Raises:
-        ProtocolError: there are more states than uint32 has numbers for.
+        ProtocolError: there are more states than uint32 can number.
     """
-    total = sum(job.num_states for job in jobs)
+    total = sum(request.num_states for request in requests)
     if total >= 1 << 32:
-        raise ProtocolError(
-            f"the automata have {total} states in all; 2**32 - 1 can be numbered [bad-answer]"
-        )
-    ends = np.cumsum([job.num_states for job in jobs], dtype=np.uint32)
-    starts = ends - np.array([job.num_states for job in jobs], np.uint32)
+        raise ProtocolError(f"the automata have {total} states; uint32 can number 2**32 - 1 [bad-answer]")
+    ends = np.cumsum([request.num_states for request in requests], dtype=np.uint32)
+    starts = ends - np.array([request.num_states for request in requests], np.uint32)
     parts = []
-    for index, (job, start) in enumerate(zip(jobs, starts)):
-        part = np.empty((4, job.edges.shape[1]), np.uint32)
-        part[:2] = job.edges[:2] + start
-        part[2] = job.edges[2]
+    for index, (request, start) in enumerate(zip(requests, starts)):
+        part = np.empty((4, request.edges.shape[1]), np.uint32)
+        part[:2] = request.edges[:2] + start
+        part[2] = request.edges[2]
         part[3] = index
         parts.append(part)
     edges = np.concatenate([np.empty((4, 0), np.uint32), *parts], axis=1)
-    weights = np.concatenate([np.empty(0, np.float32), *(job.weights for job in jobs)])
-    return edges, weights, np.stack([starts, ends - np.uint32(1)]).astype(np.uint32)
+    weights = np.concatenate([np.empty(0, np.float32), *(request.weights for request in requests)])
+    return Automata(edges, weights, np.stack([starts, ends - np.uint32(1)]).astype(np.uint32))

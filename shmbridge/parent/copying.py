@@ -30,7 +30,7 @@ def is_float(dtype: np.dtype[np.generic]) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
-def two_threads_are_good(busy: int) -> bool:
+def use_second_thread(busy: int) -> bool:
     """Whether two threads are to copy a large matrix while so many Sprints compute.
 
     One core alone does not use all of the memory's bandwidth. But a second thread on a core on which a Sprint
@@ -39,22 +39,24 @@ def two_threads_are_good(busy: int) -> bool:
     return busy + 2 <= _CORES
 
 
-def copy_checked(target: Array, source: Array, two_threads: bool = False) -> Optional[tuple[int, int]]:
+def copy_rejecting_nan(
+    target: Array, source: Array, second_thread: bool = False
+) -> Optional[tuple[int, int]]:
     """Copy (time,label) posteriors into a C-ordered float32 (time,label) array.
 
     Args:
         target: as claimed from a ring.
         source: of the same shape, any float dtype, any strides.
-        two_threads: whether a large matrix is shared with a second thread.
+        second_thread: whether a large matrix is shared with a second thread.
 
     Returns:
         (time, label) of the first NaN, with which the copy ended; None where there is none.
     """
     dtype = _C_DTYPES.get(source.dtype)
     if dtype is None and source.dtype.name == "bfloat16":
-        return copy_bfloat16(target, source, two_threads)
+        return copy_bfloat16(target, source, second_thread)
     if dtype is not None:
-        return _place(_ring.copy(target, source, dtype, True, two_threads), source)
+        return _place(_ring.copy(target, source, dtype, True, second_thread), source)
     rows = max(1, _BLOCK_BYTES // (4 * max(1, source.shape[1])))
     for start in range(0, source.shape[0], rows):
         block = source[start : start + rows].astype(np.float32)
@@ -64,23 +66,23 @@ def copy_checked(target: Array, source: Array, two_threads: bool = False) -> Opt
     return None
 
 
-def copy_bfloat16(target: Array, source: Array, two_threads: bool = False) -> Optional[tuple[int, int]]:
+def copy_bfloat16(target: Array, source: Array, second_thread: bool = False) -> Optional[tuple[int, int]]:
     """The same, of an array whose bits are bfloat16, whatever its two-byte dtype says."""
-    return _place(_ring.copy(target, source, lib.SHMB_BFLOAT16, True, two_threads), source)
+    return _place(_ring.copy(target, source, lib.SHMB_BFLOAT16, True, second_thread), source)
 
 
-def copy_out(target: Array, source: Array, two_threads: bool = False) -> None:
+def copy_out(target: Array, source: Array, second_thread: bool = False) -> None:
     """Copy an error signal (time,label) out of the ring.
 
     Args:
         target: float32 of the same shape; any strides.
         source: as received: C-ordered float32.
-        two_threads: as in copy_checked.
+        second_thread: as in copy_rejecting_nan.
     """
     if target.strides[1] != target.itemsize or not target.flags.aligned:
         target[...] = source
     else:  # whatever NaN Sprint gives is for the user to see
-        _ring.copy(target, source, _FLOAT32, False, two_threads)
+        _ring.copy(target, source, _FLOAT32, False, second_thread)
 
 
 def find_nan(array: Array) -> Optional[tuple[int, int]]:

@@ -1,116 +1,174 @@
-"""The pool: children that share a batch, and what the user calls."""
+"""The pool: what the user calls. Typed arguments in, arrays out."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Sequence
-from typing import Any, NoReturn, Optional
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Optional, Union
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._native import lib
-from ..errors import OptionError, ProtocolError, UsageError, without_traceback
+from ..errors import OptionError, ProtocolError
 from ..memory import Memory
-from ..ring import Array
-from .automata import AutomatonJob, combine
-from .batch import (
-    Batch,
-    CopyIn,
-    CopyOut,
-    Job,
-    SegmentJob,
-    check_batch,
-    check_segments,
-    check_shape,
-    check_tag,
-    check_tags,
-)
-from .dispatcher import Dispatcher
+from ..ring import Array, Claim, FloatArray
+from .arguments import check_batch, check_segments, check_shape, decode_name, decode_names
+from .automata import Automata, AutomatonRequest, combine
+from .batch import Batch, BatchResult, CopyIn, CopyOut, SegmentRequest
+from .child import Child
 from .in_place import SegmentClaim
-from .options import Options
+from .lifecycle import Lifecycle, OwnedPool
+from .options import DEFAULT_RING_SIZE, Options
+from .returnn_options import accept_returnn_names, translate
 from .scoring import ScoreFunction, serve
-from .statistics import PoolStatistics
-from .stuck import check_not_stuck
+from .waits import Room
 
-_POSTERIORS = lib.SHMB_POSTERIORS  # looked up once: this stands in what runs for each segment
+_POSTERIORS = lib.SHMB_POSTERIORS  # a global name costs less on the hot path
 
 
-class SprintInstancePool:
+class SprintInstancePool(OwnedPool):
     """Sprint children that share the segments of each batch.
 
-    The longest segments go first, each to the child that has the least to do. Use it as a context manager,
-    or call `close`; at the interpreter's end, and when nothing refers to it any more, it closes itself.
+    The longest segments go first, each to the child with the least to do. Use the pool as a context manager,
+    or call `close`. It closes itself at the interpreter's exit, and when nothing refers to it any more.
 
-    Thread-safety: may be used from several threads; one call works at a time, the others wait. After a
-    fork, it belongs to the process that created it: in the other one every call raises UsageError.
-    A copy, also a deep one of what holds it, is the same pool; it cannot be pickled.
+    Thread-safety: several threads may use it; one call works at a time, the others wait. It belongs to the
+    process that created it: in a fork, every call raises UsageError. `copy` and `deepcopy` return the pool
+    itself. It cannot be pickled.
 
     Args:
-        options: as in `shmbridge.parent.options.Options`, or under the names of RETURNN's configs
-            (sprintExecPath, sprintConfigStr, sprintControlConfig, minPythonControlVersion,
-            usePythonSegmentOrder, numInstances).
+        sprint_exec_path: Sprint's executable (nn-trainer, refsprint), or a command with leading arguments.
+        sprint_config: more options for Sprint: a string, split as a shell splits words (no shell is started),
+            or a list of str.
+        sprint_control_config: more settings for the config string, such as {"verbose": True}.
+        min_python_control_version: the oldest Sprint callback version that is accepted.
+        use_python_segment_order: whether the trainer orders the segments. Set it to False only for Sprints
+            that run python-control-loop-type=python-control-loop, or that recognise (`serve_scores`).
+        num_instances: the number of children.
+        ring_size: bytes of each of a child's two rings; the largest segment must fit.
+        num_labels: the label dimension of the posteriors, if known: any other is an error at once.
+        max_restarts: how often a segment is retried on another child after Sprint ended or hung while it
+            computed it. 0: the first time is an error, and the next call restarts the child. serve_scores
+            requires 0.
+        skip_fatal_segments: with max_restarts, treat a segment as skipped (and log it) if Sprint ends at it
+            each time; otherwise it is an error.
+        segment_timeout: seconds that Sprint may work on one segment (serve_scores: between its requests)
+            before it is ended; None for no limit.
+        start_timeout: seconds until a starting child must have sent its hello.
+        exit_timeout: seconds until a child that was asked to exit is killed.
+        env: the environment of the children; None for that of this process. Two settings of glibc's malloc
+            are added unless they are set (docs/architecture.md).
 
     Raises:
-        OptionError: an option is unknown, missing or wrong; the executable is missing or cannot be executed.
-        ResourceError: there is not enough shared memory, or no process or descriptor left.
+        OptionError: an option is unknown, missing or invalid; the executable does not exist or cannot run.
+        ResourceError: shared memory, processes or descriptors ran out.
         PeerGoneError: a child ended before it was ready; the message has its last output.
         ProtocolError: a child has another version of shmbridge.
         BridgeTimeoutError: a child was not ready within start_timeout.
-
     """
 
-    def __init__(self, **options: Any) -> None:
-        self._options = Options.parse(options)
-        self._labels = self._options.num_labels
-        self._dispatcher = Dispatcher(self._options)
-        # Runs at close, when the pool is collected, or at the interpreter's end, whichever comes first.
-        self._close = weakref.finalize(self, self._dispatcher.close)
+    _max_instances: ClassVar[Optional[int]] = None
 
-    def stats(self) -> PoolStatistics:
-        """What has crossed the bridge so far, and how the children are.
+    @accept_returnn_names
+    def __init__(
+        self,
+        sprint_exec_path: Union[str, Sequence[str]],
+        sprint_config: Union[str, Sequence[str]] = (),
+        *,
+        sprint_control_config: Optional[Mapping[str, object]] = None,
+        min_python_control_version: int = 2,
+        use_python_segment_order: bool = True,
+        num_instances: int = 1,
+        ring_size: int = DEFAULT_RING_SIZE,
+        num_labels: Optional[int] = None,
+        max_restarts: int = 0,
+        skip_fatal_segments: bool = False,
+        segment_timeout: Optional[float] = None,
+        start_timeout: float = 600.0,
+        exit_timeout: float = 10.0,
+        env: Optional[Mapping[str, str]] = None,
+    ) -> None:
+        self._options = Options(
+            sprint_exec_path=sprint_exec_path,
+            sprint_config=sprint_config,
+            sprint_control_config=sprint_control_config,
+            min_python_control_version=min_python_control_version,
+            use_python_segment_order=use_python_segment_order,
+            num_instances=num_instances,
+            ring_size=ring_size,
+            num_labels=num_labels,
+            max_restarts=max_restarts,
+            skip_fatal_segments=skip_fatal_segments,
+            segment_timeout=segment_timeout,
+            start_timeout=start_timeout,
+            exit_timeout=exit_timeout,
+            env=env,
+        ).checked()
+        if self._max_instances is not None and num_instances > self._max_instances:
+            raise OptionError(
+                f"num_instances is {num_instances}; {type(self).__name__} has one child: use "
+                "SprintInstancePool for several [unknown-option]"
+            )
+        self._num_labels = num_labels
+        super().__init__(Lifecycle(self._options))
 
-        Never waits: while another thread is in a call, its figures are those of that moment. May be called
-        after `close`, which also logs it.
+    @classmethod
+    def from_returnn(cls, sprint_opts: Mapping[str, Any]) -> SprintInstancePool:
+        """Create a pool with the sprint_opts of a RETURNN config.
+
+        Args:
+            sprint_opts: under RETURNN's names (sprintExecPath, sprintConfigStr, sprintControlConfig,
+                minPythonControlVersion, usePythonSegmentOrder, numInstances), with RETURNN's meaning: for
+                example, sprintConfigStr may be a callable or "config:name". Our other options may stand among
+                them under our names.
 
         Raises:
-            UsageError: this process is a fork of the one to which the pool belongs.
+            OptionError: an option is unknown, given twice or invalid; and the errors of the constructor.
         """
-        return self._dispatcher.stats()
+        return cls(**translate(sprint_opts))
 
     @property
     def num_instances(self) -> int:
-        """How many children there are."""
+        """The number of children."""
         return self._options.num_instances
 
     def get_batch_loss_and_error_signal(
-        self, log_posteriors: Array, seq_lengths: Array, tags: Sequence[Any], *, out: Optional[Array] = None
-    ) -> tuple[Array, Array]:
-        """Loss and error signal of a batch of segments.
+        self,
+        log_posteriors: ArrayLike,
+        seq_lengths: Union[Array, Sequence[int]],
+        tags: Sequence[Any],
+        *,
+        out: Optional[FloatArray] = None,
+    ) -> BatchResult:
+        """Return loss and error signal of a batch of segments.
 
         Args:
             log_posteriors: (time,batch,label), log space, any float dtype, any strides.
-            seq_lengths: (batch,) frames of each segment, any integer dtype.
-            tags: full segment names, one for each.
-            out: where to put the error signal, float32 (time,batch,label); None: a new array.
+            seq_lengths: (batch,) frames of each segment, integers.
+            tags: the full segment names, str or bytes, one for each. (The name of RETURNN's parameter.)
+            out: receives the error signal, float32 (time,batch,label); None for a new array.
 
         Returns:
-            loss (batch,) float32, infinite for segments that Sprint discarded; error signal
-            (time,batch,label) float32, the gradient before the softmax (y - y_hat; Sprint's "error-signal"),
-            zero beyond each length and for discarded segments.
+            A tuple of two: loss (batch,) float32, infinite for segments that Sprint skipped; and error signal
+            (time,batch,label) float32, the gradient of the loss before the softmax (y - y_hat; Sprint's
+            "error-signal"), zero beyond each length and for skipped segments. `skipped` (batch,) bool is an
+            attribute.
 
         Raises:
-            BatchError: the arguments do not fit together, there is a NaN or a segment without frames.
+            BatchError: the arguments do not agree, or there is a NaN or a segment without frames.
             SegmentTooLargeError: a segment does not fit into a ring. Nothing was sent.
-            RemoteError: Python code in Sprint raised, for instance because it knows no such segment.
-            PeerGoneError: a child has ended. It is started anew at the next call.
+            RemoteError: Python code in Sprint raised, for instance because its corpus has no such segment.
+            PeerGoneError: a child ended. The next call restarts it.
             ClosedError: the pool was closed.
+            ShmbridgeError: in all of them, if the batch was sent: `failed` has the error of each segment that
+                failed, and `partial` the result of the others.
         """
-        with self._dispatcher.lock:
-            self._dispatcher.check_usable()
+        with self._pool.lock:
+            self._pool.check_open()
             posteriors, lengths, names, error_signal = check_batch(
-                log_posteriors, seq_lengths, tags, out, self._known_labels()
+                log_posteriors, seq_lengths, tags, out, self._known_num_labels()
             )
-            return self._run(posteriors, lengths, names, error_signal), error_signal
+            return self._run(posteriors, lengths, names, error_signal)
 
     def get_batch_loss(
         self,
@@ -121,219 +179,171 @@ class SprintInstancePool:
         *,
         copy_in: CopyIn,
         copy_out: CopyOut,
-    ) -> Array:
-        """Loss of a batch whose matrices are no numpy arrays. What shmbridge.torch stands on.
+    ) -> FloatArray:
+        """Like get_batch_loss_and_error_signal, for matrices that are not NumPy arrays. For shmbridge.torch.
 
         Args:
-            posteriors: anything that has a shape (time,batch,label) and takes [:frames, index].
+            posteriors: any object with a shape (time,batch,label) that supports [:frames, index].
             seq_lengths, tags: as in get_batch_loss_and_error_signal.
-            error_signal: anything that takes [:, index], of which [:frames] is handed to copy_out and
-                what is beyond is set to 0; None: it is not kept.
-            copy_in: called with a claimed (time,label) float32 array and a segment of the posteriors: fills
-                the one from the other; returns (time, label) of a NaN, or None.
-            copy_out: called with a segment of error_signal and the (time,label) float32 array that Sprint's
-                side wrote, whose place is given back when it returns. Both are called in the thread of this
-                call, with a third argument: whether a core is idle that a second thread may copy on.
+            error_signal: any object that supports [:, index]; None: it is not stored. [:frames] of that is
+                passed to copy_out, and the rest is set to 0.
+            copy_in, copy_out: copy a segment into a claim, and an error signal out of a record: see
+                batch.CopyIn and batch.CopyOut. Both are called in this thread.
 
         Returns:
-            loss (batch,) float32, infinite for segments that Sprint discarded.
+            loss (batch,) float32, infinite for segments that Sprint skipped.
 
-        Raises:
-            BatchError, SegmentTooLargeError, RemoteError, PeerGoneError, ClosedError: as in
-                get_batch_loss_and_error_signal.
+        Raises: as get_batch_loss_and_error_signal.
         """
-        with self._dispatcher.lock:
-            self._dispatcher.check_usable()
-            lengths, names = check_segments(posteriors.shape, seq_lengths, tags, self._known_labels())
-            return self._run(posteriors, lengths, names, error_signal, copy_in=copy_in, copy_out=copy_out)
+        with self._pool.lock:
+            self._pool.check_open()
+            lengths, names = check_segments(posteriors.shape, seq_lengths, tags, self._known_num_labels())
+            return self._run(
+                posteriors, lengths, names, error_signal, copy_in=copy_in, copy_out=copy_out
+            ).loss
 
     def _run(
         self, posteriors: Any, lengths: list[int], names: list[str], error_signal: Any, **copies: Any
-    ) -> Array:
-        """Hand out a batch that was checked, and wait for it. Hold the lock."""
-        n_labels = posteriors.shape[2]
-        self._dispatcher.start_dead_anew()
-        self._dispatcher.least_loaded().channel.sender.check_size(
-            max(lengths, default=0), n_labels, max((len(name.encode()) for name in names), default=0)
+    ) -> BatchResult:
+        """Run a checked batch. The caller holds the lock."""
+        scheduler = self._pool.scheduler
+        num_labels = posteriors.shape[2]
+        scheduler.restart_dead_children()
+        scheduler.least_loaded().channel.sender.check_size(
+            max(lengths, default=0), num_labels, max((len(name.encode()) for name in names), default=0)
         )
-        loss: Array = np.empty(len(names), np.float32)
-        loss.fill(np.nan)
-        batch = Batch(self._dispatcher.statistics, self._dispatcher.instances)
-        jobs: list[Job] = [
-            SegmentJob(
-                batch,
-                b,
-                name,
-                posteriors[:length, b],
-                loss,
-                None if error_signal is None else error_signal[:, b],
-                **copies,
-            )
-            for b, (name, length) in enumerate(zip(names, lengths))
-        ]
-        jobs.sort(key=lambda job: job.rows, reverse=True)
-        self._dispatcher.run(batch, jobs)
-        batch.raise_first((loss, error_signal))
+        loss: FloatArray = np.full(len(names), np.nan, np.float32)
+        skipped = np.zeros(len(names), np.bool_)
+        batch = Batch(self._pool.statistics, scheduler.second_thread_is_free)
+        for b, (name, length) in enumerate(zip(names, lengths)):
+            error_segment = None if error_signal is None else error_signal[:, b]
+            SegmentRequest(batch, b, name, posteriors[:length, b], loss, skipped, error_segment, **copies)
+        batch.requests.sort(key=_num_frames, reverse=True)
+        scheduler.run(batch)
+        result = BatchResult(loss, error_signal, skipped)
+        batch.raise_errors(result)
         if names:
-            self._labels = n_labels
-        return loss
+            self._num_labels = num_labels
+        return result
 
-    def get_automata_for_batch(self, tags: Sequence[Any]) -> tuple[Array, Array, Array]:
-        """The allophone state automata of segments, put together into one.
+    def get_automata_for_batch(self, tags: Sequence[Any]) -> Automata:
+        """Return the allophone state automata of segments, combined into one.
 
         Args:
-            tags: full segment names.
+            tags: the full segment names. (The name of RETURNN's parameter.)
 
         Returns:
-            edges (4,E) uint32: from, to, emission, sequence; weights (E,) float32; start_end_states
-            (2,batch) uint32. The states of each sequence come behind those of the one before.
+            A tuple of three: edges (4,E) uint32: from, to, emission, sequence; weights (E,) float32;
+            start_end_states (2,batch) uint32. The states of each sequence follow those of the one before.
 
         Raises:
             BatchError, RemoteError, PeerGoneError, ClosedError: as in get_batch_loss_and_error_signal.
         """
-        with self._dispatcher.lock:
-            self._dispatcher.check_usable()
-            batch = Batch(self._dispatcher.statistics, self._dispatcher.instances)
-            jobs = [AutomatonJob(batch, name) for name in check_tags(tags)]
-            self._dispatcher.run(batch, jobs)
-            batch.raise_first()
-            return combine(jobs)
+        scheduler = self._pool.scheduler
+        with self._pool.lock:
+            self._pool.check_open()
+            batch = Batch(self._pool.statistics, scheduler.second_thread_is_free)
+            requests = [AutomatonRequest(batch, name) for name in decode_names(tags)]
+            scheduler.run(batch)
+            batch.raise_errors()
+            return combine(requests)
 
-    def claim(self, tag: str, frames: int, labels: int) -> SegmentClaim:
-        """A place in shared memory for the posteriors of a segment: write, `send`, `result`.
+    def claim(self, segment_name: Union[str, bytes], num_frames: int, num_labels: int) -> SegmentClaim:
+        """Claim shared memory for the posteriors of a segment: write them, `send`, wait for the `result`.
 
-        Waits for room where Sprint is about to make some.
+        Blocks while the ring is full and Sprint has records left to release.
 
         Args:
-            tag: full segment name.
-            frames: time.
-            labels: the label dimension.
+            segment_name: the full segment name.
+            num_frames: time.
+            num_labels: the label dimension.
 
         Raises:
-            BatchError: the name or shape cannot be.
-            SegmentTooLargeError: it does not fit into a ring.
+            BatchError: the name or shape is invalid.
+            SegmentTooLargeError: the segment does not fit into a ring.
             UsageError, BufferError: the ring is full of claims, or arrays, that the user holds.
             PeerGoneError, ClosedError: as in get_batch_loss_and_error_signal.
         """
-        lock = self._dispatcher.lock  # not `with`: see SegmentClaim.send
+        pool, scheduler = self._pool, self._pool.scheduler
+        lock = pool.lock  # not `with`: see SegmentClaim.send
         lock.acquire()
         try:
-            self._dispatcher.check_usable()
-            name, encoded = check_tag(tag)
-            self._dispatcher.start_dead_anew()
-            while True:
-                self._dispatcher.send_rest()
-                instance = self._dispatcher.least_loaded()
-                check_shape(name, frames, labels, instance.labels or self._labels)
+            pool.check_open()
+            name, encoded = decode_name(segment_name)
+            scheduler.restart_dead_children()
+
+            def attempt(child: Child) -> Optional[Claim]:
+                check_shape(name, num_frames, num_labels, child.num_labels or self._num_labels)
                 try:
-                    claim = instance.try_claim(_POSTERIORS, frames, labels, encoded)
-                except ProtocolError:  # of a child that was ended for it
-                    self._dispatcher.after_death(instance)
-                    if instance.death is not None:
+                    return child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
+                except ProtocolError:  # the child was killed for it
+                    if scheduler.queue.max_restarts == 0:
                         raise
-                    continue
+                    return None
+
+            if not scheduler.queue:
+                child = scheduler.least_loaded()
+                claim = attempt(child)
                 if claim is not None:
-                    return SegmentClaim(self._dispatcher, instance, name, claim)
-                if not self._dispatcher.collect() and self._dispatcher.may_wait(check_not_stuck, instance):
-                    self._dispatcher.wait(full=[instance])
-                if instance.death is not None:
-                    raise without_traceback(instance.death)
+                    return SegmentClaim(pool, child, name, claim)
+            room = Room(scheduler.least_loaded, attempt, scheduler.children, scheduler.queue)
+            scheduler.run_until(room)
+            return SegmentClaim(pool, room.child, name, room.claim)
         finally:
             lock.release()
 
     def serve_scores(self, score: ScoreFunction) -> None:
-        """Score features for Sprints that recognise, or align, until all have ended.
+        """Score features for children that recognise, or align, until all have ended.
 
-        They ask through a PythonFeatureScorer (docs/ways.md, "A recogniser"). Those that have ended since are
-        started anew, and begin their corpus again; so each call is one pass over it.
+        They request scores through a PythonFeatureScorer (docs/ways.md, "A recogniser"). Each call is one
+        pass over the corpus: it restarts the children that have ended.
 
         Args:
-            score: called in this thread, for one segment after another, with the features (time,dim)
-                float32: a view of the shared memory, which is to be let go of. Returns the scores
-                (time,label), any float dtype, any strides: negative logarithms, which Sprint takes as they
-                are (from a network's posteriors: -log p(label|features) + scale * log prior(label)).
+            score: is called in this thread for each segment, with the features (time,dim) float32: a view of
+                shared memory, which it must not keep. Returns the scores (time,label), any float dtype, any
+                strides: negative logarithms, which Sprint uses as they are (with posteriors of a network:
+                -log p(label|features) + scale * log prior(label)).
 
         Raises:
-            Exception: what `score` raised. Sprint gets it as well, and ends.
-            BatchError: `score` returned something else, or a NaN. Likewise.
-            SegmentTooLargeError: the scores do not fit into the ring. Likewise.
+            Exception: what `score` raised. Sprint receives it as well, and ends.
+            BatchError: `score` returned an invalid array, or a NaN. Sprint receives it as well.
+            SegmentTooLargeError: the scores do not fit into the ring. Sprint receives it as well.
             BufferError: features that `score` has kept leave no room for more.
-            PeerGoneError: a Sprint ended before its corpus was done: with a signal, or not with exit code 0.
-                SegmentTimeoutError: it did not ask again, nor end, within segment_timeout.
-            UsageError: a Sprint awaits segments; or posteriors that were claimed or sent are not answered.
-            OptionError: with max_restarts, a Sprint that has ended would begin its corpus again.
+            PeerGoneError: a child ended before its corpus was done: by a signal, or with an exit code other
+                than 0. SegmentTimeoutError: it neither requested scores nor ended within segment_timeout.
+            UsageError: a child waits for segments; or a segment was claimed or sent, and is not answered.
+            OptionError: max_restarts is not 0: a restarted child would begin its corpus again.
             ClosedError: the pool was closed.
         """
-        with self._dispatcher.lock:
-            self._dispatcher.check_usable()
+        with self._pool.lock:
+            self._pool.check_open()
             if self._options.max_restarts > 0:
                 raise OptionError(
-                    f"the option max_restarts is {self._options.max_restarts}; serve_scores wants 0: a "
-                    "Sprint that is started anew would begin its corpus again [no-restart]"
+                    f"max_restarts is {self._options.max_restarts}; serve_scores requires 0, because a "
+                    "restarted child would begin its corpus again [no-restart]"
                 )
-            serve(self._dispatcher, score)
+            serve(self._pool, score)
 
     @property
     def memories(self) -> list[Memory]:
-        """The shared memory of each child that lives now, for those who make it known to a device."""
-        with self._dispatcher.lock:
-            self._dispatcher.check_usable()
-            return [i.channel.memory for i in self._dispatcher.instances if i.death is None]
+        """The shared memory of each child that is alive, to register it with a device."""
+        with self._pool.lock:
+            self._pool.check_open()
+            return [child.channel.memory for child in self._pool.scheduler.children if child.error is None]
 
-    def close(self) -> None:
-        """End the children and free everything. Arrays that are held stay valid. May be called again.
-
-        A call that another thread is in raises ClosedError there.
-        """
-        if self._dispatcher.foreign is None:
-            self._dispatcher.stop()  # another thread may wait for Sprint, and hold the lock meanwhile
-            with self._dispatcher.lock:
-                self._close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the pool was closed."""
-        return self._dispatcher.closed
-
-    def __enter__(self) -> SprintInstancePool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __copy__(self) -> SprintInstancePool:
-        return self
-
-    def __deepcopy__(self, _memo: dict[int, Any]) -> SprintInstancePool:
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        raise UsageError(
-            "a pool cannot be pickled: its Sprints are children of this process; create a pool of its own in "
-            "each process, and leave it out of what is saved, as torch's state_dict does [not-picklable]"
-        )
-
-    def __repr__(self) -> str:
-        state = "closed" if self.closed else f"{self.num_instances} children"
-        return f"<{type(self).__name__} {self._options.sprint_exec_path!r}, {state}>"
-
-    def _known_labels(self) -> Optional[int]:
-        """The label dimension, as given, told by Sprint, or seen to work."""
-        for instance in self._dispatcher.instances:
-            if instance.labels is not None:
-                return instance.labels
-        return self._labels
+    def _known_num_labels(self) -> Optional[int]:
+        """Return the label dimension: as Sprint sent it, as the user gave it, or as it worked before."""
+        for child in self._pool.scheduler.children:
+            if child.num_labels is not None:
+                return child.num_labels
+        return self._num_labels
 
 
 class SprintSubprocessInstance(SprintInstancePool):
-    """One Sprint child: a pool of one.
+    """A pool of one child. Options, errors and thread-safety are those of SprintInstancePool."""
 
-    Args, errors and thread-safety: those of SprintInstancePool.
-    """
+    _max_instances = 1
 
-    def __init__(self, **options: Any) -> None:
-        if options.get("num_instances", options.get("numInstances", 1)) != 1:
-            raise OptionError(
-                "a SprintSubprocessInstance is one child; use SprintInstancePool for several [unknown-option]"
-            )
-        super().__init__(**options)
+
+def _num_frames(request: Any) -> int:
+    return int(request.rows)

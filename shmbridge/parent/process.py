@@ -1,115 +1,97 @@
-"""A Sprint process: how it is started, what it says, and how it ends."""
+"""Spawn a Sprint process, and report how it ended."""
 
 from __future__ import annotations
 
-import errno
-import logging
+import contextlib
 import os
 import signal
-import subprocess
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Optional
 
-from .. import config as config_strings
 from .. import protocol
 from .._native import lib
 from ..errors import (
     BridgeTimeoutError,
-    OptionError,
     PeerGoneError,
     ProtocolError,
     ResourceError,
     SegmentTimeoutError,
     without_traceback,
 )
-from . import forks
-from .logged import handlers_contained
-from .mailbox import Mailbox
+from . import fork_safety
 from .options import Options
+from .pipes import LatestMessages, OutputLines
+from .spawn import open_pidfd, spawn, sprint_command
 from .watcher import Watcher
 
-_sprint_log = logging.getLogger("shmbridge.sprint")
-
-# Of output, for the error that reports a death: RASR writes 50 lines of stack trace below the reason for it.
-_KEPT_LINES = 100
-_STACK_GRACE = 2.0  # seconds for a hanging process to say where it is, before it is killed
-_MAX_LINE = 4096  # bytes; what has no line end is cut there
+_STACK_GRACE = 2.0  # seconds for a hung process to write its stacks before it is killed
 _READ_SIZE = 65536
-# glibc gives Sprint's big matrices back to the kernel after each segment, and the next pays for their pages
-# again: CTC on 1000 x 12000 takes 0.34 s with these and 0.40 s without. What the user sets wins.
-_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 32), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
-# Where sprint_entry.py lies, both in a checkout and installed.
-MODULE_PATH = Path(__file__).resolve().parents[2]
-_MODULE_NAME = "sprint_entry"
 
 
 class SprintProcess:
-    """Spawns Sprint with its ends of pipes and shared memory, and watches it.
+    """Spawn Sprint with its ends of the pipes and of the shared memory, and watch it.
 
-    Thread-safety: everything may be called from any thread; what the watcher's thread writes is only
-    ever replaced or appended to.
+    Thread-safety: all methods may be called from any thread. The watcher's thread only replaces attributes
+    or appends to them.
 
-    Hold forks off while it is made (`forks.held_off`): they would keep its pipes open.
+    Create it within `fork_safety.fork_blocked`: a fork in between would keep its pipes open.
 
     Args:
-        options: the user's.
-        watcher: watches output, control pipe and death from here on.
-        shm_fd: the instance's shared memory, for the child to inherit. It stays the caller's.
+        options: the pool's.
+        watcher: watches the output, the control pipe and the exit from here on.
+        shm_fd: the channel's shared memory, for the child to inherit. The caller closes it.
 
     Raises:
         OptionError: the executable cannot be executed.
         ResourceError: no process, memory or descriptor is left.
 
     Attributes:
-        pid: of the child.
-        messages: control messages that have come and not been taken.
-        broken: what was wrong with the control messages, for which the child was ended, or None.
+        pid: of the process.
+        messages: the control messages that have come and were not taken.
+        broken: the error in the control messages for which the process was killed, or None.
         exited: the process has ended, and its last output and messages have been read.
-        has_news: one of these three has changed since this was last set to False.
+        has_events: one of these three has changed since this was last set to False.
     """
 
     def __init__(self, options: Options, watcher: Watcher, shm_fd: int) -> None:
-        self.messages = Mailbox()
+        self.messages = LatestMessages()
         self.broken: Optional[ProtocolError] = None
-        self._decoder = protocol.Decoder()
-        self._output: deque[str] = deque(maxlen=_KEPT_LINES)
-        self._partial_line = b""
         self.exited = False
-        self.has_news = False
+        self.has_events = False
+        self._decoder = protocol.Decoder()
+        self._output = OutputLines()
         self._exited = threading.Event()
         self._exiting = False
-        with _Descriptors() as descriptors:
-            p2c_read, self._p2c_fd = descriptors.pipe()
-            self._c2p_fd, c2p_write = descriptors.pipe()
-            self._output_fd, output_write = descriptors.pipe()
+        with contextlib.ExitStack() as child_ends, contextlib.ExitStack() as own_ends:
+            p2c_read, self._p2c_fd = _pipe(child_ends, own_ends)
+            c2p_write, self._c2p_fd = reversed(_pipe(own_ends, child_ends))
+            output_write, self._output_fd = reversed(_pipe(own_ends, child_ends))
             config: dict[str, object] = {
                 "c2p_fd": c2p_write,
                 "p2c_fd": p2c_read,
                 "shm_fd": shm_fd,
                 "bell_fd": watcher.doorbell_fd,
             }
-            parent_pidfd = _pidfd(os.getpid())
+            parent_pidfd = open_pidfd(os.getpid())
             if parent_pidfd is not None:
-                descriptors.add(parent_pidfd)
+                child_ends.callback(os.close, parent_pidfd)
                 config["parent_pidfd"] = parent_pidfd
             inherited = [int(str(descriptor)) for descriptor in config.values()]
             config["minPythonControlVersion"] = options.min_python_control_version
             config.update(options.sprint_control_config or {})
-            command = _command(options, config_strings.compose(config))
+            command = sprint_command(options, config)
             self._executable = command[0]
-            self._popen = _spawn(command, options, inherited, output_write)
+            self._popen = spawn(command, options, inherited, output_write)
             self.pid = self._popen.pid
             try:
-                exit_fd = self._descriptor_of_exit()
-            except BaseException:  # without it, nobody would ever know how the process ends
+                exit_fd = self._exit_descriptor()
+            except BaseException:  # without it, no event would ever report the exit
                 os.killpg(self.pid, signal.SIGKILL)
                 self._popen.wait()
                 raise
-            descriptors.keep(self._p2c_fd, self._c2p_fd, self._output_fd)
-        forks.let_go_in_forks(self)
+            own_ends.pop_all()
+        fork_safety.register(self)
         self._open = {self._output_fd, self._c2p_fd}  # the watcher closes them at their end
         for descriptor in (self._c2p_fd, self._output_fd):
             os.set_blocking(descriptor, False)
@@ -117,70 +99,66 @@ class SprintProcess:
         watcher.watch(self._c2p_fd, self._on_message)
         watcher.watch(exit_fd, self._on_exit)
 
-    # --- what the owner does
+    # --- called by the owner
 
     def send(self, kind: str, **fields: object) -> None:
-        """Send a control message; a process that is gone is told by `exited`, not here."""
-        try:
+        """Send a control message. If the process has ended, `exited` says so, not this method."""
+        with contextlib.suppress(OSError):
             protocol.send(self._p2c_fd, kind, **fields)
-        except OSError:
-            pass
 
     def kill(self) -> None:
-        """End the process, and all that it started, at once."""
+        """Kill the process and its process group."""
         if not self.exited and self._popen.returncode is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)  # it leads a group of its own
-            except ProcessLookupError:
-                pass
 
-    def wait(self, timeout: float) -> bool:
-        """Wait for the process to end, at most so many seconds. Returns whether it has."""
+    def join(self, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for the exit. Return whether the process has exited."""
         return self._exited.wait(min(timeout, threading.TIMEOUT_MAX))
 
+    def join_or_kill(self, timeout: float) -> None:
+        """Wait for the exit; kill the process after `timeout` seconds."""
+        if not self.join(timeout):
+            self.kill()
+            self._exited.wait()
+
     def close(self, timeout: float) -> None:
-        """Ask the process to exit; kill it if it has not after so many seconds. May be called again."""
+        """Ask the process to exit; kill it after `timeout` seconds. May be called again."""
         self.send("exit")
         self._close_pipe()
-        if not self.wait(timeout):
-            self.kill()
-            self._exited.wait()
+        self.join_or_kill(timeout)
 
-    def leave_to_parent(self, _parent_pid: int) -> None:
-        """After a fork, in the child of the fork: do not keep the pipe to Sprint open."""
+    def after_fork_in_child(self, _owner_pid: int) -> None:
+        """Close the pipe to Sprint: called in a fork of the trainer."""
         self._close_pipe()
 
-    def end_hanging(self, timeout: float, segments: Sequence[str]) -> SegmentTimeoutError:
-        """End a process that has worked for `timeout` seconds on the first of the segments; the error for it.
+    def terminate_hung(self, timeout: float, segments: Sequence[str]) -> SegmentTimeoutError:
+        """End a process that has worked on the first of `segments` for `timeout` seconds; return the error.
 
-        No segments: it was to send features to be scored, or to end.
-
-        The signal has our side of it write its stacks and end. Where it cannot, being stopped for instance,
-        it is killed.
+        Without segments, the process was to request scores or to end. The signal makes the child's Python
+        write its stacks and end. A process that cannot, because it is stopped for instance, is killed.
         """
         self._popen.send_signal(lib.SHMB_STACK_SIGNAL)
-        if not self.wait(_STACK_GRACE):
-            self.kill()
-            self._exited.wait()
-        what = "gave no answer" if segments else "neither asked for scores nor ended"
+        self.join_or_kill(_STACK_GRACE)
+        what = "gave no answer" if segments else "neither requested scores nor ended"
         return SegmentTimeoutError(
             f"Sprint (pid {self.pid}, {self._executable!r}) {what} within {timeout} seconds "
             "(segment_timeout) and was ended [timeout]",
             segments=segments,
-            last_output=tuple(self._output),
+            last_output=tuple(self._output.last),
         )
 
-    def end_unready(self, timeout: float) -> BridgeTimeoutError:
-        """Kill a process that has not said hello within `timeout` seconds; the error for it."""
+    def terminate_unready(self, timeout: float) -> BridgeTimeoutError:
+        """Kill a process that has sent no hello within `timeout` seconds; return the error."""
         self.kill()
         self._exited.wait()  # its last output has been read then
         return BridgeTimeoutError(
             f"Sprint was not ready within {timeout} seconds (start_timeout) [start-timeout]",
-            last_output=tuple(self._output),
+            last_output=tuple(self._output.last),
         )
 
-    def death(self, segments: Sequence[str] = ()) -> PeerGoneError:
-        """The error that says how the process ended, or that its pipes did."""
+    def exit_error(self, segments: Sequence[str] = ()) -> PeerGoneError:
+        """Return the error that says how the process ended."""
         code = self._popen.returncode
         exit_code = signal_name = None
         if code is None:
@@ -191,7 +169,7 @@ class SprintProcess:
         else:
             exit_code = code
             how = f"exited with code {code}"
-        raised = self.messages.look("exception")
+        raised = self.messages.peek("exception")
         if raised is not None:
             how += f" after its Python raised {raised['exception_type']}: {raised['message']}"
         return PeerGoneError(
@@ -199,16 +177,16 @@ class SprintProcess:
             exit_code=exit_code,
             signal_name=signal_name,
             segments=segments,
-            last_output=tuple(self._output),
+            last_output=tuple(self._output.last),
         )
 
     def _close_pipe(self) -> None:
-        # Forgotten first: a fork in between would else close what has its number by then.
+        # Reset before closing: otherwise a fork in between closes a descriptor that reuses the number.
         descriptor, self._p2c_fd = self._p2c_fd, -1
         if descriptor >= 0:
             os.close(descriptor)
 
-    # --- what the watcher's thread does
+    # --- called in the watcher's thread
 
     def _on_output(self) -> bool:
         return self._pump(self._output_fd, self._take_output)
@@ -217,7 +195,7 @@ class SprintProcess:
         return self._pump(self._c2p_fd, self._take_messages)
 
     def _pump(self, descriptor: int, take: Callable[[bytes], None]) -> bool:
-        """Read once and hand it on. False at the end, where the watcher closes the descriptor."""
+        """Read once and pass the data on. Return False at the end: the watcher then closes the descriptor."""
         data = _read(descriptor)
         if data is None:
             return True
@@ -227,20 +205,10 @@ class SprintProcess:
         return bool(data)
 
     def _take_output(self, data: bytes) -> None:
-        """Hand on whole lines; no data: the end."""
-        lines = (self._partial_line + data).split(b"\n")
-        self._partial_line = lines.pop()
-        if len(self._partial_line) > _MAX_LINE or (not data and self._partial_line):
-            lines.append(self._partial_line)
-            self._partial_line = b""
-        for line in lines:
-            text = line[:_MAX_LINE].decode("utf-8", "replace").rstrip("\r")
-            self._output.append(text)
-            with handlers_contained():
-                _sprint_log.info("[%d] %s", self.pid, text)
+        self._output.feed(data, self.pid)
 
     def _take_messages(self, data: bytes) -> None:
-        """Decode control messages; no data: the end."""
+        """Decode control messages; no data mean the end of the pipe."""
         if self.broken is not None:
             return
         try:
@@ -248,16 +216,16 @@ class SprintProcess:
                 self.messages.put(message)
         except ProtocolError as error:
             self.broken = without_traceback(error)
-            self.kill()  # now: it may go on writing for as long as the trainer is busy elsewhere
-        self.has_news = True
+            self.kill()  # now: it could go on writing for as long as the trainer is busy elsewhere
+        self.has_events = True
         if not data and not self._exiting:
-            # Nobody will answer any more. What still runs there holds memory that nobody will read.
+            # The process can answer no more, and it holds memory that the trainer may need.
             self.kill()
 
     def _on_exit(self) -> bool:
         self._exiting = True
         self._popen.wait()
-        # Read what was written before the end. Not until the pipes' end: a grandchild may hold them open.
+        # Read what was written before the exit, but not to the pipes' end: a grandchild may hold them open.
         for descriptor, take in (
             (self._output_fd, self._take_output),
             (self._c2p_fd, self._take_messages),
@@ -269,13 +237,13 @@ class SprintProcess:
                 take(data)
         self._take_output(b"")
         self.exited = True
-        self.has_news = True
+        self.has_events = True
         self._exited.set()
         return False
 
-    def _descriptor_of_exit(self) -> int:
-        """A descriptor that is readable, or at its end, when the process has ended."""
-        pidfd = _pidfd(self.pid)
+    def _exit_descriptor(self) -> int:
+        """Return a descriptor that is readable, or at its end, once the process has ended."""
+        pidfd = open_pidfd(self.pid)
         if pidfd is not None:
             return pidfd
         read_end, write_end = os.pipe()
@@ -288,100 +256,22 @@ class SprintProcess:
         return read_end
 
 
-class _Descriptors:
-    """Closes the descriptors that were opened with it, but for those that are kept, whatever happens."""
-
-    def __init__(self) -> None:
-        self._open: set[int] = set()
-
-    def __enter__(self) -> _Descriptors:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for descriptor in self._open:
-            os.close(descriptor)
-
-    def pipe(self) -> tuple[int, int]:
-        try:
-            read_end, write_end = os.pipe()
-        except OSError as error:
-            raise ResourceError(
-                f"cannot open a pipe to Sprint: {error.strerror}; see `ulimit -n` and what keeps files open"
-                " [descriptors-processes]"
-            ) from error
-        self._open |= {read_end, write_end}
-        return read_end, write_end
-
-    def add(self, descriptor: int) -> None:
-        self._open.add(descriptor)
-
-    def keep(self, *descriptors: int) -> None:
-        self._open -= set(descriptors)
-
-
-def _command(options: Options, config: str) -> list[str]:
-    """Sprint's command line. What the user gives comes last, so that it wins."""
-    head, *rest = options.command()
-    module = [
-        f"--*.pymod-path={MODULE_PATH}",
-        f"--*.pymod-name={_MODULE_NAME}",
-        f"--*.pymod-config={config}",
-    ]
-    order = [
-        "--*.python-segment-order=true",
-        f"--*.python-segment-order-pymod-path={MODULE_PATH}",
-        f"--*.python-segment-order-pymod-name={_MODULE_NAME}",
-        f"--*.python-segment-order-config={config}",
-        "--*.python-segment-order-allow-copy=false",
-    ]
-    leading = options.leading_arguments
-    arguments = [
-        "--*.python-control-enabled=true",
-        *module,
-        *(order if options.use_python_segment_order else []),
-    ]
-    return [head, *rest[:leading], *arguments, *rest[leading:]]
-
-
-def _spawn(
-    command: list[str], options: Options, inherited: list[int], output: int
-) -> subprocess.Popen[bytes]:
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """Open a pipe whose ends belong to these two stacks."""
     try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=inherited,
-            # Ctrl-C in the terminal is for the trainer, which ends its children itself.
-            start_new_session=True,
-            env={**_MALLOC, **(os.environ if options.env is None else options.env)},
-        )
+        read_end, write_end = os.pipe()
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR):
-            raise OptionError(
-                f"sprint_exec_path: cannot execute {command[0]!r}: {error.strerror} [executable]"
-            ) from error
         raise ResourceError(
-            f"cannot start {command[0]!r}: {error.strerror} (see `ulimit -a`) [descriptors-processes]"
-        ) from error
-
-
-def _pidfd(pid: int) -> Optional[int]:
-    """A descriptor that is readable when the process has ended; None where the kernel is older than 5.3."""
-    try:
-        return os.pidfd_open(pid)
-    except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.EPERM):
-            return None
-        raise ResourceError(
-            f"cannot open a descriptor for process {pid}: {error.strerror} (see `ulimit -n`)"
+            f"cannot open a pipe to Sprint: {error.strerror}; see `ulimit -n` and what keeps files open"
             " [descriptors-processes]"
         ) from error
+    reader.callback(os.close, read_end)
+    writer.callback(os.close, write_end)
+    return read_end, write_end
 
 
 def _read(descriptor: int) -> Optional[bytes]:
-    """What is there; b"" at the end, None where nothing is there now."""
+    """Return the available bytes; b"" at the end, None if there are none now."""
     try:
         return os.read(descriptor, _READ_SIZE)
     except BlockingIOError:

@@ -1,165 +1,152 @@
-"""Scores for Sprints that recognise: here Sprint asks, and the trainer's network answers."""
+"""Serve scores to children that recognise: here Sprint requests, and the trainer's network answers."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Optional
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from .. import protocol
 from .._native import lib
-from ..errors import BatchError, PeerGoneError, ProtocolError, UsageError, without_traceback
-from ..ring import Array, Claim
-from .copying import copy_checked, is_float
-from .dispatcher import Dispatcher
-from .instance import Instance
-from .stuck import check_idle, check_question_can_come
+from ..errors import BatchError, ShmbridgeError, UsageError, without_traceback
+from ..ring import Claim, FloatArray
+from .child import Child, ChildState
+from .copying import copy_rejecting_nan, is_float
+from .lifecycle import Lifecycle, PoolState
+from .waits import NextScoreRequest, Room, check_no_open_claim
 
 _log = logging.getLogger("shmbridge")
 
-# features (time,dim) float32 -> scores (time,label) of any float dtype, -log space
-ScoreFunction = Callable[[Array], Any]
+_DEAD = ChildState.DEAD
+
+ScoreFunction = Callable[[FloatArray], Any]
+"""features (time,dim) float32 -> scores (time,label) of any float dtype, negative logarithms."""
 
 
-def serve(dispatcher: Dispatcher, score: ScoreFunction) -> None:
-    """Answer what the children ask until all have ended. Hold the dispatcher's lock.
+def serve(pool: Lifecycle, score: ScoreFunction) -> None:
+    """Answer the children's score requests until all have ended. The caller holds the lock.
 
     Args and errors: those of SprintInstancePool.serve_scores.
     """
     if not callable(score):
-        raise UsageError(
-            f"serve_scores takes a function of features, not {type(score).__name__} [score-function]"
-        )
-    dispatcher.start_dead_anew()
-    dispatcher.serving = True
-    begun: list[Instance] = []
+        raise UsageError(f"score is of type {type(score).__name__}; it must be a function [serving]")
+    pool.scheduler.restart_dead_children()
+    for child in pool.scheduler.children:
+        _check_idle(child)
+    children = list(pool.scheduler.children)
+    pool.state = PoolState.SERVING
     try:
-        for instance in dispatcher.instances:
-            check_idle(instance)
-            instance.questions.begin_serving()
-            begun.append(instance)
-        while not _have_ended(dispatcher.instances):
-            progress = dispatcher.collect()
-            for instance in dispatcher.instances:
-                if instance.questions.unanswered is not None and instance.death is None:
-                    _answer(dispatcher, instance, score)
-                    progress = True
-            if not progress:
-                for instance in dispatcher.instances:
-                    check_question_can_come(instance)
-                dispatcher.wait()
+        for child in children:
+            child.score_requests.begin_serving()
+        wait = NextScoreRequest(children)
+        while True:
+            pool.scheduler.run_until(wait)
+            requests = [child for child in children if child.score_requests.features is not None]
+            if not requests:
+                break
+            for child in requests:
+                _answer(pool, child, score)
     finally:
-        dispatcher.serving = False
-        for instance in begun:
-            instance.questions.end_serving()
-    if not all(instance.questions.asked for instance in dispatcher.instances):
+        if pool.state is PoolState.SERVING:
+            pool.state = PoolState.OPEN
+        for child in children:
+            child.score_requests.end_serving()
+    if not all(child.score_requests.received for child in children):
         _log.warning(
-            "a Sprint has ended without asking for scores: is its feature-scorer-type python-feature-scorer, "
-            "and are there segments in its corpus? [no-score-requests]"
+            "a child ended without a score request; check that its feature-scorer-type is "
+            "python-feature-scorer, and that its corpus has segments [no-score-requests]"
         )
 
 
-def _have_ended(instances: Sequence[Instance]) -> bool:
-    """Whether all are done with their corpus. Each is looked at: the last may die while the first goes on."""
-    ended = [_has_ended(instance) for instance in instances]
-    return all(ended)
+def _check_idle(child: Child) -> None:
+    """Raise UsageError if a segment was claimed for the child, or sent to it, and is not answered."""
+    if child.in_flight:
+        raise UsageError(
+            f"segment {child.in_flight[0][1].name!r} was sent and is not answered; wait for its result "
+            "before you call serve_scores [serving]"
+        )
+    check_no_open_claim(child)
 
 
-def _has_ended(instance: Instance) -> bool:
-    """Whether the child's corpus is done. Raises what it died of, if it is not."""
-    death = instance.death
-    if death is None:
-        return False
-    if isinstance(death, PeerGoneError) and death.exit_code == 0 and instance.questions.unanswered is None:
-        return True
-    raise without_traceback(death)
-
-
-def _answer(dispatcher: Dispatcher, instance: Instance, score: ScoreFunction) -> None:
-    """Have the scores computed and send them; or send why there are none, and raise it."""
+def _answer(pool: Lifecycle, child: Child, score: ScoreFunction) -> None:
+    """Compute the scores and send them; or send the error, and raise it."""
     try:
-        claim = _compute(dispatcher, instance, score)
+        claim = _compute(pool, child, score)
     except Exception as error:
-        if not dispatcher.closed:
-            _refuse(dispatcher, instance, error)
+        if pool.state is PoolState.SERVING and child.state is not _DEAD:
+            _send_error(pool, child, error)
         raise
-    if claim is not None:
-        instance.questions.answer(claim)
-        instance.scored += 1
-        dispatcher.statistics.scored += 1
-        dispatcher.statistics.scored_frames += claim.rows
+    child.score_requests.answer(claim)
+    child.scored += 1
+    pool.statistics.scored += 1
+    pool.statistics.scored_frames += claim.rows
 
 
-def _compute(dispatcher: Dispatcher, instance: Instance, score: ScoreFunction) -> Optional[Claim]:
-    """The scores, ready to be sent; None where the child has ended meanwhile.
+def _compute(pool: Lifecycle, child: Child, score: ScoreFunction) -> Claim:
+    """Return the scores in a claim.
 
-    The features are let go of here: when Sprint has its scores, there is room for the next.
+    The view of the features ends with this function: once Sprint has its scores, the next features have room.
     """
-    question = instance.questions.unanswered
-    features = None if question is None else question.matrix
-    if question is None or features is None:
+    record = child.score_requests.features
+    features = None if record is None else record.matrix
+    if record is None or features is None:
         raise UsageError("the features have been released [scores-held]")
-    wanted = (features.shape[0], question.states)
+    shape = (features.shape[0], record.states)
     begin = time.perf_counter()
     try:
         scores = np.asarray(score(features))
     finally:
-        dispatcher.statistics.score_seconds += time.perf_counter() - begin
-    dispatcher.check_usable()  # the function may have closed the pool
-    if instance.look_for_death() is not None:
-        return None
-    if scores.shape != wanted or not is_float(scores.dtype):
+        pool.statistics.score_seconds += time.perf_counter() - begin
+    pool.check_not_closed()  # the function may have closed the pool
+    if scores.shape != shape or not is_float(scores.dtype):
         raise BatchError(
             f"the score function returned {scores.shape} of {scores.dtype} for features {features.shape}; "
-            f"Sprint wants scores {wanted} (time,label) of a float dtype [score-function]"
+            f"it must return {shape} (time,label) of a float dtype [score-function]"
         )
-    claim = _claim(dispatcher, instance, *wanted, lib.SHMB_FLOAT32)
-    if claim is None:
-        return None
+    claim = _claim(pool, child, *shape, lib.SHMB_FLOAT32)
     begin = time.perf_counter()
     try:
-        nan = copy_checked(claim.matrix, scores)
+        nan = copy_rejecting_nan(claim.matrix, scores)
         if nan is not None:
             raise BatchError(
-                f"the scores have a NaN at (time,label) {nan}, which would mislead Sprint's search"
+                f"the scores are NaN at (time,label) {nan}; a NaN would mislead Sprint's search"
                 " [score-function]"
             )
-    except BaseException:  # also Ctrl-C, whose traceback would keep the claim open
+    except BaseException:  # the traceback of the error would keep the claim open
         claim.abort()
         raise
     finally:
-        dispatcher.statistics.copy_seconds += time.perf_counter() - begin
+        pool.statistics.copy_seconds += time.perf_counter() - begin
     return claim
 
 
-def _refuse(dispatcher: Dispatcher, instance: Instance, error: Exception) -> None:
-    """Let the child's call fail, and the child end with the error's message."""
+def _send_error(pool: Lifecycle, child: Child, error: Exception) -> None:
+    """Make the child's call raise, and the child end with the error's message."""
     report = np.frombuffer(protocol.encode_report(error), np.uint8)
-    claim = _claim(dispatcher, instance, 1, len(report), lib.SHMB_UINT8)
-    if claim is not None:
+    with contextlib.suppress(ShmbridgeError):  # the child ended meanwhile
+        claim = _claim(pool, child, 1, len(report), lib.SHMB_UINT8)
         claim.matrix[0] = report
-        instance.questions.answer(claim, lib.SHMB_FAILED)
-        instance.wait_for_end()  # so that the next call does not find it between living and dead
+        child.score_requests.answer(claim, lib.SHMB_FAILED)
+        child.join()  # so that the next call finds it dead, and not about to die
 
 
-def _claim(
-    dispatcher: Dispatcher, instance: Instance, rows: int, columns: int, dtype: int
-) -> Optional[Claim]:
-    """A record for the answer; None where the child has ended.
+def _claim(pool: Lifecycle, child: Child, rows: int, columns: int, dtype: int) -> Claim:
+    """Claim a record for the answer. If there is no room yet, the child must first consume padding.
 
-    The child awaits it with nothing else received: if there is no room yet, it has to pass padding first.
+    Raises:
+        ShmbridgeError: why the child ended.
     """
-    while instance.death is None:
-        try:
-            claim = instance.questions.try_claim_answer(instance.channel.sender, rows, columns, dtype)
-        except ProtocolError as error:
-            instance.condemn(error)
-            raise
-        if claim is not None:
-            return claim
-        if not dispatcher.collect():
-            dispatcher.wait(full=[instance])
-    return None
+
+    def pick() -> Child:
+        child.poll_exit()
+        if child.error is not None:
+            raise without_traceback(child.error)
+        return child
+
+    room = Room(pick, lambda child: child.try_claim_scores(rows, columns, dtype))
+    pool.scheduler.run_until(room)
+    return room.claim

@@ -1,4 +1,4 @@
-"""The thread that blocks on everything that is not in shared memory: pipes, output, and deaths."""
+"""The one thread: it blocks on pipes, exits and the statistics socket."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import logging
 import os
 import selectors
 import threading
+import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Optional
 
 from ..doorbell import Doorbell
 from ..errors import ResourceError
-from ..memory import PAGE, Memory
-from . import forks
-from .logged import handlers_contained
-from .reserve import create_object
+from ..memory import PAGE, Memory, create_shared_memory
+from . import fork_safety
 
 _log = logging.getLogger("shmbridge")
 
@@ -24,12 +23,21 @@ _log = logging.getLogger("shmbridge")
 Callback = Callable[[], bool]
 
 
-class Watcher:
-    """Calls back when a descriptor is readable, and then wakes whoever sleeps at the doorbell.
+@contextlib.contextmanager
+def logging_errors_contained() -> Iterator[None]:
+    """Write exceptions of the user's logging handlers to standard error: the thread must go on."""
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(Exception):  # standard error may be closed
+            traceback.print_exc()
 
-    One for a pool, however many children. Blocks without a timeout. A descriptor that is watched belongs
-    to the watcher, which closes it when its callback wants no more: so no number is used anew while the
-    selector still knows the old one.
+
+class Watcher:
+    """Call back when a descriptor is readable, then wake the thread that sleeps at the doorbell.
+
+    A pool has one watcher for all its children. It blocks without a timeout. It owns the descriptors that it
+    watches and closes each when its callback returns False: no number is reused while the selector holds it.
 
     Thread-safety: all methods may be called from any thread. The callbacks run in the watcher's thread.
 
@@ -38,15 +46,15 @@ class Watcher:
 
     Attributes:
         doorbell: where this process sleeps.
-        doorbell_fd: the descriptor of the object in which it lies, for the children to inherit.
+        doorbell_fd: the descriptor of its shared memory, for the children to inherit.
     """
 
     def __init__(self) -> None:
         self._callbacks: dict[int, Callback] = {}
         self._new: deque[Optional[tuple[int, Callback]]] = deque()  # None: close
         self._thread = threading.Thread(target=self._run, name="shmbridge watcher", daemon=True)
-        with forks.held_off(), contextlib.ExitStack() as undo:
-            self.doorbell_fd = create_object(PAGE)
+        with fork_safety.fork_blocked(), contextlib.ExitStack() as undo:
+            self.doorbell_fd = create_shared_memory(PAGE)
             undo.callback(os.close, self.doorbell_fd)
             self.doorbell = Doorbell(Memory(self.doorbell_fd, PAGE), create=True)
             try:
@@ -62,7 +70,7 @@ class Watcher:
                 ) from error
             undo.pop_all()
             self._own = [self.doorbell_fd, self._wake_read, self._wake_write]
-            forks.let_go_in_forks(self)
+            fork_safety.register(self)
 
     def watch(self, descriptor: int, callback: Callback) -> None:
         """Own the descriptor, and call back until the callback returns False."""
@@ -70,20 +78,20 @@ class Watcher:
         os.write(self._wake_write, b"x")
 
     def close(self) -> None:
-        """End the thread and close all descriptors. Nothing is called back any more."""
+        """End the thread and close all descriptors. No callback runs after that."""
         self._new.append(None)
         os.write(self._wake_write, b"x")
         self._thread.join()
         self._close_all()
 
-    def leave_to_parent(self, _parent_pid: int) -> None:
-        """After a fork, in the child of the fork, where the thread is not: let go of the descriptors."""
+    def after_fork_in_child(self, _owner_pid: int) -> None:
+        """Close the descriptors. The fork did not copy the thread."""
         self._selector.close()
-        self._callbacks.update(item for item in self._new if item is not None)  # not taken by then
+        self._callbacks.update(item for item in self._new if item is not None)  # not yet taken by the thread
         self._close_all()
 
     def _close_all(self) -> None:
-        # Each is forgotten first: a fork in between would else close what has its number by then.
+        # Remove each before closing it: a fork in between must not close a descriptor that reuses the number.
         while self._callbacks:
             os.close(self._callbacks.popitem()[0])
         while self._own:
@@ -110,7 +118,7 @@ class Watcher:
                 return False
             descriptor, callback = item
             self._callbacks[descriptor] = callback
-            self._new.popleft()  # not before: a fork in between closes what it finds in either
+            self._new.popleft()  # last: a fork in between closes the descriptors that it finds in either
             selector.register(descriptor, selectors.EVENT_READ)
         return True
 
@@ -118,7 +126,7 @@ class Watcher:
         try:
             go_on = self._callbacks[descriptor]()
         except Exception:
-            with handlers_contained():
+            with logging_errors_contained():
                 _log.exception("watching descriptor %d failed [bad-message]", descriptor)
             go_on = False
         if not go_on:

@@ -1,4 +1,4 @@
-"""Where Sprint's output goes in a process that has not set up logging."""
+"""Print Sprint's output in processes that have not configured logging."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from typing import Optional
 
 
-class Output(logging.Handler):
-    """Writes what Sprint says to standard output, as RETURNN's children do, where nobody else takes it."""
+class StdoutHandler(logging.Handler):
+    """Prints the log of shmbridge.sprint, unless logging is configured. RETURNN's children print likewise."""
 
     _logger = logging.getLogger("shmbridge.sprint")
 
@@ -17,24 +17,24 @@ class Output(logging.Handler):
         self._level_before: Optional[int] = None
 
     def attach(self) -> None:
-        """Take what is logged, if logging has not been set up."""
+        """Add this handler to the logger, unless logging is configured."""
         if not self._logger.hasHandlers():
             self._level_before = self._logger.level
             self._logger.addHandler(self)
             self._logger.setLevel(logging.INFO)
 
     def detach(self) -> None:
-        """Leave logging as it was."""
+        """Restore the logger."""
         if self._level_before is not None:
             self._logger.removeHandler(self)
             self._logger.setLevel(self._level_before)
             self._level_before = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, unless logging was set up after `attach`."""
+        """Print the record, unless logging was configured after `attach`."""
         if logging.getLogger().handlers:
             return
         try:
-            sys.stdout.write(self.format(record) + "\n")  # looked up each time: it may be redirected
+            sys.stdout.write(self.format(record) + "\n")  # not a StreamHandler: sys.stdout may be replaced
         except Exception:
             self.handleError(record)

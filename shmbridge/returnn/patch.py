@@ -1,24 +1,25 @@
-"""Puts our methods into RETURNN's class, and takes them out again.
+"""Replace methods of RETURNN's SprintInstancePool, and restore them.
 
-The class itself stays RETURNN's, with its `get_global_instance`, its lock and its attributes. So it does not
-matter who has imported it before, or imports it later, or has an instance of it.
+The class remains RETURNN's, with its `get_global_instance`, lock and attributes. It may therefore be imported
+or instantiated before or after install().
 """
 
 from __future__ import annotations
 
-import dataclasses
+import difflib
 import importlib
 import inspect
 import sys
-from typing import Any, Optional
+from collections.abc import Mapping
+from typing import Any, NoReturn, Optional
 
 from ..errors import OptionError, UsageError
-from ..parent.options import ALIASES, Options
+from ..parent.options import Options
+from ..parent.returnn_options import RETURNN_NAMES
 from . import pool
-from .output import Output
+from .output import StdoutHandler
 
-_CLASS = "SprintInstancePool"
-# What is used of RETURNN's class, or replaced in it: method -> parameters.
+# The methods of RETURNN's class that are used or replaced, and their parameters.
 _METHODS = {
     "__init__": ("self", "sprint_opts"),
     "get_global_instance": ("sprint_opts",),
@@ -26,45 +27,55 @@ _METHODS = {
     "get_automata_for_batch": ("self", "tags"),
     "get_free_instance": ("self",),
 }
-_ATTRIBUTES = ("lock", "sprint_opts", "max_num_instances")
 _REPLACEMENTS = {
     "get_batch_loss_and_error_signal": pool.get_batch_loss_and_error_signal,
     "get_automata_for_batch": pool.get_automata_for_batch,
     "get_free_instance": pool.get_free_instance,
 }
-# Options that RETURNN has no name for.
-_OURS = {field.name for field in dataclasses.fields(Options)} - set(ALIASES.values())
 
 _originals: dict[tuple[type, str], Any] = {}
-_output = Output()
+_output = StdoutHandler()
 
 
-def install(**options: Any) -> None:
-    """Have RETURNN's SprintInstancePool go through shared memory, in this process.
+def install(
+    *,
+    ring_size: int = Options.ring_size,
+    num_labels: Optional[int] = Options.num_labels,
+    max_restarts: int = Options.max_restarts,
+    skip_fatal_segments: bool = Options.skip_fatal_segments,
+    segment_timeout: Optional[float] = Options.segment_timeout,
+    start_timeout: float = Options.start_timeout,
+    exit_timeout: float = Options.exit_timeout,
+    env: Optional[Mapping[str, str]] = Options.env,
+    **unknown: NoReturn,
+) -> None:
+    """Make RETURNN's SprintInstancePool use shared memory, in this process.
 
-    May be called before or after RETURNN's modules are imported, and again: pools that have not started
-    their children yet then take the new options. What Sprint writes goes to the logger shmbridge.sprint;
-    where nobody has set up logging, it goes to standard output, as with RETURNN.
+    May be called before or after RETURNN's modules are imported. A further call changes the options of the
+    pools that have not started their children yet. Sprint's output goes to the logger shmbridge.sprint, and
+    to standard output if logging is not configured, as with RETURNN.
 
-    Thread-safety: call it from one thread, while no other uses RETURNN's pools.
+    Thread-safety: no other thread may use RETURNN's pools during the call.
 
     Args:
-        options: for all pools, what RETURNN has no name for: ring_size, labels, start_timeout,
-            exit_timeout, env (see `shmbridge.parent.options.Options`). A config's sprint_opts may have them
-            as well, and win.
+        ring_size, num_labels, max_restarts, skip_fatal_segments, segment_timeout, start_timeout,
+            exit_timeout, env: as in shmbridge.SprintInstancePool, for all pools. A config's sprint_opts may
+            set them too, and takes precedence.
+        unknown: none; RETURNN's own options belong in sprint_opts.
 
     Raises:
-        OptionError: an option is unknown or wrong.
-        UsageError: RETURNN is not installed, or it is a version whose SprintInstancePool is another one.
+        OptionError: an option is unknown or has a wrong value.
+        UsageError: RETURNN is not installed, or its version is incompatible.
     """
-    if not options.keys() <= _OURS:
-        raise OptionError(
-            f"install() does not take {', '.join(sorted(options.keys() - _OURS))}; "
-            f"it takes {', '.join(sorted(_OURS))}. All others belong into the config's sprint_opts"
-            " [returnn-install]"
-        )
-    Options.parse({"sprint_exec_path": sys.executable, **options})  # raises what is wrong with them
-    pool_class = _pool_class()
+    options = dict(locals())  # first of all: the parameters are the only local variables
+    for name in options.pop("unknown"):
+        close = difflib.get_close_matches(name, options, n=1)
+        advice = f"did you mean {close[0]!r}?" if close else f"its options are {', '.join(options)}"
+        if name in RETURNN_NAMES or name in RETURNN_NAMES.values():
+            advice = "set it in the config's sprint_opts"
+        raise OptionError(f"install() has no option {name!r}; {advice} [returnn-install]")
+    Options.parse({"sprint_exec_path": sys.executable, **options})  # raises if a value is wrong
+    pool_class = _import_pool_class()
     pool.set_defaults(options)
     if (pool_class, "get_automata_for_batch") in _originals:
         return
@@ -75,7 +86,7 @@ def install(**options: Any) -> None:
 
 
 def uninstall() -> None:
-    """Give RETURNN its own methods back, and end the children that work for its pools.
+    """Restore RETURNN's own methods, and end the children that work for its pools.
 
     Thread-safety: as install.
     """
@@ -88,15 +99,15 @@ def uninstall() -> None:
 
 
 def is_installed() -> bool:
-    """Whether RETURNN's SprintInstancePool goes through shared memory now."""
+    """Return whether RETURNN's SprintInstancePool uses shared memory."""
     return bool(_originals)
 
 
-def _pool_class() -> type:
-    """RETURNN's SprintInstancePool, which has what is used of it.
+def _import_pool_class() -> Any:
+    """Import RETURNN's SprintInstancePool.
 
     Raises:
-        UsageError: there is none, or it is another.
+        UsageError: RETURNN is not installed, or it lacks something that shmbridge.returnn uses.
     """
     try:
         returnn = importlib.import_module("returnn")
@@ -104,45 +115,31 @@ def _pool_class() -> type:
         if error.name != "returnn":
             raise
         raise UsageError(
-            "RETURNN is not installed here: pip install 'shmbridge[returnn]' [returnn-install]"
+            "RETURNN is not installed; run pip install 'shmbridge[returnn]' [returnn-install]"
         ) from error
     try:
-        module = importlib.import_module("returnn.sprint.error_signals")
-    except ModuleNotFoundError as error:
-        raise _unlike(returnn, str(error)) from error
-    pool_class = getattr(module, _CLASS, None)
-    if not isinstance(pool_class, type):
-        raise _unlike(returnn, f"{module.__name__} has no class {_CLASS} [returnn-install]")
-    for name, expected in _METHODS.items():
-        if not callable(getattr(pool_class, name, None)):
-            raise _unlike(returnn, f"{_CLASS} has no {name}() [returnn-install]")
-        found = tuple(inspect.signature(getattr(pool_class, name)).parameters)
-        if found != expected:
-            raise _unlike(
-                returnn,
-                f"{_CLASS}.{name} takes ({', '.join(found)}), not ({', '.join(expected)}) [returnn-install]",
-            )
-    try:
-        instance = pool_class({})  # RETURNN's starts nothing before its first call
+        pool_class = importlib.import_module("returnn.sprint.error_signals").SprintInstancePool
+        signatures = {n: tuple(inspect.signature(getattr(pool_class, n)).parameters) for n in _METHODS}
+        for holder, names in (
+            (pool_class({}), ("lock", "sprint_opts", "max_num_instances")),  # starts no child yet
+            (importlib.import_module("returnn.util.basic"), ("eval_shell_str",)),
+            (importlib.import_module("returnn.config"), ("get_global_config",)),
+        ):
+            for name in names:
+                getattr(holder, name)
     except Exception as error:
-        raise _unlike(
-            returnn, f"{_CLASS}({{}}) raises {type(error).__name__}: {error} [returnn-install]"
-        ) from error
-    for name in _ATTRIBUTES:
-        if not hasattr(instance, name):
-            raise _unlike(returnn, f"an instance of {_CLASS} has no {name} [returnn-install]")
-    for needed_from, name in (
-        ("returnn.util.basic", "eval_shell_str"),
-        ("returnn.config", "get_global_config"),
-    ):
-        if not hasattr(importlib.import_module(needed_from), name):
-            raise _unlike(returnn, f"{needed_from} has no {name} [returnn-install]")
+        raise incompatible(returnn, f"{type(error).__name__}: {error}") from error
+    for name, expected in _METHODS.items():
+        if signatures[name] != expected:
+            found, wanted = ", ".join(signatures[name]), ", ".join(expected)
+            raise incompatible(returnn, f"{name}({found}) != {name}({wanted})")
     return pool_class
 
 
-def _unlike(returnn: Any, problem: str) -> UsageError:
-    version: Optional[str] = getattr(returnn, "__version__", None)
+def incompatible(returnn: Any, reason: str) -> UsageError:
+    """Return the error for a RETURNN whose SprintInstancePool differs from the expected one."""
+    version = getattr(returnn, "__version__", "of unknown version")
     return UsageError(
-        f"RETURNN {version or 'of unknown version'} is not as shmbridge.returnn knows it: {problem}. "
-        "Nothing was changed. shmbridge.SprintInstancePool does not need RETURNN [returnn-install]"
+        f"RETURNN {version} is incompatible with shmbridge.returnn ({reason}) and was left unchanged; use "
+        "shmbridge.SprintInstancePool, which does not need RETURNN [returnn-install]"
     )

@@ -1,7 +1,6 @@
-"""What stands in RETURNN's SprintInstancePool instead of its own methods.
+"""The methods that replace those of RETURNN's SprintInstancePool.
 
-`self` is an instance of RETURNN's class. For each there is, from its first call on, a pool of ours that does
-the work.
+`self` is an instance of RETURNN's class. Its first call creates the pool of shmbridge that does the work.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import numpy as np
 
 from ..errors import BatchError, UsageError
 from ..parent import SprintInstancePool
+from ..parent.returnn_options import translate
 from ..ring import Array
-from .options import translate
-from .tags import names_of, repeat, rounds
+from .tags import decode_tags, gather, split_duplicates
 
 _pools: weakref.WeakKeyDictionary[Any, SprintInstancePool] = weakref.WeakKeyDictionary()
 _defaults: dict[str, Any] = {}
@@ -25,35 +24,35 @@ _defaults: dict[str, Any] = {}
 def get_batch_loss_and_error_signal(
     self: Any, log_posteriors: Array, seq_lengths: Array, tags: Optional[Sequence[Any]] = None
 ) -> tuple[Array, Array]:
-    """Loss and error signal of a batch of segments.
+    """Return loss and error signal of a batch of segments.
 
     Args:
         self: RETURNN's pool.
         log_posteriors: (time,batch,label), log space, any float dtype, any strides.
         seq_lengths: (batch,) frames of each segment, any integer dtype.
         tags: full segment names: a list or array of str or bytes, or an array (batch,length) of bytes.
-            One may be there several times.
+            Duplicates are allowed.
 
     Returns:
-        loss (batch,) float32, infinite for segments that Sprint discarded; error signal
-        (time,batch,label) float32, zero beyond each length and for discarded segments.
+        loss (batch,) float32, infinite for skipped segments; error signal (time,batch,label) float32, zero
+        beyond each length and for skipped segments.
 
     Raises:
         ShmbridgeError: as in shmbridge.SprintInstancePool.
     """
     if tags is None:
-        raise BatchError("tags is None; Sprint needs the full segment name of each sequence [segment-names]")
-    names = names_of(tags)
+        raise BatchError("tags is None; it must be the full segment names [segment-names]")
+    names = decode_tags(tags)
     pool = _pool_of(self)
-    parts = rounds(names)
+    parts = split_duplicates(names)
     if len(parts) < 2:
-        return pool.get_batch_loss_and_error_signal(log_posteriors, seq_lengths, names)
+        loss, error_signal = pool.get_batch_loss_and_error_signal(log_posteriors, seq_lengths, names)
+        return loss, error_signal
     posteriors, lengths = np.asarray(log_posteriors), np.asarray(seq_lengths)
     if posteriors.ndim != 3 or posteriors.shape[1] != len(names) or lengths.shape != (len(names),):
         raise BatchError(
-            f"log_posteriors has the shape {posteriors.shape}, seq_lengths {lengths.shape}, and there are "
-            f"{len(names)} tags; it has to be (time,batch,label) and (batch,) for a batch of tags"
-            " [batch-shapes]"
+            f"log_posteriors has shape {posteriors.shape} and seq_lengths {lengths.shape} for {len(names)} "
+            "tags; they must be (time,batch,label) and (batch,) [batch-shapes]"
         )
     loss = np.empty(len(names), np.float32)
     error_signal = np.empty(posteriors.shape, np.float32)
@@ -65,7 +64,7 @@ def get_batch_loss_and_error_signal(
 
 
 def get_automata_for_batch(self: Any, tags: Sequence[Any]) -> tuple[Array, Array, Array]:
-    """The allophone state automata of segments, put together into one.
+    """Return the allophone state automata of segments, combined into one.
 
     Args:
         self: RETURNN's pool.
@@ -78,29 +77,24 @@ def get_automata_for_batch(self: Any, tags: Sequence[Any]) -> tuple[Array, Array
     Raises:
         ShmbridgeError: as in shmbridge.SprintInstancePool.
     """
-    names = names_of(tags)
+    names = decode_tags(tags)
     distinct = list(dict.fromkeys(names))
     automata = _pool_of(self).get_automata_for_batch(distinct)
     if len(distinct) == len(names):
         return automata
-    return repeat(*automata, [distinct.index(name) for name in names])
+    return gather(*automata, [distinct.index(name) for name in names])
 
 
 def get_free_instance(self: Any) -> Any:
-    """RETURNN hands out one of its own children here; there are none.
-
-    Raises:
-        UsageError: always.
-    """
+    """Raise UsageError: shmbridge has none of RETURNN's instances to return."""
     raise UsageError(
-        f"get_free_instance() of {self!r} hands out RETURNN's own children, of which shmbridge has none. "
-        "Call the pool for whole batches, or use shmbridge.SprintInstancePool and its claim()"
-        " [returnn-instance]"
+        f"get_free_instance() of {self!r} is not available with shmbridge; call the pool for whole batches, "
+        "or use claim() of shmbridge.SprintInstancePool [returnn-instance]"
     )
 
 
 def set_defaults(options: Mapping[str, Any]) -> None:
-    """Options for the pools that start their children from now on, where sprint_opts does not have them."""
+    """Set the options of pools that are created from now on; sprint_opts takes precedence."""
     _defaults.clear()
     _defaults.update(options)
 
@@ -113,7 +107,7 @@ def close_all() -> None:
 
 
 def _pool_of(self: Any) -> SprintInstancePool:
-    """The pool that does the work. It starts at the first call, as RETURNN's children do."""
+    """Return the pool that does the work. As RETURNN's children do, it starts at the first call."""
     with self.lock:
         pool = _pools.get(self)
         if pool is None:

@@ -1,4 +1,4 @@
-"""Segment names as RETURNN hands them, and batches that have one more than once."""
+"""Segment names as RETURNN passes them, and batches that contain a segment more than once."""
 
 from __future__ import annotations
 
@@ -8,59 +8,55 @@ from typing import Any
 import numpy as np
 
 from ..errors import BatchError
-from ..parent.batch import check_tag
+from ..parent.arguments import decode_name
 from ..ring import Array
 
 
-def names_of(tags: Iterable[Any]) -> list[str]:
-    """The segment names.
+def decode_tags(tags: Iterable[Any]) -> list[str]:
+    """Return the segment names.
 
     Args:
-        tags: str or bytes, also in an array; or an array (batch,length) of bytes: strings of
-            a fixed length, filled with zeros, as RETURNN has them.
+        tags: str or bytes, as a list or an array; or RETURNN's array (batch,length) of bytes, whose rows are
+            padded with zeros.
 
     Raises:
-        BatchError: one is no name, or it is another array.
+        BatchError: an element is not a segment name, or the array has another shape or dtype.
     """
     if isinstance(tags, np.ndarray) and tags.ndim != 1:
         if tags.ndim != 2 or tags.dtype.itemsize != 1:
             raise BatchError(
-                f"tags is an array {tags.shape} of {tags.dtype}; it has to be (batch,) names, "
+                f"tags is an array {tags.shape} of {tags.dtype}; it must be (batch,) names, "
                 "or (batch,length) bytes [segment-names]"
             )
         tags = [row.tobytes().rstrip(b"\0") for row in tags]
-    return [check_tag(tag, index)[0] for index, tag in enumerate(tags)]
+    return [decode_name(tag, index)[0] for index, tag in enumerate(tags)]
 
 
-def rounds(names: Sequence[str]) -> list[list[int]]:
-    """The indices of the batch, apart such that no name is twice in a round.
+def split_duplicates(names: Sequence[str]) -> list[list[int]]:
+    """Split a batch into parts without duplicates, and return the indices of each part in order.
 
-    RETURNN takes a segment that is more than once in a batch; our pool knows segments by their names.
+    RETURNN accepts duplicates in a batch; shmbridge's pool identifies segments by their names.
     """
-    found: list[list[int]] = []
-    seen: dict[str, int] = {}
+    parts: list[list[int]] = []
+    counts: dict[str, int] = {}
     for index, name in enumerate(names):
-        before = seen.get(name, 0)
-        seen[name] = before + 1
-        if before == len(found):
-            found.append([])
-        found[before].append(index)
-    return found
+        earlier = counts.get(name, 0)
+        counts[name] = earlier + 1
+        if earlier == len(parts):
+            parts.append([])
+        parts[earlier].append(index)
+    return parts
 
 
-def repeat(
+def gather(
     edges: Array, weights: Array, start_end_states: Array, order: Sequence[int]
 ) -> tuple[Array, Array, Array]:
-    """An automaton of the sequences order[0], order[1], … of this one."""
-    num_states = start_end_states[1] - start_end_states[0] + np.uint32(1)
-    ends = np.cumsum(num_states[list(order)], dtype=np.uint32)
-    starts = ends - num_states[list(order)]
-    parts, part_weights = [], []
-    for index, (which, start) in enumerate(zip(order, starts)):
-        of_sequence = edges[3] == which
-        part = np.ascontiguousarray(edges[:, of_sequence])
-        part[:2] = part[:2] - start_end_states[0, which] + start
-        part[3] = index
-        parts.append(part)
-        part_weights.append(weights[of_sequence])
-    return np.hstack(parts), np.hstack(part_weights), np.stack([starts, ends - np.uint32(1)])
+    """Return the combined automaton of the sequences order[0], order[1], … of a combined automaton."""
+    columns = [np.flatnonzero(edges[3] == sequence) for sequence in order]
+    gathered = edges.take(np.concatenate(columns), axis=1)
+    gathered[3] = np.repeat(np.arange(len(order)), [len(part) for part in columns])
+    first, last = start_end_states[:, list(order)]
+    ends = np.cumsum(last - first + np.uint32(1), dtype=np.uint32)
+    starts = ends - (last - first + np.uint32(1))
+    gathered[:2] += (starts - first)[gathered[3]]  # modulo 2**32, as `first` may be larger
+    return gathered, weights[np.concatenate(columns)], np.stack([starts, ends - np.uint32(1)])

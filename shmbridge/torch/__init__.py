@@ -1,19 +1,17 @@
-"""Sprint's criterion as a loss of PyTorch: `SprintLoss`, `sprint_loss`. Comes with the extra `torch`.
+"""Sprint's criterion as a PyTorch loss: `SprintLoss` and `sprint_loss`.
 
-For the in-place way (`SprintInstancePool.claim`), `posteriors_of` and `error_signal_of` give tensors over
-what lies in shared memory. See docs/torch.md.
+Requires the extra `torch`. See docs/torch.md.
 """
 
 from __future__ import annotations
 
 try:
-    import torch as _torch  # noqa: F401 - only whether it is there
+    import torch as _torch  # noqa: F401 - fails early, with a remedy
 except ImportError as error:
     raise ImportError(
-        f"shmbridge.torch needs PyTorch ({error}): pip install 'shmbridge[torch]' [no-torch]"
+        f"shmbridge.torch cannot import PyTorch ({error}); run pip install 'shmbridge[torch]' [no-torch]"
     ) from error
 
-from .in_place import error_signal_of, posteriors_of
 from .loss import SprintLoss, sprint_loss
 
-__all__ = ["SprintLoss", "error_signal_of", "posteriors_of", "sprint_loss"]
+__all__ = ["SprintLoss", "sprint_loss"]

@@ -1,13 +1,10 @@
-"""Tensors into the ring and error signals out of it, one pass over each where that can be.
-
-What is called copy_in and copy_out here is what `SprintInstancePool.get_batch_loss` takes.
-"""
+"""Copy tensors into the rings and error signals out of them, in one pass if possible."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from typing import Any, Optional
+import functools
+from typing import Any, Callable, Optional
 
 import torch
 
@@ -16,7 +13,7 @@ from ..parent import SprintInstancePool, copying
 from ..ring import Array
 from . import cuda
 
-# numpy has these, and C copies them in one pass with the look for NaN.
+# The float dtypes that NumPy shares with torch. C copies these and checks for NaN in the same pass.
 _NUMPY_DTYPES = (torch.float16, torch.float32, torch.float64)
 
 
@@ -24,7 +21,7 @@ def get_batch_loss(
     pool: SprintInstancePool,
     posteriors: torch.Tensor,
     seq_lengths: Array,
-    tags: Sequence[Any],
+    segment_names: Any,
     error_signal: Optional[torch.Tensor],
     *,
     from_logits: bool,
@@ -33,60 +30,56 @@ def get_batch_loss(
     """Run a batch of tensors, on any device.
 
     Args:
-        pool: whose children compute.
-        posteriors: (time,batch,label), log posteriors or logits; any float dtype, any strides.
+        pool: the pool that computes.
+        posteriors: (time,batch,label) log posteriors or logits; any float dtype, any strides.
         seq_lengths: (batch,) integers.
-        tags: full segment names.
-        error_signal: float32, of the shape and on the device of the posteriors; it is written. None: it is
-            not kept.
-        from_logits: the posteriors are logits, of which the log softmax is to be sent.
-        pin_memory: whether the rings are registered with CUDA, if the posteriors lie there.
+        segment_names: full segment names.
+        error_signal: float32 tensor to write to, of the shape and on the device of the posteriors; None
+            drops the error signal.
+        from_logits: whether the posteriors are logits, so that their log softmax is sent.
+        pin_memory: whether to register the rings with CUDA if the posteriors are on a CUDA device.
 
     Returns:
-        loss (batch,) float32, infinite where Sprint discarded the segment.
+        loss (batch,) float32, infinite for skipped segments.
 
     Raises:
         ShmbridgeError: as SprintInstancePool.get_batch_loss_and_error_signal.
         ResourceError: CUDA did not register the memory.
     """
+    on_cpu = posteriors.device.type == "cpu"
     stream = cuda.copy_stream(posteriors.device) if posteriors.is_cuda else None
+    copy: Callable[[torch.Tensor, torch.Tensor], object] = (
+        torch.Tensor.copy_ if stream is None else functools.partial(cuda.copy, stream=stream)
+    )
 
-    def copy_in(target: Array, source: torch.Tensor, two_threads: bool) -> Optional[tuple[int, int]]:
+    def copy_in(target: Array, source: torch.Tensor, second_thread: bool) -> Optional[tuple[int, int]]:
         tensor = torch.from_numpy(target)
-        if type(tensor) is not torch.Tensor:  # it would be written to instead of the ring
+        if type(tensor) is not torch.Tensor:  # log_softmax would not write into the ring
             raise BatchError(
-                f"a mode of torch makes a {type(tensor).__name__} of the ring; call the loss outside of it: "
-                "Sprint computes with values [no-values]"
+                f"an active torch mode makes a {type(tensor).__name__} of shared memory, and Sprint needs "
+                "values; call the loss outside of that mode [no-values]"
             )
-        if stream is not None:
-            if from_logits:
-                source = torch.log_softmax(source, -1, dtype=torch.float32)
-            cuda.copy(tensor, source, stream)
-        elif from_logits and source.device.type == "cpu":
+        if on_cpu and from_logits:
             torch.log_softmax(source, -1, dtype=torch.float32, out=tensor)
-        elif from_logits:
-            tensor.copy_(torch.log_softmax(source, -1, dtype=torch.float32))
-        elif source.device.type == "cpu" and source.dtype in _NUMPY_DTYPES:
-            return copying.copy_checked(target, source.resolve_neg().numpy(), two_threads)
-        elif source.device.type == "cpu" and source.dtype == torch.bfloat16:
+        elif on_cpu and source.dtype in _NUMPY_DTYPES:
+            return copying.copy_rejecting_nan(target, source.resolve_neg().numpy(), second_thread)
+        elif on_cpu and source.dtype == torch.bfloat16:
             bits = source.resolve_neg().view(torch.int16).numpy()
-            return copying.copy_bfloat16(target, bits, two_threads)
+            return copying.copy_bfloat16(target, bits, second_thread)
         else:
-            tensor.copy_(source)
+            copy(tensor, torch.log_softmax(source, -1, dtype=torch.float32) if from_logits else source)
         return copying.find_nan(target)
 
-    def copy_out(target: torch.Tensor, source: Array, two_threads: bool) -> None:
-        if stream is not None:
-            cuda.copy(target, torch.from_numpy(source), stream)
-        elif target.device.type != "cpu":
-            target.copy_(torch.from_numpy(source))
+    def copy_out(target: torch.Tensor, source: Array, second_thread: bool) -> None:
+        if on_cpu:
+            copying.copy_out(target.numpy(), source, second_thread)
         else:
-            copying.copy_out(target.numpy(), source, two_threads)
+            copy(target, torch.from_numpy(source))
 
     with cuda.side_stream(stream) if stream is not None else contextlib.nullcontext():
         if stream is not None and pin_memory:
-            for memory in pool.memories:  # of a child that is started anew in this call, at the next one
+            for memory in pool.memories:  # that of a child that restarts during this call: at the next call
                 cuda.pin(memory, posteriors.device)
         return pool.get_batch_loss(
-            posteriors, seq_lengths, tags, error_signal, copy_in=copy_in, copy_out=copy_out
+            posteriors, seq_lengths, segment_names, error_signal, copy_in=copy_in, copy_out=copy_out
         )

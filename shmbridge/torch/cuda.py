@@ -1,4 +1,4 @@
-"""CUDA: the rings as pinned memory, and copies between them and the device on a stream of their own."""
+"""CUDA: register the rings as pinned memory, and copy between them and the device on a separate stream."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from ..memory import Memory
 
 _PORTABLE = 1  # cudaHostRegisterPortable: pinned for every device of this process
 _NO_MEMORY = 2  # cudaErrorMemoryAllocation
-_REGISTERED_ALREADY = 712  # cudaErrorHostMemoryAlreadyRegistered
+_ALREADY_REGISTERED = 712  # cudaErrorHostMemoryAlreadyRegistered
 
 _pinned: weakref.WeakSet[Memory] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
 def pin(memory: Memory, device: torch.device) -> None:
-    """Register a mapping with CUDA, once, so that the devices read and write it without a detour.
+    """Register a mapping with CUDA, so that devices read and write it directly. Repeated calls do nothing.
 
     Thread-safety: may be called from any thread.
 
     Args:
-        memory: to register; it is unregistered before it is unmapped.
-        device: one that this process uses: on no other is anything begun.
+        memory: the mapping. It is unregistered before it is unmapped.
+        device: a device that this process uses already; CUDA creates a context on no other device.
 
     Raises:
-        ResourceError: CUDA refuses.
+        ResourceError: CUDA did not register it.
     """
     with _lock:
         if memory in _pinned:
             return
-        # First this: a Ctrl-C behind the next line must leave nothing registered. It has the pointer, and so
-        # the mapping: nothing else may be mapped there before it is unregistered.
+        # The finalizer comes first, so that Ctrl-C after the next line leaves nothing registered. It holds
+        # the pointer, and so the mapping: the address must not be reused before it is unregistered.
         undo = weakref.finalize(memory, _unpin, memory.address, memory.pointer, device, os.getpid())
         code = _register(memory, device)
-        if code == _REGISTERED_ALREADY:  # what was mapped there before could not be unregistered
+        if code == _ALREADY_REGISTERED:  # an earlier mapping at this address could not be unregistered
             _unpin(memory.address, memory.pointer, device, os.getpid())
             code = _register(memory, device)
         if code != 0:
             undo.detach()
             if code == _NO_MEMORY:
-                advice = "lower the option ring_size or the number of instances, or say pin_memory=False"
+                advice = "lower ring_size or num_instances, or pass pin_memory=False"
             else:
                 advice = (
-                    "it may be of work that was queued earlier (CUDA_LAUNCH_BLOCKING=1 shows where); else "
-                    "say pin_memory=False"
+                    "if it stems from an earlier kernel, CUDA_LAUNCH_BLOCKING=1 shows which; otherwise pass "
+                    "pin_memory=False"
                 )
             raise ResourceError(
                 f"CUDA did not register {memory.size} bytes of shared memory (error {code}); {advice} [cuda]"
@@ -61,37 +61,37 @@ def pin(memory: Memory, device: torch.device) -> None:
 
 
 def _register(memory: Memory, device: torch.device) -> int:
-    """CUDA's error, or 0."""
+    """Return CUDA's error code, or 0."""
     with torch.cuda.device(device):
         code = int(torch.cuda.cudart().cudaHostRegister(memory.address, memory.size, _PORTABLE))
     if code != 0:
-        _forget_error(device)
+        _clear_error(device)
     return code
 
 
 def _unpin(address: int, _pointer: Any, device: torch.device, pid: int) -> None:
-    if os.getpid() != pid:  # a fork has no part in CUDA
+    if os.getpid() != pid:  # CUDA does not work in a fork
         return
-    with torch.cuda.device(device):  # this may be any thread
+    with torch.cuda.device(device):  # finalizers run in any thread, and each has its current device
         if int(torch.cuda.cudart().cudaHostUnregister(address)) != 0:
-            _forget_error(device)
+            _clear_error(device)
 
 
-def _forget_error(device: torch.device) -> None:
-    """CUDA keeps a thread's last error and tells it to the next kernel, whosever that is: let it be ours."""
+def _clear_error(device: torch.device) -> None:
+    """Launch a kernel that consumes the thread's last error; the next kernel would report it otherwise."""
     with contextlib.suppress(RuntimeError):
         torch.ones(1, device=device)
 
 
 @functools.cache
 def copy_stream(device: torch.device) -> torch.cuda.Stream:
-    """The stream on which this device's matrices are copied."""
+    """Return the stream on which matrices are copied from and to this device."""
     return torch.cuda.Stream(device)
 
 
 @contextlib.contextmanager
 def side_stream(stream: torch.cuda.Stream) -> Iterator[None]:
-    """Work on this stream, after what was given to the current one, and before what will be given to it."""
+    """Work on this stream, ordered after all earlier and before all later work of the current stream."""
     current = torch.cuda.current_stream(stream.device)
     stream.wait_stream(current)
     try:
@@ -102,11 +102,12 @@ def side_stream(stream: torch.cuda.Stream) -> Iterator[None]:
 
 
 def copy(target: torch.Tensor, source: torch.Tensor, stream: torch.cuda.Stream) -> None:
-    """Copy between device and ring, on the stream, which is the current one; return when it is done.
+    """Copy between device and ring on `stream`, which must be the current one, and wait for the copy.
 
-    Sprint computes meanwhile. With non_blocking, torch converts on the device, and straight into the ring.
+    Sprint computes meanwhile. With non_blocking=True, torch converts on the device and copies directly
+    to or from the ring.
     """
     try:
         target.copy_(source, non_blocking=True)
-    finally:  # Ctrl-C included: nobody else may get the place while the device writes to it
+    finally:  # also after Ctrl-C: the device must not write to space that is reused
         stream.synchronize()

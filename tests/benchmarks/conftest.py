@@ -1,4 +1,4 @@
-"""Makes benchmarks/ importable, which is not installed, behind the shmbridge that is."""
+"""Make benchmarks/ importable, after the installed shmbridge."""
 
 import sys
 from pathlib import Path

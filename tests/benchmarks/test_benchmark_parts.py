@@ -1,4 +1,4 @@
-"""The parts of the benchmarks that need neither rich nor matplotlib nor any peer but shmbridge."""
+"""The parts of the benchmarks that need neither rich, matplotlib nor another peer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from benchmarks.peers import ENTRIES, Entry, PeerFailedError, Work
 from benchmarks.peers.peer import Peer
 from benchmarks.percentiles import summarise
 from benchmarks.progress import Progress
+from shmbridge.cli.null_sprint import error_signal_for
 
 ENTRY = {entry.name: entry for entry in ENTRIES}
 
 
-class Untrue(Peer):
+class ReturnsAnotherValue(Peer):
     def _start(self) -> None:
         pass
 
@@ -26,7 +27,7 @@ class Untrue(Peer):
         return value + 1
 
 
-class FailsInTheMiddle(Peer):
+class FailsLater(Peer):
     def _start(self) -> None:
         self.trips = 0
 
@@ -50,7 +51,7 @@ def measured(monkeypatch, peer: type[Peer]):
 @pytest.mark.parametrize(
     "name", ["in_place", "batch", "batch_out", "raw_pipe", "queue_shared_memory", "copy"]
 )
-def test_what_a_round_trip_brings_back_is_what_was_sent(name):
+def test_a_round_trip_returns_the_value_that_was_sent(name):
     with ENTRY[name].load()(Work(7, 5)) as peer:
         for value in (3.0, -4.0):
             peer.begin_block()
@@ -58,12 +59,12 @@ def test_what_a_round_trip_brings_back_is_what_was_sent(name):
             peer.end_block()
 
 
-def test_a_peer_that_brings_back_something_else_is_not_measured(monkeypatch):
-    assert "came back" in measured(monkeypatch, Untrue)["unavailable"]
+def test_a_peer_that_returns_another_value_is_not_measured(monkeypatch):
+    assert "it must return" in measured(monkeypatch, ReturnsAnotherValue)["unavailable"]
 
 
-def test_a_peer_that_fails_in_the_middle_is_reported_and_not_averaged(monkeypatch):
-    assert measured(monkeypatch, FailsInTheMiddle) == {"unavailable": "it broke"}
+def test_a_peer_that_fails_later_is_reported_without_figures(monkeypatch):
+    assert measured(monkeypatch, FailsLater) == {"unavailable": "it broke"}
 
 
 def test_percentiles_are_in_seconds():
@@ -96,20 +97,20 @@ def test_the_worst_size_counts_against_iceoryx2():
     assert verdicts(results_with(1.6))["in place over iceoryx2 spinning, the worst size"] == (0.8, False)
 
 
-def test_a_copying_round_trip_is_held_against_two_copies():
+def test_a_copying_round_trip_is_compared_with_two_copies():
     what = "get_batch… with out=, 48 MB, over two np.copyto"
     assert verdicts(results_with(1.0, out_large=1.25))[what] == (1.25, True)
 
 
-def test_a_target_that_was_not_measured_says_why():
+def test_a_target_that_was_not_measured_has_a_reason():
     reasons = {row["what"]: row["reason"] for row in targets.evaluate(results_with(1.0))}
     assert "not today" in reasons["RETURNN pipe over get_batch… with out=, 48 MB"]
     assert "not measured" in reasons["idle parent or child, share of a core"]
 
 
-def test_the_error_signal_of_the_null_criterion_is_laid_out_as_sprints_is():
+def test_the_error_signal_of_the_null_criterion_has_sprints_layout():
     posteriors = np.arange(6, dtype=np.float32).reshape(2, 3).T  # (label,time)
-    error_signal = minimal_sprint.error_signal_for(posteriors)
+    error_signal = error_signal_for(posteriors)
     assert error_signal.shape == (3, 2)
     assert error_signal.dtype == np.float32
     assert error_signal.flags.f_contiguous
@@ -117,12 +118,12 @@ def test_the_error_signal_of_the_null_criterion_is_laid_out_as_sprints_is():
 
 
 @pytest.mark.parametrize("setting", ["wait:3", "sleep:", "busy"])
-def test_a_criterion_that_is_none_is_refused(setting):
+def test_an_invalid_criterion_is_refused(setting):
     with pytest.raises(ValueError, match=r"wait|could not convert"):
         minimal_sprint.delay_from(setting)
 
 
-def test_what_a_killed_run_left_is_removed_and_what_lives_is_kept(tmp_path, monkeypatch):
+def test_files_of_killed_runs_are_removed_and_those_of_running_ones_kept(tmp_path, monkeypatch):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     monkeypatch.setattr(leftovers, "_SHARED_MEMORY", tmp_path)
@@ -138,7 +139,7 @@ def test_what_a_killed_run_left_is_removed_and_what_lives_is_kept(tmp_path, monk
     assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
-def test_the_full_run_measures_what_the_targets_are_about():
+def test_the_full_run_measures_all_targets():
     assert {(100, 1000), (1000, 12001)} <= set(settings.FULL.sizes)
     assert 10 in settings.FULL.criteria_ms
     assert {1, 2} <= set(settings.FULL.children)
@@ -169,7 +170,7 @@ def test_minimal_sprint_does_not_put_its_folder_on_the_path():
 
 def test_a_block_whose_creation_is_interrupted_is_removed(monkeypatch):
     def interrupted(*_):
-        assert names()  # it is there, and multiprocessing has not noted it
+        assert names()  # the block exists, and multiprocessing does not track it yet
         raise KeyboardInterrupt
 
     def names():

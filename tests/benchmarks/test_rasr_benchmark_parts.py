@@ -1,4 +1,4 @@
-"""The parts of the benchmark of RASR's criterion that need no Sprint."""
+"""The parts of the benchmark of RASR's criterion that do not need Sprint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORK = Work("nn-trainer", {}, None, NAMES, np.zeros((3, 2, 4), np.float32), np.a
 
 
 class Fake(Way):
-    """Computes nothing: 2 s for the batch."""
+    """Computes nothing, and reports 2 s for the batch."""
 
     seconds = 2.0
 
@@ -64,13 +64,13 @@ class OtherErrorSignal(Fake):
 
 
 def measured(monkeypatch, **ways: type[Way]):
-    """Bridge and those with no parent are Fakes, unless others are given."""
+    """Measure ways; the bridge and those without a parent are Fakes by default."""
     chosen = {"bridge": Fake, "alone": Fake, "alone_trainer": Fake, **ways}
     monkeypatch.setattr(Entry, "load", lambda entry: chosen[entry.name])
     return measure.measure(WORK, [ENTRY[name] for name in chosen], 3, lambda _: None)
 
 
-def test_times_are_of_a_segment_and_ratios_over_no_parent(monkeypatch):
+def test_times_are_per_segment_and_ratios_relative_to_no_parent(monkeypatch):
     ways = measured(monkeypatch, returnn_pipe=Slow, alone=Slower)
     assert ways["alone"]["seconds"]["p50"] == 2.0
     assert ways["bridge"]["ratio"] == pytest.approx({"p10": 0.5, "p50": 0.5, "p90": 0.5})
@@ -91,14 +91,14 @@ def test_times_are_of_a_segment_and_ratios_over_no_parent(monkeypatch):
         (OtherErrorSignal, "the error signal of one differs from the bridge's by 0.5"),
     ],
 )
-def test_a_peer_that_fails_or_computes_something_else_is_reported(monkeypatch, way, reason):
+def test_a_peer_that_fails_or_computes_another_result_is_reported(monkeypatch, way, reason):
     ways = measured(monkeypatch, returnn_pipe=way)
     assert ways["returnn_pipe"] == {"title": "RETURNN, pipe + pickle", "unavailable": reason}
     assert ways["bridge"]["seconds"]["count"] == 3
 
 
 @pytest.mark.parametrize("way", [CannotStart, FailsLater, OtherLosses])
-def test_one_of_ours_that_fails_or_computes_something_else_is_an_error(monkeypatch, way):
+def test_a_way_of_shmbridge_that_fails_or_computes_another_result_is_an_error(monkeypatch, way):
     with pytest.raises(PeerFailedError):
         measured(monkeypatch, bridge=way)
 
@@ -110,7 +110,7 @@ def test_losses_may_differ_by_a_ten_thousandth():
             check_losses(NAMES, wrong, LOSSES)
 
 
-def test_error_signals_may_differ_by_what_float32_makes_of_the_loss():
+def test_error_signals_may_differ_by_the_float32_rounding_of_the_loss():
     expected = np.zeros((3, 2, 4), np.float32)
     for loss, difference, agrees in ((10, 0.9e-4, True), (10, 2e-4, False), (9000, 2e-3, True)):
         for error_signal in (expected + np.float32(difference), expected - np.float32(difference)):
@@ -129,28 +129,28 @@ def test_the_table_names_ways_that_were_not_run(monkeypatch):
     settings = {"frames": 3, "labels": 4, "segments": 2, "rounds": 3}
     load = {"used_by_others": 0.25}
     lines = list(report.lines({"settings": settings, "load": load, "ways": ways, "target": target}))
-    assert "others used 25% of the cores" in lines[0]
+    assert "other processes used 25% of the cores" in lines[0]
     assert "RETURNN, pipe + pickle: not run: not today" in lines
     assert lines[-1] == "this over that: 1.500; <= 1.03: not reached"
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("output", "reason"),
     [
         (
             r"loading\n\033[31mTypeError\033[0m: not so\n<sprint>\n    #1  nn-trainer(main+0x25)\n",
             "TypeError: not so",
         ),
-        ("loading\nthis is no nn-trainer\n", "this is no nn-trainer"),
+        ("loading\nthis is not an nn-trainer\n", "this is not an nn-trainer"),
     ],
 )
-def test_why_returnns_child_ended_is_told_in_its_own_words(tmp_path, said, told):
+def test_the_reason_of_a_returnn_child_that_ended_is_its_own_message(tmp_path, output, reason):
     pytest.importorskip("returnn")
     from benchmarks.peers.returnn_parent import ReturnnParent
 
     executable = tmp_path / "sprint"
-    executable.write_text(f"#!/bin/sh\nprintf '{said}'\nexit 3\n")
+    executable.write_text(f"#!/bin/sh\nprintf '{output}'\nexit 3\n")
     executable.chmod(0o755)
-    says_why = pytest.raises(PeerFailedError, match=f"its child said: {told}$")
-    with ReturnnParent([str(executable)], shared_memory=False) as parent, says_why, parent.explained():
+    raises = pytest.raises(PeerFailedError, match=f"its child printed: {reason}$")
+    with ReturnnParent([str(executable)], shared_memory=False) as parent, raises, parent.explained():
         parent.exchange(WORK.posteriors, WORK.lengths, NAMES)

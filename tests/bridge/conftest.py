@@ -28,12 +28,16 @@ import numpy as np
 import pytest
 
 import shmbridge
+import support
 
 # Seconds; no test takes as long, only one that hangs does.
 SAFETY_NET = int(os.environ.get("SHMBRIDGE_TEST_TIMEOUT", "60"))
 MARK = "SHMBRIDGE_TEST"
 SHM = Path("/dev/shm")
-PACKAGE_PARENT = str(Path(shmbridge.__file__).resolve().parent.parent)
+# For the processes that tests start: the package, and tests/support.
+PYTHONPATH = os.pathsep.join(
+    str(Path(file).resolve().parents[1]) for file in (shmbridge.__file__, support.__file__)
+)
 
 # --- the model: labels 0..2 are phonemes, 3 is the blank
 
@@ -118,7 +122,7 @@ class SprintEnv:
         self.path = path
         self.segments = {**SEGMENTS, SHORT: SHORT_SEGMENT}
         self.mark = uuid.uuid4().hex
-        self.env = {**os.environ, MARK: self.mark, "PYTHONPATH": PACKAGE_PARENT}
+        self.env = {**os.environ, MARK: self.mark, "PYTHONPATH": PYTHONPATH}
         self.write_corpus()
         self.write_lexicon()
 

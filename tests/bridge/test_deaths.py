@@ -60,13 +60,13 @@ STAGES = {
             return of_child(memory, geometry, own=own, peer=own)
         link.Channel.of_child = silent_channel
         import shmbridge.child.request as request
-        let_go = request.ParentSegment._let_go
-        def dying_let_go(self):
+        drop_views = request.ParentSegment._drop_views
+        def dying_drop_views(self):
             if due(self.name):
                 die()
             parents_bell.poke()
-            let_go(self)
-        request.ParentSegment._let_go = dying_let_go
+            drop_views(self)
+        request.ParentSegment._drop_views = dying_drop_views
     """,
 }
 WAYS_TO_DIE = {

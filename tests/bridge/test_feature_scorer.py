@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import signal
 import textwrap
@@ -16,9 +17,16 @@ import pytest
 import shmbridge
 from shmbridge._native import lib
 from shmbridge.memory import MIN_RING_SIZE
-from shmbridge.parent import instance, scoring
-from shmbridge.parent.copying import copy_checked
-from shmbridge.parent.reserve import create_object
+from support.internals import (
+    before_each_memory_reservation,
+    before_each_score_copy,
+    before_each_sleep,
+    children,
+    is_serving,
+    once,
+    poll,
+    wrap_score_claims,
+)
 
 DIM, LABELS = 3, 5
 WEIGHTS = np.random.default_rng(7).normal(size=(DIM, LABELS)).astype(np.float32)
@@ -79,8 +87,8 @@ def scorer_by_hand(sprint_env: Any, body: str, **more: Any) -> Any:
 
 
 def wait_for_death(sprint_env: Any, pool: Any) -> None:
-    (only,) = pool._dispatcher.instances
-    sprint_env.wait_until(only.look_for_death, "the pool knows that Sprint has ended")
+    (only,) = children(pool)
+    sprint_env.wait_until(only.notice_death, "the pool knows that Sprint has ended")
 
 
 def test_a_recogniser_gets_the_scores_of_the_trainers_function(
@@ -234,19 +242,14 @@ def test_ctrl_c_in_the_function_loses_no_segment(sprint_env: Any, features: dict
         assert sorted(scores) == sorted(features)
 
 
-def test_ctrl_c_in_the_copy_loses_no_segment(
-    sprint_env: Any, features: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copies = []
+def test_ctrl_c_in_the_copy_loses_no_segment(sprint_env: Any, features: dict[str, Any]) -> None:
+    copies = itertools.count(1)
 
-    def copy(target: Any, source: Any) -> Any:
-        copies.append(source)
-        if len(copies) == 3:
+    def interrupt_third() -> None:
+        if next(copies) == 3:
             raise KeyboardInterrupt
-        return copy_checked(target, source)
 
-    monkeypatch.setattr(scoring, "copy_checked", copy)
-    with pool_of(sprint_env) as pool:
+    with before_each_score_copy(interrupt_third), pool_of(sprint_env) as pool:
         with pytest.raises(KeyboardInterrupt) as caught:
             pool.serve_scores(network)
         pool.serve_scores(network)
@@ -274,23 +277,21 @@ class Interrupted:
 
 @pytest.mark.parametrize("when", ["before", "behind"])
 def test_ctrl_c_at_the_commit_loses_no_segment_and_answers_none_twice(
-    sprint_env: Any, features: dict[str, Any], monkeypatch: pytest.MonkeyPatch, when: str
+    sprint_env: Any, features: dict[str, Any], when: str
 ) -> None:
-    claim = scoring._claim
     claims = []
 
-    def interrupted_claim(*arguments: Any) -> Any:
-        claims.append(claim(*arguments))
-        return Interrupted(claims[-1], when) if len(claims) == 3 else claims[-1]
+    def interrupt_third(claim: Any) -> Any:
+        claims.append(claim)
+        return Interrupted(claim, when) if len(claims) == 3 else claim
 
-    monkeypatch.setattr(scoring, "_claim", interrupted_claim)
     asked = []
 
     def score(segment: Any) -> Any:
         asked.append(segment.shape)
         return network(segment)
 
-    with pool_of(sprint_env) as pool:
+    with pool_of(sprint_env) as pool, wrap_score_claims(interrupt_third):
         with pytest.raises(KeyboardInterrupt):
             pool.serve_scores(score)
         pool.serve_scores(score)
@@ -302,7 +303,7 @@ def test_ctrl_c_at_the_commit_loses_no_segment_and_answers_none_twice(
 
 
 def test_a_sprint_is_late_with_its_question_only_while_it_is_served_and_has_not_asked(
-    sprint_env: Any, monkeypatch: pytest.MonkeyPatch
+    sprint_env: Any,
 ) -> None:
     """There are two, and each asks once, when it gets the turn."""
     turn = sprint_env.path / "turn"
@@ -320,8 +321,8 @@ score(2)
 
     def note() -> None:
         """For the one that asks now, and for the other, whether it can be late."""
-        asking, other = sorted(pool._dispatcher.instances, key=lambda i: i.questions.unanswered is None)
-        late.append((asking.deadline is not None, other.deadline is not None))
+        asking, other = sorted(children(pool), key=lambda child: not child.awaits_scores)
+        late.append((asking.is_timed, other.is_timed))
 
     def score(segment: Any) -> Any:
         note()
@@ -332,15 +333,7 @@ score(2)
         return network(segment)
 
     with scorer_by_hand(sprint_env, body, num_instances=2, segment_timeout=1000) as pool:
-        wait = pool._dispatcher.wait
-
-        def let_one_ask(*arguments: Any) -> None:
-            monkeypatch.undo()
-            turn.touch()
-            wait(*arguments)
-
-        monkeypatch.setattr(pool._dispatcher, "wait", let_one_ask)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), before_each_sleep(pool, once(turn.touch)):
             pool.serve_scores(score)
         note()
         pool.serve_scores(score)
@@ -418,21 +411,19 @@ def test_a_sprint_that_is_killed_while_it_awaits_scores_is_an_error(sprint_env: 
 
 
 def test_a_question_of_a_dead_sprint_takes_no_room_when_the_next_is_started(
-    sprint_env: Any, features: Any, monkeypatch: pytest.MonkeyPatch
+    sprint_env: Any, features: Any
 ) -> None:
     mapped = []
 
-    def create(size: int) -> int:
+    def count_mapped() -> None:
         gc.collect()  # the error has the frames in which the features were
         mapped.append(Path("/proc/self/maps").read_text().count("/dev/shm/"))
-        return create_object(size)
 
     def score(segment: Any) -> Any:
         os.kill(pool.stats().children[0].pid, signal.SIGKILL)
         wait_for_death(sprint_env, pool)
 
-    monkeypatch.setattr(instance, "create_object", create)
-    with pool_of(sprint_env) as pool:
+    with before_each_memory_reservation(count_mapped), pool_of(sprint_env) as pool:
         with pytest.raises(shmbridge.PeerGoneError):
             pool.serve_scores(score)
         pool.serve_scores(network)
@@ -450,8 +441,8 @@ def test_a_sprint_that_is_killed_ends_the_call_while_others_have_much_to_ask(
         calls += 1
         if calls == 1:
             os.kill(pool.stats().children[victim].pid, signal.SIGKILL)
-            child = pool._dispatcher.instances[victim]
-            sprint_env.wait_until(child.look_for_death, "the pool knows that Sprint has ended")
+            child = children(pool)[victim]
+            sprint_env.wait_until(child.notice_death, "the pool knows that Sprint has ended")
         return np.zeros((len(segment), LABELS))
 
     with scorer_by_hand(sprint_env, "for _ in range(1000): score(2)", num_instances=2) as pool:
@@ -533,7 +524,7 @@ def test_a_sprint_that_never_asks_is_told_of(sprint_env: Any, caplog: pytest.Log
     with scorer_by_hand(sprint_env, f"open({str(go)!r}).close()") as pool:
 
         def let_end() -> None:
-            sprint_env.wait_until(lambda: pool._dispatcher.serving, "the pool serves")
+            sprint_env.wait_until(lambda: is_serving(pool), "the pool serves")
             go.open("w").close()
 
         thread = threading.Thread(target=let_end)
@@ -568,7 +559,7 @@ def test_serving_is_refused_until_what_was_claimed_and_sent_is_done(sprint_env: 
     with sprint_env.pool("loop") as pool:
         name, frames = sprint_env.NAMES[0], sprint_env.segments[sprint_env.NAMES[0]][1]
         with pool.claim(name, frames, sprint_env.LABELS) as segment:
-            with pytest.raises(shmbridge.UsageError, match=f"{name}.* was claimed and is not sent yet"):
+            with pytest.raises(shmbridge.UsageError, match=f"{name}.*behind-claim"):
                 pool.serve_scores(network)
             segment.posteriors[:] = 0
             pending = segment.send()
@@ -631,11 +622,11 @@ scorer.exit()
     assert seen["size"] == -1
     types, messages = zip(*seen["errors"])
     assert types == ("UsageError",) * 4 + ("returned",) + ("UsageError",) * 2
-    assert "0 frames computed" in messages[0]
+    assert "scores for 0 frames" in messages[0]
     assert "0 frames were computed" in messages[1]
-    assert "time 1; (3,) at time 0 has to come next" in messages[2]
+    assert "time 1; the next must have shape (3,), at time 0" in messages[2]
     assert "shape (2,)" in messages[3]
-    assert "2 frames computed; it has added 1" in messages[5]
+    assert "scores for 2 frames; it has added 1" in messages[5]
     assert "0 frames were computed" in messages[6]
 
 
@@ -650,7 +641,7 @@ def test_a_sprint_that_keeps_scores_is_told_to_copy_them_instead_of_waiting_for_
     )
     with scorer_by_hand(sprint_env, body) as pool:
         pool.serve_scores(network)
-    assert "it has to copy them" in sprint_env.seen()["error"][1]
+    assert "it must copy them" in sprint_env.seen()["error"][1]
 
 
 # --- what a Sprint may write into the ring
@@ -689,10 +680,8 @@ threading.Event().wait()
 """
 
     def score(segment: Any) -> Any:
-        (child,) = pool._dispatcher.instances
-        sprint_env.wait_until(
-            lambda: pool._dispatcher.collect() and child.death, "the second record is there"
-        )
+        (child,) = children(pool)
+        sprint_env.wait_until(lambda: poll(pool) and child.is_dead, "the second record is there")
         return np.zeros((2, 5))
 
     # It may be found while the pool still waits for Sprint's hello.
@@ -720,8 +709,8 @@ score(2)
 def test_answers_that_cannot_be_end_the_call_in_sprint(sprint_env: Any, change: str) -> None:
     """What the parent may write is checked too."""
     pieces = {
-        "sequence": ("where scores for request 1 are awaited", {"sequence": 9}),
-        "kind": ("of kind 2 where scores", {"kind": lib.SHMB_POSTERIORS}),
+        "sequence": ("waits for the scores of request 1", {"sequence": 9}),
+        "kind": ("of kind 2, but", {"kind": lib.SHMB_POSTERIORS}),
         "shape": (r"scores are \(2, 4\)", {"columns": 4}),
         "dtype": ("of dtype 2", {"dtype": lib.SHMB_UINT32}),
         "report": (
@@ -734,8 +723,7 @@ def test_answers_that_cannot_be_end_the_call_in_sprint(sprint_env: Any, change: 
     given.update(changes)
 
     def score(segment: Any) -> Any:
-        sender = pool._dispatcher.instances[0].channel.sender
-        claim = sender.claim(
+        claim = children(pool)[0].claim_record(
             given["kind"], 2, given["columns"], sequence=given["sequence"], dtype=given["dtype"]
         )
         claim.commit(given["status"])

@@ -81,12 +81,15 @@ def test_claim_fill_send_result_release(pool: Any) -> None:
     assert claimed.posteriors.dtype == np.float32
     assert claimed.posteriors.flags.c_contiguous
     claimed.posteriors[:] = np.arange(12).reshape(3, 4)
-    result = claimed.send().result()
+    sent = claimed.send()
+    assert sent.name == "c/s1"
+    result = sent.result()
     assert result.name == "c/s1"
     assert result.loss == 1.5
     assert not result.skipped
     np.testing.assert_array_equal(result.error_signal, 2.0 * np.arange(12).reshape(3, 4))
-    assert claimed.result() is result
+    assert sent.done()
+    assert sent.result() is result
     result.release()
     result.release()
     with pytest.raises(shmbridge.UsageError, match="'c/s1' was released"):
@@ -150,26 +153,23 @@ def test_an_unknown_segment_is_a_remote_error_of_that_claim_alone(sprint_env: An
         bad.posteriors[:] = -1
         good = pool.claim("kórpus/rec/one", 3, sprint_env.LABELS)
         good.posteriors[:] = -1
-        bad.send()
-        good.send()
+        sent_bad, sent_good = bad.send(), good.send()
         for _ in range(2):
             with pytest.raises(shmbridge.RemoteError, match="nowhere"):
-                bad.result()
-        assert np.isfinite(good.result().loss)
+                sent_bad.result()
+        assert np.isfinite(sent_good.result().loss)
         sprint_env.check(pool, sprint_env.NAMES)
 
 
 # --- views
 
 
-@pytest.mark.parametrize("context", ["result", "claim"])
-def test_an_error_in_the_with_block_is_not_hidden_by_an_array_that_is_held(pool: Any, context: str) -> None:
+def test_an_error_in_the_with_block_is_not_hidden_by_an_array_that_is_held(pool: Any) -> None:
     held = []
     for number in range(10):  # more than the ring has room for
-        claimed = claim(pool, value=number).send()
-        result = claimed.result()
+        result = claim(pool, value=number).send().result()
         held.append(result.error_signal)
-        with pytest.raises(ZeroDivisionError), {"result": result, "claim": claimed}[context]:
+        with pytest.raises(ZeroDivisionError), result:
             raise ZeroDivisionError
         assert (held[0] == 2 * number).all()
         with pytest.raises(shmbridge.UsageError, match="was released"):
@@ -246,28 +246,25 @@ def test_the_posteriors_may_be_kept_after_send_and_show_what_was_sent(pool: Any)
 
 def test_claims_may_be_sent_in_another_order_than_they_were_claimed(pool: Any) -> None:
     first, second, third = (claim(pool, f"c/s{i}", i) for i in (1, 2, 3))
-    third.send()
-    first.send()
-    second.send()
-    for expected, claimed in ((2, second), (3, third), (1, first)):
-        with claimed.result() as result:
+    sent = {3: third.send(), 1: first.send(), 2: second.send()}
+    for expected in (2, 3, 1):
+        with sent[expected].result() as result:
             assert (result.error_signal == 2 * expected).all()
 
 
 def test_waiting_behind_a_claim_that_was_not_sent_is_an_error_and_not_a_hang(pool: Any) -> None:
     first, second = claim(pool, "c/s1"), claim(pool, "c/s2", 2)
-    second.send()
-    with pytest.raises(shmbridge.UsageError, match="'c/s2' waits behind 'c/s1'"):
-        second.result()
-    first.send()
-    assert (second.result().error_signal == 4).all()
-    assert (first.result().error_signal == 2).all()
+    sent = second.send()
+    with pytest.raises(shmbridge.UsageError, match=r"'c/s2'.* 'c/s1'.*\[behind-claim\]"):
+        sent.result()
+    assert (first.send().result().error_signal == 2).all()
+    assert (sent.result().error_signal == 4).all()
 
 
 @pytest.mark.parametrize("how", ["abort", "context", "drop"])
 def test_a_claim_that_is_given_up_holds_nothing_up(pool: Any, how: str) -> None:
     first, second = claim(pool, "c/s1"), claim(pool, "c/s2", 2)
-    second.send()
+    sent = second.send()
     if how == "abort":
         first.abort()
         first.abort()
@@ -277,23 +274,21 @@ def test_a_claim_that_is_given_up_holds_nothing_up(pool: Any, how: str) -> None:
     else:
         del first
         gc.collect()
-    with second.result() as result:
+    with sent.result() as result:
         assert (result.error_signal == 4).all()
     batch(pool)
     if how != "drop":
         for call in (first.send, lambda: first.posteriors):
-            with pytest.raises(shmbridge.UsageError, match="already sent or given up"):
+            with pytest.raises(shmbridge.UsageError, match="'c/s1' was already sent or aborted"):
                 call()
-        with pytest.raises(shmbridge.UsageError, match="was not sent"):
-            first.result()
     assert pool.stats().segments == 2
 
 
 def test_a_batch_while_a_claim_is_open_is_an_error_and_the_claim_can_still_be_sent(pool: Any) -> None:
     claimed = claim(pool, "c/s2", 2)
-    with pytest.raises(shmbridge.UsageError, match="'c/s2' was claimed and is not sent yet"):
+    with pytest.raises(shmbridge.UsageError, match=r"'c/s2' .*\[behind-claim\]"):
         batch(pool)
-    with pytest.raises(shmbridge.UsageError, match="'c/s2' was claimed and is not sent yet"):
+    with pytest.raises(shmbridge.UsageError, match=r"'c/s2' .*\[behind-claim\]"):
         pool.get_automata_for_batch(["c/s1"])
     with claimed.send().result() as result:
         assert (result.error_signal == 4).all()
@@ -309,13 +304,11 @@ def test_a_batch_may_run_while_results_are_outstanding(pool: Any) -> None:
 
 def test_a_claim_is_sent_once(pool: Any) -> None:
     claimed = claim(pool)
-    with pytest.raises(shmbridge.UsageError, match="'c/s1' was not sent; call send"):
-        claimed.result()
-    claimed.send()
+    sent = claimed.send()
     with pytest.raises(shmbridge.UsageError, match="already sent"):
         claimed.send()
     claimed.abort()
-    assert claimed.result().loss == 1.5
+    assert sent.result().loss == 1.5
 
 
 # --- a full ring
@@ -381,10 +374,9 @@ def test_claiming_more_than_the_ring_takes_is_a_buffer_error_and_not_a_hang(pool
     with pytest.raises(BufferError, match="ring_size"):
         claim(pool)
     claims.pop().abort()
-    for claimed in claims:
-        claimed.send()
-    assert [float(claimed.result().error_signal[0, 0]) for claimed in claims] == [0, 2]
-    claims.clear()
+    sent = [claimed.send() for claimed in claims]
+    assert [float(each.result().error_signal[0, 0]) for each in sent] == [0, 2]
+    sent.clear()
     with claim(pool, "c/again", 5).send().result() as result:
         assert (result.error_signal == 10).all()
 
@@ -468,10 +460,24 @@ def test_a_claim_on_a_child_that_has_died_is_an_error_at_send_and_not_in_the_way
         with claim(pool, "c/s4").send().result() as result:
             assert (result.error_signal == 2).all()
         stale.posteriors[:] = 0  # still memory of ours
-        with pytest.raises(shmbridge.PeerGoneError, match="claim the segment again"):
+        with pytest.raises(shmbridge.PeerGoneError, match=r"'c/s2'.*SIGKILL") as caught:
             stale.send()
+        assert "[claim-lost]" in str(caught.value)
+        assert (caught.value.signal_name, caught.value.exit_code) == ("SIGKILL", None)
         stale.abort()
         batch(pool, "c/s4")
+
+
+def test_a_result_that_was_not_answered_before_the_pool_was_closed_is_a_closed_error(sprint_env: Any) -> None:
+    with waiter(sprint_env, exit_timeout=0.2) as pool:
+        (sprint_env.path / "s1").touch()
+        answered = claim(pool, "c/s1", frames=3).send()
+        answered.result()
+        unanswered = claim(pool, "c/never", frames=3).send()
+    for _ in range(2):
+        with pytest.raises(shmbridge.ClosedError, match=r"\[closed\]"):
+            unanswered.result()
+    assert answered.result().loss == 1.5
 
 
 @pytest.mark.parametrize(
@@ -481,9 +487,9 @@ def test_a_claim_on_a_child_that_has_died_is_an_error_at_send_and_not_in_the_way
         (("c/s1", 3, 0), "3 frames x 0 labels"),
         (("c/s1", -1, 4), "-1 frames"),
         (("", 3, 4), "full segment name"),
-        ((7, 3, 4), "the tag is 7"),
-        ((b"\xff", 3, 4), "not UTF-8"),
-        (("c/\ud800", 3, 4), "not UTF-8"),
+        ((7, 3, 4), "the segment name is 7"),
+        ((b"\xff", 3, 4), "must be UTF-8"),
+        (("c/\ud800", 3, 4), "must be UTF-8"),
     ],
 )
 def test_a_claim_that_cannot_be_is_refused(pool: Any, arguments: Any, expected: str) -> None:

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import shmbridge
+from support.internals import ChildProcess, children
 
 RING_SIZE = 1 << 16  # takes three of the longest segments
 FRAMES = (3, 4, 5, 300, 700, *[1300] * 9)
@@ -37,7 +38,7 @@ class Segment:
         self.order = order  # among all claims
         self.restarts = restarts  # of the pool, when it was claimed
         self.late = False  # its Sprint ended before it was sent: it has to queue anew
-        self.sent = False
+        self.sent: Any = None  # what send() has returned
         self.result: Any = None
 
 
@@ -52,7 +53,7 @@ class Model:
         self.n_claims = 0
         self.n_kills = 0
         self.n_left = 0  # of batches that were refused: who dies at one of those does not get it again
-        self.stopped: list[Any] = []
+        self.stopped: list[ChildProcess] = []
 
     # --- what the user does; `choose` says with which
 
@@ -119,7 +120,7 @@ class Model:
         for process in self._processes(choose):
             self._end(process)
             if choose(2):
-                assert process.wait(60)
+                process.wait_for_exit()
 
     def stop(self, choose: Choose) -> None:
         """It answers nothing any more, and is killed while somebody waits."""
@@ -130,14 +131,13 @@ class Model:
 
     # --- the model
 
-    def _processes(self, choose: Choose) -> list[Any]:
+    def _processes(self, choose: Choose) -> list[ChildProcess]:
         """One, or all; of those that live and were ready: others are not started anew by themselves."""
-        ready = [each._process for each in self.pool._dispatcher.instances if each.ready]
-        living = [process for process in ready if process._popen.returncode is None]
+        living = [child for child in children(self.pool) if child.is_ready and child.is_running]
         chosen = choose(3)
         return living[chosen : chosen + 1] if chosen < 2 else living
 
-    def _end(self, process: Any) -> None:
+    def _end(self, process: ChildProcess) -> None:
         self.n_kills += 1
         process.kill()
 
@@ -181,12 +181,11 @@ class Model:
 
     def _send(self, segment: Segment) -> None:
         segment.late = self.pool.stats().restarts != segment.restarts
-        segment.claim.send()
-        segment.sent = True
+        segment.sent = segment.claim.send()
 
     def _take(self, segment: Segment, timeout: Any = None) -> None:
         try:
-            result = self._waiting(lambda: segment.claim.result(timeout))
+            result = self._waiting(lambda: segment.sent.result(timeout))
         except REFUSALS as error:
             self._check_refusal(error)
             return
@@ -205,7 +204,7 @@ class Model:
 
     def _check_refusal(self, error: Exception) -> None:
         """Whether the user can do something about it, and nothing waits for what was claimed later."""
-        behind = re.match(r"segment '(.*)' waits behind '(.*)', which was claimed earlier", str(error))
+        behind = re.match(r"segment '(.*)' cannot be answered before '(.*)', which", str(error))
         if behind is not None:
             waiting, older = (self.segments[name] for name in behind.groups())
             assert waiting.sent
@@ -214,7 +213,7 @@ class Model:
         elif isinstance(error, BufferError):
             assert self._open() or self._results(), error
         else:
-            assert "was claimed and is not sent yet" in str(error)
+            assert "[behind-claim]" in str(error)
             assert self._open(), error
 
     def finish(self) -> None:

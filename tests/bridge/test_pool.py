@@ -7,6 +7,7 @@ import gc
 import pickle
 import re
 import shlex
+import sys
 import threading
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import shmbridge
+from support.internals import use_cores
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +184,42 @@ def test_what_crossed_the_bridge_is_counted(sprint_env: Any) -> None:
         assert (statistics.skipped, statistics.failed) == (0, 0)
 
 
+# --- what a batch returns
+
+
+def check_batch_result(result: Any, loss: Any, error_signal: Any, skipped: list[bool]) -> None:
+    assert type(result) is shmbridge.BatchResult
+    assert len(result) == 2
+    assert result.skipped.dtype == np.bool_
+    assert result.skipped.tolist() == skipped
+    for one, other in zip(result, (loss, error_signal)):
+        np.testing.assert_array_equal(one, other)
+    assert result.loss is result[0]
+    assert result.error_signal is result[1]
+
+
+def test_the_result_of_a_batch_is_a_tuple_of_two_that_says_what_was_skipped(sprint_env: Any) -> None:
+    names = [sprint_env.NAMES[0], sprint_env.SHORT, sprint_env.NAMES[1]]
+    lengths = sprint_env.frames(names)
+    with sprint_env.pool("iterate", num_instances=2) as pool:
+        result = pool.get_batch_loss_and_error_signal(sprint_env.posteriors(lengths), lengths, names)
+    loss, error_signal = result
+    assert np.isinf(loss).tolist() == [False, True, False]
+    check_batch_result(result, loss, error_signal, [False, True, False])
+    for same in (copy.copy(result), copy.deepcopy(result), pickle.loads(pickle.dumps(result))):
+        check_batch_result(same, loss, error_signal, [False, True, False])
+
+
+def test_automata_are_a_tuple_of_three_with_names(module_sprint_env: Any, shared: Any) -> None:
+    automata = shared.get_automata_for_batch(module_sprint_env.NAMES)
+    edges, weights, start_end_states = automata
+    for same in (automata, copy.copy(automata), pickle.loads(pickle.dumps(automata))):
+        assert type(same) is shmbridge.Automata
+        np.testing.assert_array_equal(same.edges, edges)
+        np.testing.assert_array_equal(same.weights, weights)
+        np.testing.assert_array_equal(same.start_end_states, start_end_states)
+
+
 # --- automata
 
 
@@ -223,23 +261,104 @@ def test_the_sum_over_the_paths_of_the_automaton_is_the_loss(module_sprint_env: 
 # --- options
 
 
-def test_returnns_names_of_the_options_are_accepted(sprint_env: Any, sprint_log: Any) -> None:
+def returnn_options(sprint_env: Any) -> dict[str, Any]:
+    """The options of a pool under RETURNN's names; those that RETURNN does not have under ours."""
     ours = sprint_env.options("loop")
     command = shlex.join(ours["sprint_exec_path"])
-    sprint = sprint_env.executable(f'#!/bin/sh\nexec {command} "$@"\n')
-    with shmbridge.SprintInstancePool(
-        sprintExecPath=sprint,
-        sprintConfigStr=shlex.join(ours["sprint_config"]),
-        sprintControlConfig={"verbose": True},
-        minPythonControlVersion=4,
-        usePythonSegmentOrder=False,
-        numInstances=2,
-        ring_size=1 << 20,
-        env=sprint_env.env,
-    ) as pool:
+    return {
+        "sprintExecPath": sprint_env.executable(f'#!/bin/sh\nexec {command} "$@"\n'),
+        "sprintConfigStr": shlex.join(ours["sprint_config"]),
+        "sprintControlConfig": {"verbose": True},
+        "minPythonControlVersion": 4,
+        "usePythonSegmentOrder": False,
+        "numInstances": 2,
+        "ring_size": 1 << 20,
+        "env": sprint_env.env,
+    }
+
+
+def check_returnn_options(sprint_env: Any, sprint_log: Any, pool: Any) -> None:
+    """The options of `returnn_options` have reached the pool and Sprint."""
+    with pool:
         assert pool.num_instances == 2
         sprint_env.check(pool, sprint_env.NAMES)
+        assert pool.stats().children[0].ring_size <= 1 << 20
+    assert any("run_control_loop" in line for line in sprint_log())  # usePythonSegmentOrder, verbose
     assert not any("getSegmentList" in line for line in sprint_log())
+
+
+def test_returnns_names_as_keywords_work_and_are_deprecated_once(sprint_env: Any, sprint_log: Any) -> None:
+    options = returnn_options(sprint_env)
+    with pytest.warns(DeprecationWarning) as caught:
+        pool = shmbridge.SprintInstancePool(**options)
+    check_returnn_options(sprint_env, sprint_log, pool)
+    (warning,) = caught
+    for text in ("sprintExecPath", "sprint_exec_path", "numInstances", "num_instances", "from_returnn"):
+        assert text in str(warning.message)
+    assert warning.filename == __file__  # the line of the caller
+
+
+def test_an_option_under_both_names_is_refused(sprint_env: Any) -> None:
+    options = {**sprint_env.options("loop"), "num_instances": 2}
+    with (
+        pytest.warns(DeprecationWarning, match="numInstances"),
+        pytest.raises(shmbridge.OptionError, match=r"num_instances.* twice"),
+    ):
+        shmbridge.SprintInstancePool(**options, numInstances=2)
+    with pytest.raises(shmbridge.OptionError, match=r"num_instances.* twice"):
+        shmbridge.SprintInstancePool.from_returnn({**options, "numInstances": 2})
+
+
+class NoReturnn:
+    """Finds RETURNN nowhere: for sys.meta_path."""
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        if name == "returnn":
+            raise ModuleNotFoundError("RETURNN is not installed", name=name)
+
+
+@pytest.fixture
+def without_returnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RETURNN cannot be imported."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "returnn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [NoReturnn(), *sys.meta_path])
+
+
+@pytest.mark.usefixtures("without_returnn")
+@pytest.mark.filterwarnings("error::DeprecationWarning")
+@pytest.mark.parametrize("kind", ["string", "list"])
+def test_from_returnn_takes_sprint_opts_without_returnn(sprint_env: Any, sprint_log: Any, kind: str) -> None:
+    options = returnn_options(sprint_env)
+    if kind == "list":
+        options["sprintConfigStr"] = shlex.split(options["sprintConfigStr"])
+    check_returnn_options(sprint_env, sprint_log, shmbridge.SprintInstancePool.from_returnn(options))
+
+
+@pytest.mark.usefixtures("without_returnn")
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"sprintConfigStr": lambda: "--a=b"}, "sprintConfigStr"),
+        ({"sprintConfigStr": ["--a", lambda: "--a=b"]}, "sprintConfigStr"),
+        ({"sprintConfigStr": "config:sprint"}, "config:sprint"),
+        ({"sprintConfigStr": "--a='b"}, "--a='b"),
+        ({"numInstance": 2}, "did you mean num_instances?"),
+    ],
+)
+def test_from_returnn_refuses_what_only_returnn_can_evaluate(
+    sprint_env: Any, changes: Any, expected: str
+) -> None:
+    options = {**returnn_options(sprint_env), **changes}
+    with pytest.raises(shmbridge.OptionError, match=re.escape(expected)):
+        shmbridge.SprintInstancePool.from_returnn(options)
+
+
+def test_from_returnn_of_an_instance_is_an_instance(sprint_env: Any) -> None:
+    options = {**returnn_options(sprint_env), "numInstances": 1}
+    with shmbridge.SprintSubprocessInstance.from_returnn(options) as instance:
+        assert isinstance(instance, shmbridge.SprintSubprocessInstance)
+        assert len(sprint_env.sprint_pids()) == 1
 
 
 def test_a_sprint_subprocess_instance_is_one_child(sprint_env: Any) -> None:
@@ -309,7 +428,7 @@ def test_a_pool_may_be_closed_twice_and_is_not_used_after_that(sprint_env: Any) 
 def test_a_copy_is_the_same_pool_and_it_is_not_pickled(shared: Any) -> None:
     assert copy.copy(shared) is shared
     assert copy.deepcopy({"pool": shared})["pool"] is shared
-    with pytest.raises(shmbridge.UsageError, match="create a pool of its own in each process"):
+    with pytest.raises(shmbridge.UsageError, match="create a pool in each process"):
         pickle.dumps(shared)
 
 
@@ -403,10 +522,9 @@ def test_the_children_work_in_parallel(sprint_env: Any, sprint_log: Any) -> None
     ],
 )
 def test_a_second_thread_copies_where_a_core_is_idle(
-    sprint_env: Any, monkeypatch: pytest.MonkeyPatch, cores: int, expected: dict[str, list[bool]]
+    sprint_env: Any, cores: int, expected: dict[str, list[bool]]
 ) -> None:
     """Two segments are with Sprint at a time: the first finds it idle, and the last leaves it so."""
-    monkeypatch.setattr("shmbridge.parent.copying._CORES", cores)
     seen: dict[str, list[bool]] = {"in": [], "out": []}
 
     def copy_in(target: Any, source: Any, two_threads: bool) -> None:
@@ -421,7 +539,7 @@ def test_a_second_thread_copies_where_a_core_is_idle(
     lengths = sprint_env.frames(names)
     posteriors = sprint_env.posteriors(lengths)
     error_signal = np.empty(posteriors.shape, np.float32)
-    with sprint_env.pool("loop") as pool:
+    with use_cores(cores), sprint_env.pool("loop") as pool:
         loss = pool.get_batch_loss(
             posteriors, lengths, names, error_signal, copy_in=copy_in, copy_out=copy_out
         )

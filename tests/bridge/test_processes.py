@@ -311,12 +311,13 @@ def test_ctrl_c_while_waiting_is_a_keyboard_interrupt_and_the_next_batch_is_answ
     """
     body = f"""
     with shmbridge.SprintInstancePool(**OPTIONS) as pool:
-        claim = None
+        sent = None
         try:
             if IN_PLACE:
                 claim = pool.claim("c/s1", 3, 4)
                 claim.posteriors[:] = 1
-                claim.send().result()
+                sent = claim.send()
+                sent.result()
             else:
                 pool.get_batch_loss_and_error_signal(np.ones((3, 3, 4)), [3, 3, 3], ["c/s1", "c/s2", "c/s3"])
             say("no interrupt")
@@ -327,7 +328,7 @@ def test_ctrl_c_while_waiting_is_a_keyboard_interrupt_and_the_next_batch_is_answ
             loss, error_signal = pool.get_batch_loss_and_error_signal(
                 np.full((4, 2, 4), float(value)), [4, 2], ["c/s2", "c/s3"])
             say([loss.tolist(), error_signal[:, 0].tolist()])
-        say(claim is None or claim.result().loss == 1.5)
+        say(sent is None or sent.result().loss == 1.5)
     """
     for in_place in (False, True):
         go.unlink() if go.exists() else None

@@ -12,6 +12,7 @@ import pytest
 
 import shmbridge
 from shmbridge.memory import POSTERIORS_LINES
+from support.internals import before_each_memory_reservation, before_each_sleep, once
 
 # A criterion that does what the segment's file says, at most so many times: `kill`, `exit`, `hang`, `stop`.
 DEADLY = """
@@ -138,6 +139,91 @@ def test_without_restarts_the_other_childs_work_is_kept(deadly):
         check((loss[answered], error_signal[:, answered]), posteriors[:, answered])
 
 
+def test_each_segment_that_failed_has_its_error(deadly, caplog):
+    posteriors, lengths, names = batch()
+    with deadly.pool(max_restarts=1) as pool:
+        deadly.plan("c/s2", "raise")
+        deadly.plan("c/s4", "abort", times=100)
+        nan = posteriors.copy()
+        nan[1, 6, 2] = np.nan
+        with pytest.raises(shmbridge.ShmbridgeError) as caught:
+            pool.get_batch_loss_and_error_signal(nan, lengths, names)
+        error = caught.value
+        expected = {
+            "c/s2": (shmbridge.RemoteError, "for a change"),
+            "c/s4": (shmbridge.PeerGoneError, "SIGABRT"),
+            "c/s6": (shmbridge.BatchError, "time 1, label 2"),
+        }
+        assert set(error.failed) == set(expected)
+        for name, (kind, text) in expected.items():
+            assert type(error.failed[name]) is kind
+            assert text in str(error.failed[name])
+        logged = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+        first, *others = error.failed
+        assert str(error) == str(error.failed[first])
+        assert [str(error.failed[name]) for name in others] == logged
+        assert type(error.partial) is shmbridge.BatchResult
+        assert not error.partial.skipped.any()
+        right = [index for index, name in enumerate(names) if name not in expected]
+        loss, error_signal = error.partial
+        assert np.isnan(loss[[2, 4, 6]]).all()
+        check((loss[right], error_signal[:, right]), posteriors[:, right])
+        result = pool.get_batch_loss_and_error_signal(posteriors[:, :2], lengths[:2], names[:2])
+        check(result, posteriors[:, :2])
+
+
+def no_memory():
+    raise shmbridge.ResourceError("no shared memory is left")
+
+
+def test_the_other_child_answers_all_if_a_dead_one_cannot_be_replaced(deadly, caplog):
+    posteriors, lengths, names = batch()
+    with deadly.pool(max_restarts=1, num_instances=2) as pool:
+        deadly.plan("c/s0", "kill")
+        with before_each_memory_reservation(no_memory):
+            for _ in range(2):
+                check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+            assert sorted(child.state for child in pool.stats().children) == ["ended", "ready"]
+            in_place = pool.claim("c/s0", 4, 3)
+            in_place.posteriors[...] = -1
+            assert in_place.send().result().loss == -12.0
+        assert (pool.stats().segments, pool.stats().failed) == (2 * len(names) + 1, 0)
+        assert pool.stats().restarts == 0
+        assert "SIGKILL" in caplog.text
+        assert "no shared memory is left" in caplog.text
+        check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+        assert [child.state for child in pool.stats().children] == ["ready", "ready"]
+        assert pool.stats().restarts == 1
+
+
+def test_in_place_segments_go_to_the_other_child_if_a_dead_one_cannot_be_replaced(deadly):
+    with deadly.pool(max_restarts=1, num_instances=2) as pool, before_each_memory_reservation(no_memory):
+        deadly.plan("c/s0", "kill")
+        claims = [pool.claim(name, 4, 3) for name in NAMES]
+        for value, claim in enumerate(claims):
+            claim.posteriors[...] = -value
+        for value, sent in enumerate([claim.send() for claim in claims]):
+            assert sent.result().loss == -12.0 * value
+
+
+def test_if_no_child_is_left_and_none_can_be_started_the_batch_fails_with_the_death(deadly):
+    posteriors, lengths, names = batch()
+    with deadly.pool(max_restarts=1, num_instances=2) as pool:
+        deadly.plan("c/s0", "kill", times=2)
+        with before_each_memory_reservation(no_memory):
+            with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
+                pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+            assert "c/s0" in caught.value.failed
+            for error in caught.value.failed.values():
+                assert (type(error), error.signal_name) == (shmbridge.PeerGoneError, "SIGKILL")
+            answered = [index for index, name in enumerate(names) if name not in caught.value.failed]
+            loss, error_signal = caught.value.partial
+            check((loss[answered], error_signal[:, answered]), posteriors[:, answered])
+            with pytest.raises(shmbridge.ResourceError, match="no shared memory is left"):
+                pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+        check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
+
+
 def test_what_python_in_sprint_raises_is_not_tried_again(deadly):
     posteriors, lengths, names = batch()
     with deadly.pool(max_restarts=3) as pool:
@@ -187,10 +273,8 @@ def test_in_place_segments_are_sent_again_too(deadly):
         claims = [pool.claim(name, 4, 3) for name in NAMES[:3]]
         for value, claim in enumerate(claims):
             claim.posteriors[...] = -value
-        for claim in claims:
-            claim.send()
-        for value, claim in enumerate(claims):
-            with claim.result() as result:
+        for value, sent in enumerate([claim.send() for claim in claims]):
+            with sent.result() as result:
                 assert result.loss == -12.0 * value
                 assert (result.error_signal == -2 * value).all()
         assert pool.stats().restarts == 1
@@ -200,7 +284,7 @@ def test_a_claim_made_before_sprint_ended_can_be_sent_to_the_new_one(deadly):
     with deadly.pool(max_restarts=1) as pool:
         claim = pool.claim("c/s0", 4, 3)
         claim.posteriors[...] = -1
-        (pid,) = [instance._process.pid for instance in pool._dispatcher.instances]
+        pid = pool.stats().children[0].pid
         os.kill(pid, signal.SIGKILL)
         with claim.send().result() as result:
             assert result.loss == -12.0
@@ -213,13 +297,13 @@ def test_what_is_claimed_behind_an_end_stays_behind_what_is_sent_again(deadly, s
         pids = sprint_env.sprint_pids()
         earlier = []
         for value, name in enumerate(NAMES[:4]):
-            earlier.append(pool.claim(name, 4, 3))
-            earlier[-1].posteriors[...] = -value
-            earlier[-1].send()
+            claim = pool.claim(name, 4, 3)
+            claim.posteriors[...] = -value
+            earlier.append(claim.send())
         sprint_env.wait_gone(pids)
         later = pool.claim(NAMES[4], 4, 3)
-        for value, claim in enumerate(earlier):
-            assert claim.result().loss == -12.0 * value
+        for value, sent in enumerate(earlier):
+            assert sent.result().loss == -12.0 * value
         later.posteriors[...] = -9
         assert later.send().result().loss == -12.0 * 9
 
@@ -326,9 +410,9 @@ def test_a_result_is_not_waited_for_where_sprint_does_not_start_anew(deadly, spr
         script.unlink()
         (pid,) = sprint_env.sprint_pids()
         os.kill(pid, signal.SIGKILL)
-        claim.send()
+        sent = claim.send()
         with pytest.raises(shmbridge.PeerGoneError, match="exited with code 2"):
-            claim.result()
+            sent.result()
 
 
 def test_a_call_in_another_thread_ends_when_the_pool_is_closed(deadly):
@@ -350,32 +434,23 @@ def test_a_call_in_another_thread_ends_when_the_pool_is_closed(deadly):
         at_work.wait()
         pool.close()
         thread.join()
-    assert [str(error) for error in errors] == ["the pool was closed"]
+    assert [str(error) for error in errors] == ["the pool was closed [closed]"]
 
 
-def test_what_sprint_leaves_while_a_claim_waits_for_room_is_sent_again_before_it(
-    deadly, sprint_env, monkeypatch
-):
+def test_what_sprint_leaves_while_a_claim_waits_for_room_is_sent_again_before_it(deadly, sprint_env):
     """Else the trainer, which claims the next segment before it takes a result, would wait for itself."""
     with deadly.pool(max_restarts=1, ring_size=1 << 16) as pool:
         (pid,) = sprint_env.sprint_pids()
         os.kill(pid, signal.SIGSTOP)
         earlier = []
         for value, name in enumerate(NAMES[:3]):  # more do not fit
-            earlier.append(pool.claim(name, 1600, 3))
-            earlier[-1].posteriors[...] = -value
-            earlier[-1].send()
-        wait = pool._dispatcher.wait
-
-        def kill_and_wait(*arguments, **more):
-            monkeypatch.undo()
-            os.kill(pid, signal.SIGKILL)
-            wait(*arguments, **more)
-
-        monkeypatch.setattr(pool._dispatcher, "wait", kill_and_wait)
-        later = pool.claim(NAMES[3], 1600, 3)
-        for value, claim in enumerate(earlier):
-            with claim.result() as result:
+            claim = pool.claim(name, 1600, 3)
+            claim.posteriors[...] = -value
+            earlier.append(claim.send())
+        with before_each_sleep(pool, once(lambda: os.kill(pid, signal.SIGKILL))):
+            later = pool.claim(NAMES[3], 1600, 3)
+        for value, sent in enumerate(earlier):
+            with sent.result() as result:
                 assert result.loss == -4800.0 * value
         later.posteriors[...] = -9
         assert later.send().result().loss == -4800.0 * 9

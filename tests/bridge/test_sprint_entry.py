@@ -109,13 +109,13 @@ def test_a_sprint_that_is_too_old_is_refused_and_the_parent_is_told_why(sprint_e
         shmbridge.SprintInstancePool(**options)
     message = str(caught.value)
     assert "OptionError" in message
-    assert "version 2, at least 3" in message
+    assert "is 2; it must be at least 3" in message
     assert "minPythonControlVersion" in message
     assert caught.value.exit_code == 1
 
 
 def test_a_sprint_without_a_version_number_is_refused(sprint_env: Any) -> None:
-    with pytest.raises(shmbridge.PeerGoneError, match="version None, at least 2"):
+    with pytest.raises(shmbridge.PeerGoneError, match="is None; it must be at least 2"):
         shmbridge.SprintInstancePool(**sprint_env.scripted("init(version_number=None)"))
 
 
@@ -144,7 +144,7 @@ def test_init_takes_arguments_that_later_sprints_may_add(sprint_env: Any) -> Non
     [
         ("", "no 'c2p_fd'"),
         ("c2p_fd:3", "no 'p2c_fd'"),
-        ("c2p_fd:three,p2c_fd:4", "'c2p_fd' in the config string is 'three', not an integer"),
+        ("c2p_fd:three,p2c_fd:4", "'c2p_fd' in the config string is 'three'; it must be an integer"),
         ("c2p_fd:3,p2c_fd:4,minPythonControlVersion:2", "no 'shm_fd'"),
         ("c2p_fd:99999999999999999999,p2c_fd:4,minPythonControlVersion:2", "no 'shm_fd'"),
         ("c2p_fd", "an item 'c2p_fd' that is not key:value"),
@@ -392,7 +392,7 @@ def test_a_segment_that_was_not_asked_for_is_an_error_that_names_both(sprint_env
     seen = play(sprint_env, body)
     for when, asked in (("before", "none"), ("meanwhile", "'c/s1'")):
         assert seen[when][0] == "UsageError"
-        assert f"Sprint is at segment 'c/s2', the parent asked for {asked}" in seen[when][1]
+        assert f"Sprint works on segment 'c/s2', the parent requested {asked}" in seen[when][1]
         assert "python-segment-order" in seen[when][1]
 
 
@@ -805,7 +805,7 @@ def test_after_close_the_parent_knows_and_further_use_is_an_error_or_an_end(spri
     assert seen["names"] == []
     assert seen["process"][0] == "UsageError"
     assert seen["init"][0] == "OptionError"
-    assert "no open descriptor" in seen["init"][1]
+    assert "an open descriptor" in seen["init"][1]
 
 
 def test_a_sprint_that_closes_the_connection_is_gone_for_the_parent(sprint_env: Any) -> None:

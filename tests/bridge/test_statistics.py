@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import shmbridge
-from shmbridge.parent.statistics import Counters
+from shmbridge.parent import PoolStatistics
 from shmbridge.units import format_bytes, format_duration
 
 
@@ -57,12 +57,12 @@ def test_what_is_sent_and_not_answered_is_in_flight_and_lies_in_the_ring(sprint_
         claim = pool.claim("c/s1", 4, 3)
         claim.posteriors[:] = -1
         assert pool.stats().children[0].posteriors_used == 0
-        claim.send()
+        sent = claim.send()
         (child,) = pool.stats().children
         assert child.in_flight == 1
         assert child.posteriors_used == 64 + 64 + 64  # header, name, 4 x 3 floats
         gate.write_text("go")
-        with claim.result():
+        with sent.result():
             (child,) = pool.stats().children
             assert child.error_signals_used == 64 + 64
         (child,) = pool.stats().children
@@ -118,8 +118,9 @@ def test_closing_logs_one_summary(sprint_env: Any, caplog: Any) -> None:
 
 
 def test_the_summary_has_what_was_scored_where_something_was() -> None:
-    counters = dataclasses.asdict(Counters(scored=2, scored_frames=70, score_seconds=1.25))
-    stats = shmbridge.parent.PoolStatistics(seconds=9, wait_seconds=0, restarts=0, children=(), **counters)
+    zeros: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(PoolStatistics)}
+    counts = {"seconds": 9, "children": (), "scored": 2, "scored_frames": 70, "score_seconds": 1.25}
+    stats = PoolStatistics(**{**zeros, **counts})
     assert "2 segments of 70 frames scored in 1.2 s" in str(stats)
     assert "scored" not in str(dataclasses.replace(stats, scored=0))
 

@@ -1,9 +1,10 @@
-"""SprintLoss of tensors on a CUDA device. Skipped without one."""
+"""SprintLoss on a CUDA device. Skipped without one."""
 
 from __future__ import annotations
 
 import math
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from shmbridge.parent import copying
 
 torch = pytest.importorskip("torch")
 
-from shmbridge.torch import cuda, posteriors_of, sprint_loss  # noqa: E402 - only where there is torch
+from shmbridge.torch import cuda, sprint_loss  # noqa: E402 - requires torch
 
 pytestmark = [
     pytest.mark.cuda,
@@ -23,14 +24,14 @@ pytestmark = [
 
 @pytest.fixture(scope="module", autouse=True)
 def context() -> None:
-    """Descriptors and threads that CUDA opens once and for good, before a test counts its own."""
+    """Initialize CUDA, whose descriptors and threads stay, before a test counts its own."""
     if torch.cuda.is_available():
         torch.ones(8, 8, device="cuda", requires_grad=True).log_softmax(-1).sum().backward()
         torch.ones(8).pin_memory().to("cuda", non_blocking=True)
         torch.cuda.synchronize()
 
 
-A_WHILE = 100_000_000  # cycles of the device: some 60 ms
+LONG_KERNEL = 100_000_000  # cycles of the device, about 60 ms
 DOUBLER = "init().run_control_loop(callback=callback)"
 
 
@@ -38,7 +39,7 @@ DOUBLER = "init().run_control_loop(callback=callback)"
 @pytest.mark.parametrize("from_logits", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("pin_memory", [False, True])
-def test_loss_and_gradient_are_those_of_the_same_tensor_on_the_cpu(
+def test_loss_and_gradient_equal_those_of_the_same_tensor_on_the_cpu(
     sprint_env: Any, dtype: Any, from_logits: bool, batch_first: bool, pin_memory: bool
 ) -> None:
     names = [*sprint_env.NAMES, sprint_env.SHORT]
@@ -59,14 +60,14 @@ def test_loss_and_gradient_are_those_of_the_same_tensor_on_the_cpu(
     torch.testing.assert_close(on_device.grad.cpu(), on_cpu.grad, rtol=1e-3, atol=1e-3)
 
 
-def test_the_rings_are_pinned_and_stay_so_for_a_child_that_is_started_anew(sprint_env: Any) -> None:
+def test_the_rings_are_pinned_and_so_are_those_of_a_restarted_child(sprint_env: Any) -> None:
     log_probs = torch.zeros(3, 1, 4, device="cuda")
     with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False) as pool:
         sprint_loss(pool, log_probs, [3], ["c/s1"])
         (first,) = pool.memories
         with pool.claim("c/s1", 3, 4) as segment:
-            assert posteriors_of(segment).is_pinned()
-        pool._dispatcher.instances[0].kill()
+            assert torch.from_numpy(segment.posteriors).is_pinned()
+        os.kill(pool.stats().children[0].pid, signal.SIGKILL)
         sprint_env.wait_until(lambda: not sprint_env.sprint_pids(), "the child is gone")
         for _ in range(3):
             try:
@@ -76,29 +77,29 @@ def test_the_rings_are_pinned_and_stay_so_for_a_child_that_is_started_anew(sprin
         (second,) = pool.memories
         assert second is not first
         with pool.claim("c/s1", 3, 4) as segment:
-            assert posteriors_of(segment).is_pinned()
+            assert torch.from_numpy(segment.posteriors).is_pinned()
 
 
-def test_work_that_is_queued_before_and_behind_it_is_ordered(sprint_env: Any) -> None:
-    """The log-probs are still to be computed when the loss is called, and the gradient is used at once."""
+def test_the_loss_is_ordered_with_earlier_and_later_work_of_the_stream(sprint_env: Any) -> None:
+    """The loss is called before the log-probs are computed, and the gradient is read at once."""
     frames = 20000
     with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 24) as pool:
         for value in range(5):
-            torch.cuda._sleep(A_WHILE)
+            torch.cuda._sleep(LONG_KERNEL)
             log_probs = torch.full((frames, 1, 4), float(value), device="cuda").requires_grad_()
             sprint_loss(pool, log_probs, [frames], ["c/s1"], reduction="sum").backward()
             assert (log_probs.grad.cpu() == 2 * value).all()
 
 
-def test_the_zeros_of_a_discarded_segment_are_ordered_too(sprint_env: Any, monkeypatch: Any) -> None:
-    """Nothing is copied behind them, for which the loss would wait."""
+def test_the_zeros_of_a_skipped_segment_are_ordered_too(sprint_env: Any, monkeypatch: Any) -> None:
+    """No copy follows them that the loss would wait for."""
     find_nan, empty_like = copying.find_nan, torch.empty_like
 
-    def slowly(matrix: Any) -> Any:
-        torch.cuda._sleep(A_WHILE)  # before the zeros, on their stream
+    def find_nan_slowly(matrix: Any) -> Any:
+        torch.cuda._sleep(LONG_KERNEL)  # before the zeros, on their stream
         return find_nan(matrix)
 
-    monkeypatch.setattr(copying, "find_nan", slowly)
+    monkeypatch.setattr(copying, "find_nan", find_nan_slowly)
     monkeypatch.setattr(torch, "empty_like", lambda *a, **k: empty_like(*a, **k).fill_(math.nan))
     (frames,) = sprint_env.frames([sprint_env.SHORT])
     with sprint_env.pool("loop") as pool:
@@ -108,8 +109,8 @@ def test_the_zeros_of_a_discarded_segment_are_ordered_too(sprint_env: Any, monke
             assert (log_probs.grad.cpu() == 0).all()
 
 
-def test_the_next_segment_is_copied_while_sprint_computes(sprint_env: Any, monkeypatch: Any) -> None:
-    """Sprint goes on with the first segment when the second one is in the ring, and not before."""
+def test_a_segment_is_copied_while_sprint_computes_the_one_before(sprint_env: Any, monkeypatch: Any) -> None:
+    """Sprint continues with the first segment only when the second one is in the ring."""
     fifo = sprint_env.path / "second segment"
     os.mkfifo(fifo)
     body = f"""
@@ -122,20 +123,20 @@ init(callback=patient).run_control_loop(callback=patient)
 """
     find_nan, copied = copying.find_nan, []
 
-    def tell(matrix: Any) -> Any:
+    def find_nan_and_signal(matrix: Any) -> Any:
         copied.append(matrix.shape)
         if len(copied) == 2:
             fifo.write_text("copied")
         return find_nan(matrix)
 
-    monkeypatch.setattr(copying, "find_nan", tell)
+    monkeypatch.setattr(copying, "find_nan", find_nan_and_signal)
     log_probs = torch.zeros(5, 2, 4, device="cuda").requires_grad_()
     with sprint_env.scripted_pool(body, use_python_segment_order=False, segment_timeout=20) as pool:
         sprint_loss(pool, log_probs, [5, 3], ["c/s1", "c/s2"])
     assert copied == [(5, 4), (3, 4)]
 
 
-def test_matrices_are_copied_straight_into_the_ring_and_out_of_it(sprint_env: Any) -> None:
+def test_matrices_are_copied_directly_between_device_and_ring(sprint_env: Any) -> None:
     frames, n_segments = 2000, 3
     lengths, names = [frames] * n_segments, [f"c/s{i}" for i in range(n_segments)]
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
@@ -150,7 +151,7 @@ def test_matrices_are_copied_straight_into_the_ring_and_out_of_it(sprint_env: An
     assert sum("Pinned -> Device" in name for name in copies) == n_segments
 
 
-def test_it_works_on_a_stream_of_the_users(sprint_env: Any) -> None:
+def test_the_loss_works_on_a_stream_of_the_user(sprint_env: Any) -> None:
     stream = torch.cuda.Stream()
     with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False) as pool, torch.cuda.stream(stream):
         log_probs = torch.ones(5, 1, 4, device="cuda").requires_grad_()
@@ -159,14 +160,14 @@ def test_it_works_on_a_stream_of_the_users(sprint_env: Any) -> None:
         assert (log_probs.grad.cpu() == 2).all()
 
 
-def test_memory_that_cuda_refuses_is_an_error_that_says_what_to_do(sprint_env: Any, monkeypatch: Any) -> None:
+def test_memory_that_cuda_does_not_register_raises_with_a_remedy(sprint_env: Any, monkeypatch: Any) -> None:
     cudart = torch.cuda.cudart()
 
     class Refusing:
-        """Stands in for a driver that cannot pin any more, which cannot be had at will. Its error is real."""
+        """A stand-in for a driver that cannot pin more memory. The error it leaves behind is real."""
 
         def cudaHostRegister(self, *_: int) -> int:  # noqa: N802
-            assert int(cudart.cudaHostRegister(0, 0, 0)) != 0  # the next kernel would be told
+            assert int(cudart.cudaHostRegister(0, 0, 0)) != 0  # the next kernel would report it
             return 2
 
     monkeypatch.setattr(cuda.torch.cuda, "cudart", Refusing)

@@ -1,4 +1,4 @@
-"""What the stand-in for CUDA can tell that a device cannot, and that it is no more patient than one."""
+"""Tests that need the counts of the stand-in for CUDA, and tests that it delays work as a device does."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 if "cuda_kernels" not in sys.modules:
-    pytest.skip("wants the stand-in for CUDA: make test-cuda", allow_module_level=True)
+    pytest.skip("needs the stand-in for CUDA: make test-cuda", allow_module_level=True)
 
-from cuda_kernels import Counts, counts  # noqa: E402 - only there
+from cuda_kernels import Counts, counts  # noqa: E402 - a plugin of the stand-in
 
 from shmbridge.torch import sprint_loss  # noqa: E402
 
 pytestmark = pytest.mark.cuda
 
 
-def test_who_does_not_wait_for_a_copy_sees_what_was_there_before() -> None:
+def test_a_copy_is_not_visible_before_its_stream_is_synchronized() -> None:
     source = torch.ones(1000, device="cuda")
     target = torch.zeros(1000, pin_memory=True)
     torch.cuda._sleep(100_000_000)
@@ -42,34 +42,34 @@ def test_streams_do_not_wait_for_each_other() -> None:
     assert (values.cpu() == 1).all()
 
 
-def made() -> dict[str, int]:
+def read_counts() -> dict[str, int]:
     return {name: getattr(counts, name) for name, _ in Counts._fields_}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_matrices_are_copied_from_and_to_pinned_memory_alone(sprint_env: Any, dtype: Any) -> None:
+def test_matrices_are_copied_from_and_to_pinned_memory_only(sprint_env: Any, dtype: Any) -> None:
     frames, n_segments = 2000, 3
     lengths, names = [frames] * n_segments, [f"c/s{i}" for i in range(n_segments)]
     with sprint_env.scripted_pool(
         "init().run_control_loop(callback=callback)", use_python_segment_order=False
     ) as pool:
         log_probs = torch.ones(frames, n_segments, 4, device="cuda", dtype=dtype).requires_grad_()
-        before = made()
+        before = read_counts()
         sprint_loss(pool, log_probs, lengths, names)
-        after = made()
+        after = read_counts()
     assert after["to_host_pinned"] - before["to_host_pinned"] == n_segments
     assert after["to_device_pinned"] - before["to_device_pinned"] == n_segments
     assert after["to_host_pageable"] == before["to_host_pageable"]
 
 
-def test_all_that_was_registered_is_unregistered(sprint_env: Any) -> None:
+def test_all_registered_memory_is_unregistered(sprint_env: Any) -> None:
     with sprint_env.pool("loop", num_instances=2) as pool:
         names = sprint_env.NAMES
         lengths = sprint_env.frames(names)
-        before = made()
+        before = read_counts()
         sprint_loss(pool, torch.zeros(max(lengths), len(names), 4, device="cuda"), lengths, names)
-        assert made()["registered"] == before["registered"] + 2
+        assert read_counts()["registered"] == before["registered"] + 2
     del pool
     gc.collect()
-    after = made()
+    after = read_counts()
     assert after["registered"] == after["unregistered"]

@@ -1,10 +1,11 @@
-"""Tensors over claims and results: what the network writes is what Sprint reads, and the other way round."""
+"""Tensors over claims and results share the rings' memory, and CUDA registers it once for each child."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,7 @@ import shmbridge
 
 torch = pytest.importorskip("torch")
 
-from shmbridge.torch import (  # noqa: E402 - only where there is torch
-    cuda,
-    error_signal_of,
-    posteriors_of,
-    sprint_loss,
-)
+from shmbridge.torch import cuda, sprint_loss  # noqa: E402 - requires torch
 from shmbridge.torch.cuda import pin  # noqa: E402
 
 DEVICE = torch.device("cuda", 0)
@@ -35,11 +31,11 @@ def is_in_shared_memory(address: int) -> bool:
     return False
 
 
-def test_the_tensor_lies_where_the_claim_lies_and_log_softmax_writes_there(sprint_env: Any) -> None:
+def test_log_softmax_writes_into_the_claim_and_the_error_signal_is_not_copied(sprint_env: Any) -> None:
     (frames,) = sprint_env.frames([NAME])
     logits = torch.randn(frames, 4)
     with sprint_env.pool("loop") as pool, pool.claim(NAME, frames, 4) as segment:
-        posteriors = posteriors_of(segment)
+        posteriors = torch.from_numpy(segment.posteriors)
         address = segment.posteriors.__array_interface__["data"][0]
         assert posteriors.data_ptr() == address
         assert is_in_shared_memory(address)
@@ -47,17 +43,15 @@ def test_the_tensor_lies_where_the_claim_lies_and_log_softmax_writes_there(sprin
         assert posteriors.data_ptr() == address
         assert (torch.from_numpy(segment.posteriors) == logits.log_softmax(-1)).all()
         with segment.send().result() as result:
-            error_signal = error_signal_of(result)
+            error_signal = torch.from_numpy(result.error_signal)
             assert error_signal.data_ptr() == result.error_signal.__array_interface__["data"][0]
             assert is_in_shared_memory(error_signal.data_ptr())
             with pytest.raises(BufferError, match="still views it"):
                 result.release()
             del error_signal
-        with pytest.raises(shmbridge.UsageError, match="already sent"):
-            posteriors_of(segment)
 
 
-def test_the_in_place_way_trains_a_network_as_the_loss_does(sprint_env: Any) -> None:
+def test_a_claim_gives_a_network_the_same_gradient_as_the_loss(sprint_env: Any) -> None:
     (frames,) = sprint_env.frames([NAME])
     network = torch.nn.Linear(3, 4)
     features = torch.randn(frames, 3)
@@ -68,26 +62,26 @@ def test_the_in_place_way_trains_a_network_as_the_loss_does(sprint_env: Any) -> 
         network.zero_grad()
         with pool.claim(NAME, frames, 4) as segment:
             logits = network(features)
-            torch.log_softmax(logits.detach(), -1, out=posteriors_of(segment))
+            torch.log_softmax(logits.detach(), -1, out=torch.from_numpy(segment.posteriors))
             with segment.send().result() as result:
-                logits.backward(error_signal_of(result))
+                logits.backward(torch.from_numpy(result.error_signal))
                 assert result.loss == pytest.approx(loss.item())
     for parameter, gradient in zip(network.parameters(), expected):
         torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_a_tensor_that_is_kept_shows_what_was_sent(sprint_env: Any) -> None:
+def test_from_numpy_keeps_the_records_of_a_claim_and_its_result_alive(sprint_env: Any) -> None:
     body = "init().run_control_loop(callback=callback)"
     with sprint_env.scripted_pool(body, use_python_segment_order=False, ring_size=1 << 20) as pool:
         segment = pool.claim("c/s1", 50, 4)
-        kept = posteriors_of(segment)
+        kept = torch.from_numpy(segment.posteriors)
         kept.fill_(3)
         result = segment.send().result()
-        signal = error_signal_of(result)
+        signal = torch.from_numpy(result.error_signal)
         del segment, result
         for value in range(20):
             with pool.claim("c/s2", 50, 4) as other:
-                posteriors_of(other).fill_(value)
+                torch.from_numpy(other.posteriors).fill_(value)
                 other.send().result()
         assert (kept == 3).all()
         assert (signal == 6).all()
@@ -95,17 +89,9 @@ def test_a_tensor_that_is_kept_shows_what_was_sent(sprint_env: Any) -> None:
     assert (signal == 6).all()
 
 
-def test_the_error_signal_of_a_discarded_segment_is_zero(sprint_env: Any) -> None:
-    (frames,) = sprint_env.frames([sprint_env.SHORT])
-    with sprint_env.pool("loop") as pool, pool.claim(sprint_env.SHORT, frames, 4) as segment:
-        posteriors_of(segment).fill_(-1)
-        with segment.send().result() as result:
-            assert result.skipped
-            assert (error_signal_of(result) == torch.zeros(frames, 4)).all()
-
-
-def test_from_logits_the_softmax_is_written_into_the_ring(sprint_env: Any, monkeypatch: Any) -> None:
-    """No tensor of the size of the posteriors is made on the way."""
+def test_from_logits_writes_the_log_softmax_into_the_ring_without_a_temporary_tensor(
+    sprint_env: Any, monkeypatch: Any
+) -> None:
     frames, labels = 2000, 64
     logits = torch.randn(1, frames, labels)
     written = []
@@ -127,10 +113,10 @@ def test_from_logits_the_softmax_is_written_into_the_ring(sprint_env: Any, monke
 
 
 class RecordingCudart:
-    """Stands in for CUDA's runtime, which needs a device: checks that what is registered is mapped.
+    """A stand-in for CUDA's runtime, which needs a device. Checks that registered memory is mapped.
 
     Args:
-        errors: with which it answers what it is asked first to register.
+        errors: the codes that the first calls of cudaHostRegister return.
     """
 
     def __init__(self, *errors: int) -> None:
@@ -159,36 +145,34 @@ class RecordingCudart:
 
 
 def use_instead_of_cuda(cudart: RecordingCudart, monkeypatch: Any) -> list[Any]:
-    """Returns a list of the devices that were used for nothing but to forget an error."""
-    forgotten: list[Any] = []
+    """Return the list of devices on which an error was cleared."""
+    cleared: list[Any] = []
     monkeypatch.setattr(torch.cuda, "cudart", lambda: cudart)
     monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
-    monkeypatch.setattr(cuda, "_forget_error", forgotten.append)
-    return forgotten
+    monkeypatch.setattr(cuda, "_clear_error", cleared.append)
+    return cleared
 
 
-@pytest.mark.parametrize(
-    ("code", "advice"), [(2, "lower the option ring_size"), (719, "CUDA_LAUNCH_BLOCKING")]
-)
-def test_what_cuda_refuses_is_an_error_and_can_be_tried_again(
+@pytest.mark.parametrize(("code", "advice"), [(2, "lower ring_size"), (719, "CUDA_LAUNCH_BLOCKING")])
+def test_a_failed_registration_raises_and_can_be_retried(
     sprint_env: Any, monkeypatch: Any, code: int, advice: str
 ) -> None:
     cudart = RecordingCudart(code)
-    forgotten = use_instead_of_cuda(cudart, monkeypatch)
+    cleared = use_instead_of_cuda(cudart, monkeypatch)
     with sprint_env.pool("loop") as pool:
         (memory,) = pool.memories
         with pytest.raises(shmbridge.ResourceError, match=rf"\(error {code}\); .*{advice}"):
             pin(memory, DEVICE)
-        assert forgotten == [DEVICE]  # else the next kernel of the network would have it
+        assert cleared == [DEVICE]  # the next kernel of the network would report the error otherwise
         pin(memory, DEVICE)
         assert list(cudart.registered) == [memory.address]
     del memory, pool
     gc.collect()
     assert cudart.registered == {}
-    assert forgotten == [DEVICE]
+    assert cleared == [DEVICE]
 
 
-def test_memory_that_was_left_registered_is_registered_anew(sprint_env: Any, monkeypatch: Any) -> None:
+def test_memory_that_is_still_registered_is_unregistered_first(sprint_env: Any, monkeypatch: Any) -> None:
     cudart = RecordingCudart(712)
     use_instead_of_cuda(cudart, monkeypatch)
     with sprint_env.pool("loop") as pool:
@@ -199,7 +183,7 @@ def test_memory_that_was_left_registered_is_registered_anew(sprint_env: Any, mon
         assert cudart.registered == {memory.address: memory.size}
 
 
-def test_the_memory_is_registered_once_for_each_child_and_unregistered_before_it_is_unmapped(
+def test_memory_is_registered_once_for_each_child_and_unregistered_before_it_is_unmapped(
     sprint_env: Any, monkeypatch: Any
 ) -> None:
     cudart = RecordingCudart()
@@ -211,16 +195,14 @@ def test_the_memory_is_registered_once_for_each_child_and_unregistered_before_it
     addresses = [memory.address for memory in pool.memories]
     assert sorted(cudart.registered) == sorted(addresses)
     claim = pool.claim(NAME, 5, 4)
-    kept = posteriors_of(claim)
+    kept = torch.from_numpy(claim.posteriors)
     (address,) = [a for a, s in cudart.registered.items() if a <= kept.data_ptr() < a + s]
     del claim, memory
-    pool._dispatcher.instances[addresses.index(address)].kill()
+    os.kill(pool.stats().children[addresses.index(address)].pid, signal.SIGKILL)
     sprint_env.wait_until(lambda: len(sprint_env.sprint_pids()) == 1, "the child is gone")
-    with contextlib.suppress(shmbridge.PeerGoneError):
-        sprint_env.check(
-            pool, sprint_env.NAMES
-        )  # an error only where the death was noticed after a segment was sent
-    sprint_env.check(pool, sprint_env.NAMES)  # the child was started anew
+    with contextlib.suppress(shmbridge.PeerGoneError):  # the death may be noticed late
+        sprint_env.check(pool, sprint_env.NAMES)
+    sprint_env.check(pool, sprint_env.NAMES)  # the child was restarted
     gc.collect()
     for memory in pool.memories:
         pin(memory, DEVICE)
@@ -236,8 +218,8 @@ def test_the_memory_is_registered_once_for_each_child_and_unregistered_before_it
     assert len(cudart.unregistered) == 3
 
 
-def test_a_fork_unregisters_nothing(sprint_env: Any, monkeypatch: Any) -> None:
-    """A worker of a DataLoader, say, in which CUDA does not work: it would crash there."""
+def test_a_fork_does_not_unregister_memory(sprint_env: Any, monkeypatch: Any) -> None:
+    """CUDA does not work in a fork, such as a DataLoader's worker: a call would crash there."""
     cudart = RecordingCudart()
     use_instead_of_cuda(cudart, monkeypatch)
     pools = [sprint_env.pool("loop")]

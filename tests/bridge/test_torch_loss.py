@@ -1,4 +1,4 @@
-"""SprintLoss and its gradients, against torch's own CTC, all paths one by one and finite differences."""
+"""SprintLoss and its gradients, against torch's CTC, an enumeration of all paths and finite differences."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import shmbridge
 
 torch = pytest.importorskip("torch")
 
-from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402 - only where there is torch
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402 - requires torch
 
 from shmbridge.torch import SprintLoss, sprint_loss  # noqa: E402
 
-# Those of the corpus that have one pronunciation only, which is all that torch's CTC takes.
+# The segments of the corpus with a single pronunciation; torch's CTC supports no others.
 TARGETS = {
     "kórpus/rec/größe": [2, 1, 0],
     "kórpus/rec/one": [0],
@@ -36,13 +36,13 @@ def shared(module_sprint_env: Any) -> Any:
 
 
 def random_logits(lengths: Any, seed: int = 0, dtype: Any = torch.float32) -> Any:
-    """(time,batch,label)."""
+    """Return random logits (time,batch,label)."""
     values = np.random.default_rng(seed).normal(size=(max(lengths), len(lengths), 4))
     return torch.tensor(values, dtype=dtype)
 
 
 def reference(log_probs: Any, lengths: Any, names: Any) -> Any:
-    """Torch's CTC of each segment, in float64."""
+    """Return torch's CTC loss of each segment, in float64."""
     return torch.nn.functional.ctc_loss(
         log_probs.double(),
         torch.tensor([label for name in names for label in TARGETS[name]]),
@@ -64,11 +64,11 @@ def gradient(of: Any, loss: Any, weights: Any = None) -> Any:
     return result
 
 
-# --- loss and gradient are those of CTC
+# --- loss and gradient equal those of CTC
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_loss_and_gradient_are_those_of_all_paths_summed(sprint_env: Any, way: str) -> None:
+def test_loss_and_gradient_equal_the_sum_over_all_paths(sprint_env: Any, way: str) -> None:
     lengths = sprint_env.frames(sprint_env.NAMES)
     posteriors = sprint_env.posteriors(lengths)
     log_probs = torch.tensor(posteriors, requires_grad=True)
@@ -81,7 +81,7 @@ def test_loss_and_gradient_are_those_of_all_paths_summed(sprint_env: Any, way: s
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("from_logits", [False, True])
-def test_the_gradient_before_the_softmax_is_that_of_torchs_ctc(
+def test_the_gradient_at_the_logits_equals_that_of_torchs_ctc(
     module_sprint_env: Any, shared: Any, reduction: str, batch_first: bool, from_logits: bool
 ) -> None:
     lengths = module_sprint_env.frames(NAMES)
@@ -100,9 +100,7 @@ def test_the_gradient_before_the_softmax_is_that_of_torchs_ctc(
     )
 
 
-def test_the_gradient_behind_the_softmax_is_that_of_torchs_ctc_too(
-    module_sprint_env: Any, shared: Any
-) -> None:
+def test_the_gradient_at_the_log_probs_equals_that_of_torchs_ctc(module_sprint_env: Any, shared: Any) -> None:
     lengths = module_sprint_env.frames(NAMES)
     log_probs = random_logits(lengths).log_softmax(-1).requires_grad_()
     weights = torch.rand(len(NAMES))
@@ -113,15 +111,17 @@ def test_the_gradient_behind_the_softmax_is_that_of_torchs_ctc_too(
     )
 
 
-def test_the_softmax_maps_the_error_signal_to_itself(module_sprint_env: Any, shared: Any) -> None:
+def test_the_backward_of_log_softmax_leaves_the_error_signal_unchanged(
+    module_sprint_env: Any, shared: Any
+) -> None:
     lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths).requires_grad_()
     log_probs = logits.log_softmax(-1)
     loss = sprint_loss(shared, log_probs, lengths, NAMES, reduction="sum")
-    behind, before = gradient(log_probs, loss), gradient(logits, loss)
-    assert behind.abs().max() > 0.1
-    torch.testing.assert_close(behind.sum(-1), torch.zeros(behind.shape[:2]), rtol=0, atol=1e-6)
-    torch.testing.assert_close(behind, before, rtol=0, atol=1e-6)
+    after, before = gradient(log_probs, loss), gradient(logits, loss)
+    assert after.abs().max() > 0.1
+    torch.testing.assert_close(after.sum(-1), torch.zeros(after.shape[:2]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
@@ -139,7 +139,7 @@ def test_the_gradient_agrees_with_finite_differences(
         return (weights * loss).sum()
 
     computed = gradient(logits, loss(logits))
-    step = 1e-2  # what is lost in float32 weighs as much as the step's square
+    step = 1e-2  # balances float32 rounding and the error of the difference quotient
     for index in np.ndindex(*logits.shape):
         ends = []
         for direction in (step, -step):
@@ -180,7 +180,7 @@ def test_long_segments_agree_with_torchs_ctc(sprint_env: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("from_logits", [False, True])
-def test_any_float_dtype_is_taken_and_its_gradient_is_of_that_dtype(
+def test_any_float_dtype_is_accepted_and_its_gradient_has_that_dtype(
     module_sprint_env: Any, shared: Any, dtype: Any, from_logits: bool
 ) -> None:
     lengths = module_sprint_env.frames(NAMES)
@@ -188,7 +188,7 @@ def test_any_float_dtype_is_taken_and_its_gradient_is_of_that_dtype(
     given = (logits if from_logits else logits.log_softmax(-1)).to(dtype).requires_grad_()
     loss = sprint_loss(shared, given, lengths, NAMES, reduction="none", from_logits=from_logits)
     assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    # What was lost when the input was rounded is lost for both.
+    # The reference gets the same rounded input.
     exact = given.detach().double().requires_grad_()
     expected = reference(exact.log_softmax(-1) if from_logits else exact, lengths, NAMES)
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
@@ -201,8 +201,8 @@ def test_any_float_dtype_is_taken_and_its_gradient_is_of_that_dtype(
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("frames", [30000, 70001])
-def test_a_segment_of_more_than_one_block_arrives_whole(sprint_env: Any, dtype: Any, frames: int) -> None:
-    # Twice the posteriors come back: see PRELUDE.
+def test_a_segment_of_several_blocks_arrives_complete(sprint_env: Any, dtype: Any, frames: int) -> None:
+    # The error signal is twice the posteriors: see PRELUDE.
     body = "init().run_control_loop(callback=callback)"
     log_probs = torch.randn(frames, 1, 4).to(dtype).requires_grad_()
     with sprint_env.scripted_pool(body, use_python_segment_order=False, ring_size=1 << 22) as pool:
@@ -210,7 +210,7 @@ def test_a_segment_of_more_than_one_block_arrives_whole(sprint_env: Any, dtype: 
     assert torch.equal(log_probs.grad, 2 * log_probs.detach())
 
 
-def test_any_strides_are_taken(module_sprint_env: Any, shared: Any) -> None:
+def test_any_strides_are_accepted(module_sprint_env: Any, shared: Any) -> None:
     lengths = module_sprint_env.frames(NAMES)
     plain = random_logits(lengths, seed=3).log_softmax(-1)
     expected = sprint_loss(shared, plain, lengths, NAMES, reduction="none")
@@ -230,7 +230,7 @@ def test_any_strides_are_taken(module_sprint_env: Any, shared: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["list", "numpy", "int32", "int64", "uint8"])
-def test_lengths_may_be_any_integers(module_sprint_env: Any, shared: Any, kind: str) -> None:
+def test_lengths_may_have_any_integer_type(module_sprint_env: Any, shared: Any, kind: str) -> None:
     names = ["kórpus/rec/one", "kórpus/rec/two"]
     lengths = module_sprint_env.frames(names)
     given = {
@@ -246,10 +246,8 @@ def test_lengths_may_be_any_integers(module_sprint_env: Any, shared: Any, kind: 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_view_that_is_only_marked_as_negated_is_taken(
-    module_sprint_env: Any, shared: Any, dtype: Any
-) -> None:
-    """Such as the imaginary part of a conjugate: torch negates it when it is read."""
+def test_a_lazily_negated_view_is_accepted(module_sprint_env: Any, shared: Any, dtype: Any) -> None:
+    """The imaginary part of a conjugate is such a view: torch negates its elements on reading."""
     lengths = module_sprint_env.frames(NAMES)
     plain = random_logits(lengths).log_softmax(-1).to(dtype)
     negated = torch._neg_view(-plain)
@@ -262,7 +260,7 @@ def test_a_view_that_is_only_marked_as_negated_is_taken(
     [tuple, np.array, lambda names: [name.encode() for name in names]],
     ids=["tuple", "numpy", "bytes"],
 )
-def test_tags_may_be_of_any_kind_and_an_error_shows_the_names_alone(
+def test_segment_names_may_be_any_sequence_of_str_or_bytes_and_errors_quote_them_plainly(
     module_sprint_env: Any, shared: Any, kind: Any
 ) -> None:
     names = [NAMES[0], module_sprint_env.SHORT]
@@ -270,16 +268,14 @@ def test_tags_may_be_of_any_kind_and_an_error_shows_the_names_alone(
     log_probs = random_logits(lengths).log_softmax(-1)
     expected = sprint_loss(shared, log_probs, lengths, names)
     assert sprint_loss(shared, log_probs, lengths, kind(names)) == expected
-    with pytest.raises(shmbridge.BatchError, match="discarded the segments 'kórpus/rec/short': its log says"):
-        sprint_loss(shared, log_probs, lengths, kind(names), discarded="error")
+    with pytest.raises(shmbridge.BatchError, match="skipped the segments 'kórpus/rec/short', often"):
+        sprint_loss(shared, log_probs, lengths, kind(names), skipped="error")
     with pytest.raises(shmbridge.BatchError, match="segment 'kórpus/rec/short' has 0 frames"):
         sprint_loss(shared, log_probs, [lengths[0], 0], kind(names))
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
-def test_what_lies_beyond_the_length_does_not_matter(
-    module_sprint_env: Any, shared: Any, from_logits: bool
-) -> None:
+def test_values_beyond_the_length_are_ignored(module_sprint_env: Any, shared: Any, from_logits: bool) -> None:
     names = ["kórpus/rec/one", "kórpus/rec/last"]
     lengths = module_sprint_env.frames(names)
     log_probs = random_logits(lengths).log_softmax(-1)
@@ -293,7 +289,7 @@ def test_what_lies_beyond_the_length_does_not_matter(
 
 
 @pytest.mark.parametrize("lengths", [torch.zeros(0, dtype=torch.int64), []], ids=["tensor", "list"])
-def test_an_empty_batch_has_the_loss_zero(shared: Any, lengths: Any) -> None:
+def test_an_empty_batch_has_loss_zero(shared: Any, lengths: Any) -> None:
     log_probs = torch.zeros(3, 0, 4, requires_grad=True)
     loss = sprint_loss(shared, log_probs, lengths, [])
     loss.backward()
@@ -304,7 +300,7 @@ def test_an_empty_batch_has_the_loss_zero(shared: Any, lengths: Any) -> None:
 # --- autograd
 
 
-def test_without_gradients_there_is_the_loss_alone(module_sprint_env: Any, shared: Any) -> None:
+def test_without_gradients_the_loss_is_the_same(module_sprint_env: Any, shared: Any) -> None:
     lengths = module_sprint_env.frames(NAMES)
     log_probs = random_logits(lengths).log_softmax(-1).requires_grad_()
     with_gradient = sprint_loss(shared, log_probs, lengths, NAMES)
@@ -316,7 +312,7 @@ def test_without_gradients_there_is_the_loss_alone(module_sprint_env: Any, share
     assert not sprint_loss(shared, log_probs.detach(), lengths, NAMES).requires_grad
 
 
-def test_gradients_add_up_over_backwards_and_losses(module_sprint_env: Any, shared: Any) -> None:
+def test_gradients_accumulate_over_backward_calls_and_losses(module_sprint_env: Any, shared: Any) -> None:
     lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths).requires_grad_()
     loss = sprint_loss(shared, logits.log_softmax(-1), lengths, NAMES)
@@ -329,26 +325,26 @@ def test_gradients_add_up_over_backwards_and_losses(module_sprint_env: Any, shar
 
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_a_second_derivative_is_an_error(module_sprint_env: Any, shared: Any, from_logits: bool) -> None:
-    """Also where it would come from the softmax alone: a penalty on the gradient would be wrong silently."""
+    """A penalty on the gradient would otherwise be silently wrong, even if it only concerns the softmax."""
     lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths).requires_grad_()
     given = 2 * logits * logits if from_logits else logits.log_softmax(-1)
     loss = sprint_loss(shared, given, lengths, NAMES, from_logits=from_logits)
-    with pytest.raises(shmbridge.UsageError, match="create_graph=True asks for a second derivative"):
+    with pytest.raises(shmbridge.UsageError, match="create_graph=True requests a second derivative"):
         torch.autograd.grad(loss, logits, create_graph=True, retain_graph=True)
-    # Beside a penalty on the gradient of another loss it goes on as ever.
+    # A penalty on the gradient of another loss may be added to this loss.
     alone = gradient(logits, loss)
     (slope,) = torch.autograd.grad(logits.pow(2).sum(), logits, create_graph=True)
     penalty = slope.pow(2).sum()
     torch.testing.assert_close(gradient(logits, loss + penalty), alone + 8 * logits)
 
 
-# --- segments that Sprint discards
+# --- segments that Sprint skips
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_discarded_segments_contribute_nothing(
+def test_skipped_segments_contribute_nothing(
     module_sprint_env: Any, shared: Any, reduction: str, from_logits: bool
 ) -> None:
     names = [NAMES[0], module_sprint_env.SHORT, NAMES[1]]
@@ -369,54 +365,52 @@ def test_discarded_segments_contribute_nothing(
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_discarded_segments_may_have_an_infinite_loss_and_still_no_gradient(
+def test_skipped_segments_may_have_an_infinite_loss_and_still_have_no_gradient(
     module_sprint_env: Any, shared: Any, reduction: str
 ) -> None:
     names = [NAMES[0], module_sprint_env.SHORT]
     lengths = module_sprint_env.frames(names)
     log_probs = random_logits(lengths).log_softmax(-1).requires_grad_()
-    criterion = SprintLoss(shared, reduction=reduction, discarded="inf")
+    criterion = SprintLoss(shared, reduction=reduction, skipped="inf")
     loss = criterion(log_probs, lengths, names)
     assert loss.isinf().tolist() == ([False, True] if reduction == "none" else True)
     computed = gradient(log_probs, loss.sum())
     assert (computed[:, 1] == 0).all()
     assert (computed[: lengths[0], 0] != 0).all()
-    # Whatever comes in for the discarded one, 0 / 0 included.
+    # An incoming NaN for the skipped segment does not matter either.
     if reduction == "none":
         computed = gradient(log_probs, loss, torch.tensor([1.0, float("nan")]))
         assert (computed[:, 1] == 0).all()
         assert computed.isfinite().all()
 
 
-def test_discarded_segments_may_be_an_error_that_names_them(module_sprint_env: Any, shared: Any) -> None:
+def test_skipped_segments_may_raise_an_error_that_names_them(module_sprint_env: Any, shared: Any) -> None:
     names = [NAMES[0], module_sprint_env.SHORT]
     lengths = module_sprint_env.frames(names)
-    criterion = SprintLoss(shared, discarded="error")
+    criterion = SprintLoss(shared, skipped="error")
     log_probs = random_logits(lengths).log_softmax(-1)
-    with pytest.raises(
-        shmbridge.BatchError, match=r"discarded the segments 'kórpus/rec/short': its log says"
-    ):
+    with pytest.raises(shmbridge.BatchError, match="skipped the segments 'kórpus/rec/short', often"):
         criterion(log_probs, lengths, names)
     assert criterion(log_probs[:, :1], lengths[:1], names[:1]).isfinite()
 
 
-@pytest.mark.parametrize(("discarded", "expected"), [("zero", 0.0), ("inf", float("inf"))])
-def test_where_all_are_discarded_the_mean_is_no_nan(
-    module_sprint_env: Any, shared: Any, discarded: str, expected: float
+@pytest.mark.parametrize(("skipped", "expected"), [("zero", 0.0), ("inf", float("inf"))])
+def test_the_mean_over_no_answered_segment_is_not_nan(
+    module_sprint_env: Any, shared: Any, skipped: str, expected: float
 ) -> None:
     lengths = module_sprint_env.frames([module_sprint_env.SHORT])
     log_probs = random_logits(lengths).log_softmax(-1).requires_grad_()
-    loss = sprint_loss(shared, log_probs, lengths, [module_sprint_env.SHORT], discarded=discarded)
+    loss = sprint_loss(shared, log_probs, lengths, [module_sprint_env.SHORT], skipped=skipped)
     assert loss == expected
     assert (gradient(log_probs, loss) == 0).all()
 
 
-# --- what goes wrong
+# --- errors
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("from_logits", [False, True])
-def test_a_nan_is_an_error_with_its_place_and_the_next_batch_goes_on(
+def test_a_nan_raises_with_its_position_and_the_next_batch_works(
     module_sprint_env: Any, shared: Any, dtype: Any, from_logits: bool
 ) -> None:
     names = NAMES[:2]
@@ -437,29 +431,27 @@ def test_an_error_of_torch_in_the_middle_of_a_batch_leaves_the_pool_usable(
     without_memory = torch.empty(max(lengths), 2, 4, device="meta")
     try:
         sprint_loss(shared, without_memory, lengths, names)
-    except NotImplementedError:  # and while its traceback lives:
+    except NotImplementedError:  # here its traceback is still alive
         module_sprint_env.check(shared, names)
     else:
         pytest.fail("a tensor without data was sent")
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
-def test_tensors_that_have_no_values_are_not_sent(
-    module_sprint_env: Any, shared: Any, from_logits: bool
-) -> None:
-    """In this mode torch writes to no memory: what lay in the ring would go to Sprint."""
+def test_tensors_without_values_are_not_sent(module_sprint_env: Any, shared: Any, from_logits: bool) -> None:
+    """In this mode torch writes to no memory: Sprint would receive the ring's old contents."""
     names = NAMES[:2]
     lengths = module_sprint_env.frames(names)
-    with FakeTensorMode(), pytest.raises(shmbridge.BatchError, match="makes a FakeTensor of the ring"):
+    with FakeTensorMode(), pytest.raises(shmbridge.BatchError, match="makes a FakeTensor of shared memory"):
         sprint_loss(shared, torch.empty(max(lengths), 2, 4), lengths, names, from_logits=from_logits)
     module_sprint_env.check(shared, names)
 
 
 @pytest.mark.parametrize(
-    ("log_probs", "lengths", "tags", "expected"),
+    ("log_probs", "lengths", "segment_names", "expected"),
     [
         (np.zeros((3, 1, 4), np.float32), [3], ["kórpus/rec/one"], "of type ndarray"),
-        (torch.zeros(3, 4), [3], ["kórpus/rec/one"], r"shape \(3, 4\); it has to be \(time,batch,label\)"),
+        (torch.zeros(3, 4), [3], ["kórpus/rec/one"], r"shape \(3, 4\); it must be \(time,batch,label\)"),
         (torch.zeros(3, 1, 4, dtype=torch.int32), [3], ["kórpus/rec/one"], "dtype torch.int32"),
         (torch.zeros(3, 1, 4).to_sparse(), [3], ["kórpus/rec/one"], "layout torch.sparse_coo"),
         (
@@ -477,41 +469,52 @@ def test_tensors_that_have_no_values_are_not_sent(
         (torch.zeros(3, 1, 5), [3], ["kórpus/rec/one"], "5 labels, Sprint's model has 4"),
     ],
 )
-def test_a_batch_that_cannot_be_is_refused(
-    sprint_env: Any, log_probs: Any, lengths: Any, tags: Any, expected: str
+def test_an_invalid_batch_is_rejected_and_nothing_is_sent(
+    sprint_env: Any, log_probs: Any, lengths: Any, segment_names: Any, expected: str
 ) -> None:
     with sprint_env.pool("loop", num_labels=4) as pool:
         with pytest.raises(shmbridge.BatchError, match=expected):
-            sprint_loss(pool, log_probs, lengths, tags)
+            sprint_loss(pool, log_probs, lengths, segment_names)
         assert pool.stats().posteriors_bytes == 0
 
 
-def test_batch_first_says_its_own_order_of_axes(shared: Any) -> None:
-    with pytest.raises(shmbridge.BatchError, match=r"it has to be \(batch,time,label\)"):
+def test_the_error_for_batch_first_names_its_order_of_axes(shared: Any) -> None:
+    with pytest.raises(shmbridge.BatchError, match=r"it must be \(batch,time,label\)"):
         sprint_loss(shared, torch.zeros(3, 4), [3], ["kórpus/rec/one"], batch_first=True)
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("reduction", "avg"), ("discarded", "skip"), ("reduction", None)]
+    ("option", "value"), [("reduction", "avg"), ("skipped", "skip"), ("reduction", None)]
 )
-def test_an_option_that_there_is_not_is_refused_with_those_that_there_are(
-    shared: Any, option: str, value: Any
-) -> None:
-    with pytest.raises(shmbridge.OptionError, match=f"{option} is {value!r}; it has to be one of '"):
+def test_an_invalid_choice_is_rejected_with_the_valid_ones(shared: Any, option: str, value: Any) -> None:
+    with pytest.raises(shmbridge.OptionError, match=f"{option} is {value!r}; it must be one of '"):
         SprintLoss(shared, **{option: value})
     with pytest.raises(shmbridge.OptionError, match=f"{option} is {value!r}"):
         sprint_loss(shared, torch.zeros(3, 1, 4), [3], ["kórpus/rec/one"], **{option: value})
 
 
-def test_errors_of_sprint_come_through(shared: Any) -> None:
+def test_errors_of_sprint_are_raised(shared: Any) -> None:
     with pytest.raises(shmbridge.RemoteError, match="kórpus/rec/nowhere"):
         sprint_loss(shared, torch.zeros(3, 1, 4), [3], ["kórpus/rec/nowhere"])
 
 
-def test_it_prints_its_options_and_has_no_state(shared: Any) -> None:
+def test_the_module_prints_its_options_and_has_no_state(shared: Any) -> None:
     criterion = SprintLoss(shared, reduction="sum", from_logits=True)
     assert "reduction='sum'" in repr(criterion)
     assert "from_logits=True" in repr(criterion)
     assert "children" in repr(criterion)
     assert criterion.state_dict() == {}
     assert list(criterion.parameters()) == []
+
+
+def test_old_names_of_arguments_work_with_one_warning(module_sprint_env: Any, shared: Any) -> None:
+    names = [module_sprint_env.SHORT]
+    log_probs = random_logits(module_sprint_env.frames(names))
+    with pytest.warns(DeprecationWarning, match="'discarded' is deprecated; use 'skipped'") as init_warnings:
+        criterion = SprintLoss(shared, discarded="inf")
+    with pytest.warns(DeprecationWarning, match="'tags' is deprecated; use 'segment_names'") as call_warnings:
+        assert criterion(log_probs, [2], tags=names) == float("inf")
+    with pytest.warns(DeprecationWarning, match="is deprecated") as function_warnings:
+        assert sprint_loss(shared, log_probs, [2], tags=names, discarded="inf") == float("inf")
+    for warnings, count in ((init_warnings, 1), (call_warnings, 1), (function_warnings, 2)):
+        assert [warning.filename for warning in warnings] == [__file__] * count

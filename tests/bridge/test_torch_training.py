@@ -1,4 +1,4 @@
-"""SprintLoss in what trainers are made of: autocast, data loaders, several ranks, torch.compile."""
+"""SprintLoss in a trainer: with autocast, data loaders, several ranks and torch.compile."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import shmbridge
 
 torch = pytest.importorskip("torch")
 
-from shmbridge.torch import SprintLoss, sprint_loss  # noqa: E402 - only where there is torch
+from shmbridge.torch import SprintLoss, sprint_loss  # noqa: E402 - requires torch
 
 FEATURES = 5
 
 
 @pytest.fixture(scope="module", autouse=True)
 def context() -> None:
-    """What Python starts once and for good with the first process that is spawned."""
+    """Start the resource tracker, which stays alive, before a test counts processes."""
     multiprocessing.resource_tracker.ensure_running()
 
 
@@ -36,7 +36,7 @@ def shared(module_sprint_env: Any) -> Any:
 
 
 class Corpus(torch.utils.data.Dataset):  # type: ignore[misc]
-    """Random features of each segment."""
+    """A data set of random features; `criterion`, if any, is called in the worker."""
 
     def __init__(self, names: Any, lengths: Any, criterion: Any = None) -> None:
         self.names, self.lengths, self.criterion = names, lengths, criterion
@@ -45,7 +45,7 @@ class Corpus(torch.utils.data.Dataset):  # type: ignore[misc]
         return len(self.names)
 
     def __getitem__(self, index: int) -> Any:
-        if self.criterion is not None:  # what must not be: the pool is the trainer's
+        if self.criterion is not None:
             self.criterion(torch.zeros(3, 1, 4), [3], ["kórpus/rec/one"])
         generator = torch.Generator().manual_seed(index)
         return torch.randn(self.lengths[index], FEATURES, generator=generator), self.names[index]
@@ -61,7 +61,7 @@ def collate(items: Any) -> Any:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("given", ["logits", "log-probs", "rounded log-probs"])
-def test_under_autocast_the_gradients_are_those_of_float32_but_for_rounding(
+def test_under_autocast_the_gradients_equal_those_of_float32_up_to_rounding(
     module_sprint_env: Any, shared: Any, dtype: Any, given: str
 ) -> None:
     names, lengths = module_sprint_env.NAMES, module_sprint_env.frames(module_sprint_env.NAMES)
@@ -80,7 +80,7 @@ def test_under_autocast_the_gradients_are_those_of_float32_but_for_rounding(
         if given == "logits":
             rounded = sprint_loss(shared, logits, lengths, names, from_logits=True)
         else:
-            log_probs = logits.log_softmax(-1)  # which autocast does in float32
+            log_probs = logits.log_softmax(-1)  # float32 under autocast
             if given == "rounded log-probs":
                 log_probs = log_probs.to(dtype)
             rounded = sprint_loss(shared, log_probs, lengths, names)
@@ -96,9 +96,7 @@ def test_under_autocast_the_gradients_are_those_of_float32_but_for_rounding(
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_workers_of_a_data_loader_may_be_started_while_the_pool_is_at_work(
-    sprint_env: Any, start: str
-) -> None:
+def test_a_data_loader_may_start_workers_while_a_pool_is_open(sprint_env: Any, start: str) -> None:
     names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
     network = torch.nn.Linear(FEATURES, 4)
     with sprint_env.pool("loop", num_instances=2) as pool:
@@ -109,16 +107,16 @@ def test_workers_of_a_data_loader_may_be_started_while_the_pool_is_at_work(
             num_workers=2,
             collate_fn=collate,
             multiprocessing_context=start,
-            persistent_workers=start == "spawn",  # each imports torch first
+            persistent_workers=start == "spawn",  # importing torch takes long
         )
         for _ in range(2):
-            for features, loaded_lengths, tags in loader:
-                criterion(network(features).log_softmax(-1), loaded_lengths, tags).backward()
+            for features, loaded_lengths, loaded_names in loader:
+                criterion(network(features).log_softmax(-1), loaded_lengths, loaded_names).backward()
         assert pool.stats().segments == 2 * len(names)
         sprint_env.check(pool, names)
 
 
-def test_in_a_worker_the_loss_is_an_error_and_the_trainer_goes_on(sprint_env: Any) -> None:
+def test_in_a_forked_worker_the_loss_raises_and_the_trainer_continues(sprint_env: Any) -> None:
     names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
     with sprint_env.pool("loop") as pool:
         loader = torch.utils.data.DataLoader(
@@ -129,7 +127,7 @@ def test_in_a_worker_the_loss_is_an_error_and_the_trainer_goes_on(sprint_env: An
         sprint_env.check(pool, names)
 
 
-def test_a_pool_is_not_sent_to_a_worker_that_is_spawned(sprint_env: Any) -> None:
+def test_a_pool_cannot_be_sent_to_a_spawned_worker(sprint_env: Any) -> None:
     names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
     with sprint_env.pool("loop") as pool:
         loader = torch.utils.data.DataLoader(
@@ -140,33 +138,33 @@ def test_a_pool_is_not_sent_to_a_worker_that_is_spawned(sprint_env: Any) -> None
         sprint_env.check(pool, names)
 
 
-# --- models that hold the loss
+# --- models that contain the loss
 
 
 class Model(torch.nn.Module):  # type: ignore[misc]
-    """A network that returns its loss."""
+    """A network whose output is its loss."""
 
     def __init__(self, pool: Any) -> None:
         super().__init__()
         self.network = torch.nn.Linear(FEATURES, 4)
         self.criterion = SprintLoss(pool)
 
-    def forward(self, features: Any, lengths: Any, tags: Any) -> Any:
-        return self.criterion(self.network(features).log_softmax(-1), lengths, tags)
+    def forward(self, features: Any, lengths: Any, segment_names: Any) -> Any:
+        return self.criterion(self.network(features).log_softmax(-1), lengths, segment_names)
 
 
-def test_an_average_of_models_has_the_same_pool(module_sprint_env: Any, shared: Any) -> None:
+def test_an_averaged_model_uses_the_same_pool(module_sprint_env: Any, shared: Any) -> None:
     names, lengths = module_sprint_env.NAMES, module_sprint_env.frames(module_sprint_env.NAMES)
     features, _, _ = collate([Corpus(names, lengths)[index] for index in range(len(names))])
     model = Model(shared)
-    average = torch.optim.swa_utils.AveragedModel(model)  # which takes a deep copy
+    average = torch.optim.swa_utils.AveragedModel(model)  # makes a deep copy
     average.update_parameters(model)
     assert average.module.criterion.pool is shared
     assert average.module.network.weight is not model.network.weight
     assert average(features, lengths, names) == model(features, lengths, names)
 
 
-def test_a_model_is_saved_by_its_state_and_not_as_a_whole(shared: Any) -> None:
+def test_the_state_dict_of_a_model_can_be_saved_and_the_model_itself_cannot(shared: Any) -> None:
     model = Model(shared)
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
@@ -205,7 +203,7 @@ print(json.dumps([loss.item(), network.module.weight.grad.tolist()]))
 """
 
 
-def test_two_ranks_with_a_pool_each_have_the_gradient_of_the_whole_batch(sprint_env: Any) -> None:
+def test_two_ranks_with_a_pool_each_compute_the_gradient_of_the_whole_batch(sprint_env: Any) -> None:
     names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
     options = {key: value for key, value in sprint_env.options("loop").items() if key != "env"}
     script = sprint_env.path / "rank.py"
@@ -222,9 +220,9 @@ def test_two_ranks_with_a_pool_each_have_the_gradient_of_the_whole_batch(sprint_
             )
             stack.callback(process.kill)
             ranks.append(stack.enter_context(process))
-        said = [process.communicate() for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], said
-    (loss_0, gradient_0), (loss_1, gradient_1) = (json.loads(out) for out, _ in said)
+        outputs = [process.communicate() for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], outputs
+    (loss_0, gradient_0), (loss_1, gradient_1) = (json.loads(out) for out, _ in outputs)
     assert gradient_0 == gradient_1
 
     torch.manual_seed(0)
@@ -240,7 +238,7 @@ def test_two_ranks_with_a_pool_each_have_the_gradient_of_the_whole_batch(sprint_
 # --- torch.compile
 
 
-def test_in_a_compiled_step_it_is_a_graph_break_with_the_same_result(
+def test_in_a_compiled_step_the_loss_is_a_graph_break_with_the_same_result(
     module_sprint_env: Any, shared: Any
 ) -> None:
     names, lengths = module_sprint_env.NAMES, module_sprint_env.frames(module_sprint_env.NAMES)
@@ -270,11 +268,11 @@ def test_in_a_compiled_step_it_is_a_graph_break_with_the_same_result(
         loss.backward()
         torch.testing.assert_close(loss, expected)
         torch.testing.assert_close(network.weight.grad, gradient)
-    assert len(graphs) == 2  # before the loss, and behind it
+    assert len(graphs) == 2  # one before the loss, one after it
     torch.compiler.reset()
 
 
-def test_a_full_graph_is_refused_by_torch_with_our_reason(module_sprint_env: Any, shared: Any) -> None:
+def test_torch_rejects_a_full_graph_with_our_reason(module_sprint_env: Any, shared: Any) -> None:
     torch.compiler.reset()
     compiled = torch.compile(
         lambda x: sprint_loss(shared, x, [3], ["kórpus/rec/one"]), backend="eager", fullgraph=True

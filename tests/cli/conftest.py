@@ -1,4 +1,4 @@
-"""Runs the command as a user does: as a process, and sees what it leaves behind."""
+"""Fixtures that run the command as a process, and trainers for it to find."""
 
 from __future__ import annotations
 
@@ -16,64 +16,12 @@ import pytest
 import shmbridge
 
 PACKAGE_PARENT = str(Path(shmbridge.__file__).resolve().parent.parent)
-SAFETY_NET = 120  # seconds; only what hangs takes as long
-
-TRAINER = """
-import json, os, sys, time
-import numpy as np
-import shmbridge
-from shmbridge.cli.made_up import PHONEMES, Task
-from pathlib import Path
-
-task = Task(6, seed=3)
-pools = [
-    shmbridge.SprintInstancePool(
-        sprint_exec_path=[sys.executable, "-m", "shmbridge.refsprint"],
-        sprint_config=task.write(Path(sys.argv[1])),
-        num_instances=2,
-        ring_size=1 << 20,
-        max_restarts=1,
-    )
-    for _ in range(int(sys.argv[2]))
-]
-lengths = np.array([len(u.features) for u in task.utterances])
-print(json.dumps([os.getpid(), [i.pid for i in pools[0].stats().children], int(lengths[0])]), flush=True)
-posteriors = np.full((lengths.max(), len(lengths), len(PHONEMES)), -np.log(len(PHONEMES)), np.float32)
-names = [u.name for u in task.utterances]
-for line in sys.stdin:
-    if line == "batch\\n":
-        pools[0].get_batch_loss_and_error_signal(posteriors, lengths, names)
-    elif line == "hold\\n":
-        held = pools[0].claim(names[0], int(lengths[0]), len(PHONEMES))
-        held.posteriors[:] = -1
-        held.send()
-        held = held.result()
-    elif line == "fork\\n":
-        if os.fork() == 0:
-            sys.stdin.read()  # until the test closes it
-            os._exit(0)
-    elif line == "score\\n":
-        folder = sys.argv[1]
-        np.savez(f"{folder}/features.npz", **{name: np.ones((2, 5), np.float32) for name in names})
-        config = ["action=refsprint-recognition", "feature-dimension=2"]
-        config.append(f"python-feature-scorer-output-dimension={len(PHONEMES)}")
-        config += [f"corpus.file={folder}/corpus.xml", f"feature-extraction.file={folder}/features.npz"]
-        pools[0].close()
-        pools[0] = shmbridge.SprintInstancePool(
-            sprint_exec_path=[sys.executable, "-m", "shmbridge.refsprint"],
-            sprint_config=[f"--*.{option}" for option in config],
-            use_python_segment_order=False,
-            num_instances=2,
-        )
-        pools[0].serve_scores(lambda features: np.zeros((len(features), len(PHONEMES))))
-    elif line == "close\\n":
-        pools[0].close()
-    print(json.dumps("done"), flush=True)
-"""
+SAFETY_NET = 120  # seconds; only a process that hangs takes so long
+TRAINER = Path(__file__).with_name("trainer.py")
 
 
 class Done(NamedTuple):
-    """How a command has ended."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -85,28 +33,29 @@ class Done(NamedTuple):
 
 
 class Trainer:
-    """A process with pools."""
+    """A running trainer.py."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
         self.pid, self.children, self.frames = self._read()
 
-    def do(self, what: str) -> None:
+    def do(self, action: str) -> None:
+        """Let the trainer perform an action (see trainer.py) and wait for its end."""
         assert self.process.stdin is not None
-        self.process.stdin.write(what + "\n")
+        self.process.stdin.write(action + "\n")
         self.process.stdin.flush()
         assert self._read() == "done"
 
     def _read(self) -> Any:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, "the trainer ended: see its standard error"
+        assert line, "the trainer ended; see its standard error"
         return json.loads(line)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., Done]:
-    """Run `shmbridge` with these arguments, in an empty folder."""
+    """Run `shmbridge` with the given arguments in an empty folder."""
 
     def run(*arguments: object, env: Optional[dict[str, str]] = None, python: tuple[str, ...] = ()) -> Done:
         done = subprocess.run(
@@ -127,14 +76,14 @@ def run(tmp_path: Path) -> Callable[..., Done]:
 
 @pytest.fixture
 def trainer(tmp_path: Path) -> Iterator[Callable[[int], Trainer]]:
-    """Start a process with so many pools; it is ended afterwards."""
+    """Start a trainer with a number of pools, and end it after the test."""
     processes = []
 
     def start(pools: int = 1) -> Trainer:
         folder = tmp_path / f"trainer{len(processes)}"
         folder.mkdir()
         process = subprocess.Popen(
-            [sys.executable, "-c", TRAINER, str(folder), str(pools)],
+            [sys.executable, str(TRAINER), str(folder), str(pools)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -154,7 +103,7 @@ def trainer(tmp_path: Path) -> Iterator[Callable[[int], Trainer]]:
 
 @pytest.fixture
 def sprint(tmp_path: Path) -> Callable[..., str]:
-    """An executable Sprint: a Python script, or, without a text, refsprint."""
+    """Write a Sprint executable: a Python script with the given text, by default refsprint."""
 
     def write(
         text: str = "import sys; from shmbridge.refsprint.__main__ import main; sys.exit(main())",

@@ -1,4 +1,4 @@
-"""`shmbridge demo` and `shmbridge bench`, and what all commands have in common."""
+"""`shmbridge demo`, `shmbridge bench`, and the behaviour that all commands share."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ import pytest
 COMMANDS = ["demo", "bench", "doctor", "stats"]
 
 
-def test_the_demo_learns_and_shows_what_crossed_the_bridge(run):
+def test_the_demo_learns_and_shows_the_statistics(run):
     done = run("demo", "--segments", 12, "--epochs", 4, "--children", 2)
     assert done.code == 0, done.err
     assert "loss per frame" in done.out
@@ -20,7 +20,7 @@ def test_the_demo_learns_and_shows_what_crossed_the_bridge(run):
     assert ["Sprint", "children", "2"] in rows
 
 
-def test_the_demo_as_json_has_a_falling_loss(run):
+def test_the_loss_of_the_demo_falls(run):
     report = run("demo", "--json", "--segments", 16, "--epochs", 6, "--children", 1).json
     losses = [epoch["loss_per_frame"] for epoch in report["epochs"]]
     errors = [epoch["label_error_rate"] for epoch in report["epochs"]]
@@ -30,7 +30,7 @@ def test_the_demo_as_json_has_a_falling_loss(run):
     stats = report["stats"]
     assert (stats["segments"], stats["skipped"], stats["failed"]) == (96, 0, 0)
     assert stats["posteriors_bytes"] == stats["error_signal_bytes"] > 0
-    assert [instance["state"] for instance in stats["children"]] == ["ended"]
+    assert [child["state"] for child in stats["children"]] == ["ended"]
 
 
 def test_the_bench_measures_each_way_and_size(run):
@@ -52,7 +52,7 @@ def test_the_bench_shows_a_table(run):
     assert all(word in done.out for word in ("in place", "batch", "pipe", "p99", "48 B", "µs"))
 
 
-def test_more_shared_memory_than_there_is_is_an_error_with_figures(run):
+def test_a_matrix_larger_than_memory_is_an_error(run):
     done = run("bench", "--sizes", "100000x100000")
     assert done.code == 1
     assert "Traceback" not in done.err
@@ -72,16 +72,16 @@ def test_help_lists_the_exit_codes(run, command):
     [
         ("", "required: COMMAND"),
         ("nothing", "invalid choice: 'nothing'"),
-        ("bench --sizes 3", "'3' is no TIMExLABEL"),
-        ("bench --sizes 0x3", "'0' is no positive integer"),
-        ("bench --seconds nan", "'nan' is no positive number of seconds"),
-        ("demo --epochs -1", "'-1' is no positive integer"),
-        ("stats 0", "'0' is no positive integer"),
-        ("stats me", "'me' is no positive integer"),
-        ("doctor --timeout inf", "'inf' is no positive number of seconds"),
+        ("bench --sizes 3", "'3' is not of the form TIMExLABEL"),
+        ("bench --sizes 0x3", "'0' is not a positive integer"),
+        ("bench --seconds nan", "'nan' is not a positive number of seconds"),
+        ("demo --epochs -1", "'-1' is not a positive integer"),
+        ("stats 0", "'0' is not a positive integer"),
+        ("stats me", "'me' is not a positive integer"),
+        ("doctor --timeout inf", "'inf' is not a positive number of seconds"),
     ],
 )
-def test_wrong_arguments_are_refused(run, arguments, problem):
+def test_invalid_arguments_are_refused(run, arguments, problem):
     done = run(*arguments.split())
     assert done.code == 2
     assert "usage: shmbridge" in done.err
@@ -100,7 +100,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_without_rich_it_is_said_what_to_install_and_json_still_works(run):
+def test_without_rich_json_works_and_tables_name_the_package_to_install(run):
     done = run("doctor", python=("-c", WITHOUT_RICH))
     assert done.code == 1
     assert "pip install 'shmbridge[cli]'" in done.err
@@ -111,11 +111,11 @@ def test_without_rich_it_is_said_what_to_install_and_json_still_works(run):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_the_children_as_well(tmp_path, number):
+def test_an_interrupt_also_ends_the_children(tmp_path, number):
     command = [sys.executable, "-m", "shmbridge.cli", "demo", "--epochs", "1000000", "--segments", "4"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
-        for _ in range(3):  # it is at work
+        for _ in range(3):  # the training is running
             assert process.stdout.readline()
         children = _children_of(process.pid)
         assert len(children) == 2

@@ -1,4 +1,4 @@
-"""`shmbridge doctor`: each thing that it looks at is broken once."""
+"""`shmbridge doctor`: each check fails once."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ def checks(done):
 
 
 def of(done, name):
-    """The check of the only Sprint."""
+    """Return a check of the only Sprint."""
     (found,) = (check for check in done.json["checks"] if check["name"].endswith(f": {name}"))
     return found
 
 
-def test_a_sprint_that_is_well_passes_all_checks(run, sprint):
+def test_a_working_sprint_passes_all_checks(run, sprint):
     done = run("doctor", "--json", "--ring-size", 1 << 16, "--sprint", sprint())
     assert done.code == 0, done.out
     assert done.json["ok"] is True
@@ -29,15 +29,15 @@ def test_a_sprint_that_is_well_passes_all_checks(run, sprint):
     assert "refsprint" in of(done, "starts")["found"]
 
 
-def test_it_is_shown_with_advice_and_the_exit_code_is_3(run):
+def test_a_failed_check_shows_advice_and_sets_exit_code_3(run):
     done = run("doctor", "--sprint", "/nowhere/nn-trainer")
     assert done.code == 3
-    assert "there is no '/nowhere/nn-trainer'" in done.out
-    assert "→ name nn-trainer's path" in done.out
+    assert "/nowhere/nn-trainer" in done.out
+    assert "→ give the path of nn-trainer" in done.out
     assert "failed: 1" in done.out
 
 
-def test_too_little_shared_memory_is_told_with_what_to_do(run):
+def test_too_little_shared_memory_is_reported_with_advice(run):
     done = run("doctor", "--json", "--ring-size", 1 << 40)
     assert done.code == 3
     check = checks(done)["shared memory"]
@@ -46,7 +46,7 @@ def test_too_little_shared_memory_is_told_with_what_to_do(run):
     assert "--shm-size" in check["advice"]
 
 
-def test_too_few_descriptors_are_told_with_what_to_do(run):
+def test_too_few_descriptors_are_reported_with_advice(run):
     limited = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)); "
         "from shmbridge.cli.__main__ import main; sys.exit(main(sys.argv[1:]))"
@@ -59,7 +59,7 @@ def test_too_few_descriptors_are_told_with_what_to_do(run):
 
 
 @pytest.mark.parametrize("module", ["shmbridge._native", "numpy"])
-def test_a_c_part_that_cannot_be_loaded_is_told_with_what_to_do(run, sprint, module):
+def test_a_c_part_that_cannot_be_loaded_is_reported_with_advice(run, sprint, module):
     broken = (
         f"import sys; sys.modules[{module!r}] = None; "
         "from shmbridge.cli.__main__ import main; sys.exit(main(sys.argv[1:]))"
@@ -71,7 +71,7 @@ def test_a_c_part_that_cannot_be_loaded_is_told_with_what_to_do(run, sprint, mod
     assert run("doctor", python=("-c", broken)).code == 3
 
 
-def test_more_options_for_sprint_win_over_where_it_looks_for_shmbridge(run, sprint, tmp_path):
+def test_sprint_config_overrides_the_path_to_shmbridge(run, sprint, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     installed = Path(shmbridge.__file__).resolve().parent
@@ -119,7 +119,7 @@ REFSPRINT = "from shmbridge.refsprint.__main__ import main; sys.exit(main())"
         ),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_sprint_is_told_with_what_to_do(run, sprint, text, failed, found, advice):
+def test_a_faulty_sprint_is_reported_with_advice(run, sprint, text, failed, found, advice):
     done = run("doctor", "--json", "--ring-size", 4096, "--timeout", 3, "--sprint", sprint(text))
     assert done.code == 3
     check = of(done, failed)

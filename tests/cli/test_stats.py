@@ -1,4 +1,4 @@
-"""`shmbridge stats`: pools that run in other processes, and only for their own user."""
+"""`shmbridge stats` shows pools of other processes, to their own user only."""
 
 import contextlib
 import json
@@ -13,8 +13,8 @@ import time
 import pytest
 
 from shmbridge import ProtocolError
-from shmbridge.cli import pools
-from shmbridge.parent import live
+from shmbridge.parent import stats_socket
+from shmbridge.parent.stats_socket import NAME_PREFIX
 
 
 def children(report):
@@ -40,19 +40,19 @@ def test_a_running_pool_shows_its_counts_and_children(run, trainer):
     assert all(child["ring_size"] == 1 << 20 for child in pool["children"])
 
 
-def test_a_result_that_is_held_shows_in_the_fill_of_its_ring(run, trainer):
+def test_a_held_result_occupies_its_ring(run, trainer):
     process = trainer()
     process.do("batch")
     before = children(run("stats", process.pid, "--json").json)
     assert [child["error_signals_used"] for child in before] == [0, 0]
     process.do("hold")
     after = children(run("stats", process.pid, "--json").json)
-    # A header, and a matrix with ten labels.
+    # A header of 64 bytes, and a float32 matrix with ten labels.
     full = 64 + -(-process.frames * 10 * 4 // 64) * 64
     assert sorted(child["error_signals_used"] for child in after) == [0, full]
 
 
-def test_a_child_that_was_killed_shows_as_ended_and_then_as_started_anew(run, trainer):
+def test_a_killed_child_shows_as_ended_and_then_as_restarted(run, trainer):
     process = trainer()
     os.kill(process.children[0], signal.SIGKILL)
     deadline = time.monotonic() + 60
@@ -61,7 +61,7 @@ def test_a_child_that_was_killed_shows_as_ended_and_then_as_started_anew(run, tr
     process.do("batch")
     first, second = children(run("stats", process.pid, "--json").json)
     assert first["restarts"] == 1
-    assert first["state"] in ("starting", "ready")  # the other one may have answered all
+    assert first["state"] in ("starting", "ready")  # the other child may have answered the whole batch
     assert first["pid"] != process.children[0]
     assert (second["pid"], second["restarts"]) == (process.children[1], 0)
 
@@ -73,7 +73,7 @@ def test_without_a_pid_all_pools_of_the_user_are_shown(run, trainer):
     assert found.count(other.pid) == 2
 
 
-def test_a_table_is_shown_once_where_there_is_no_terminal(run, trainer):
+def test_without_a_terminal_the_table_is_shown_once(run, trainer):
     process = trainer()
     process.do("batch")
     done = run("stats", process.pid)
@@ -83,7 +83,7 @@ def test_a_table_is_shown_once_where_there_is_no_terminal(run, trainer):
     assert "ring to Sprint" in done.out
 
 
-def test_what_was_scored_is_shown_in_figures_and_in_the_table(run, trainer):
+def test_scored_segments_are_shown_in_json_and_in_the_table(run, trainer):
     process = trainer()
     before = run("stats", process.pid).out
     assert "scored" not in before
@@ -102,7 +102,7 @@ def test_what_was_scored_is_shown_in_figures_and_in_the_table(run, trainer):
         assert re.search(row, out), out
 
 
-def test_with_every_there_is_a_line_each_time_until_the_pool_is_closed(trainer):
+def test_every_prints_a_line_each_time_until_the_pool_is_closed(trainer):
     process = trainer()
     command = [sys.executable, "-m", "shmbridge.cli", "stats", str(process.pid), "--json", "--every", "0.01"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as viewer:
@@ -118,15 +118,15 @@ def test_with_every_there_is_a_line_each_time_until_the_pool_is_closed(trainer):
 
 
 @pytest.mark.parametrize("close", [True, False])
-def test_there_is_nothing_where_no_pool_runs_any_more(run, trainer, close):
+def test_a_closed_pool_and_a_killed_trainer_leave_no_socket(run, trainer, close):
     process = trainer()
-    assert pools.names(process.pid)
+    assert stats_socket.list_sockets(process.pid)
     if close:
         process.do("close")
     else:
         process.process.kill()
         process.process.wait()
-    assert pools.names(process.pid) == []
+    assert stats_socket.list_sockets(process.pid) == []
     done = run("stats", process.pid)
     assert done.code == 3
     assert f"process {process.pid} has no pool" in done.err
@@ -138,29 +138,30 @@ def test_a_fork_does_not_keep_the_socket_of_a_dead_process(trainer):
     process.process.kill()
     process.process.wait()
     deadline = time.monotonic() + 30
-    while pools.names(process.pid):  # the fork lets go of it when it first runs, which may be after the kill
+    # The fork closes its copy when it first runs, which may be after the kill.
+    while stats_socket.list_sockets(process.pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_a_pool_is_not_disturbed_by_those_who_ask_and_do_not_listen(run, trainer):
+def test_clients_that_never_read_do_not_disturb_the_pool(run, trainer):
     process = trainer()
-    (name,) = pools.names(process.pid)
+    (name,) = stats_socket.list_sockets(process.pid)
     with contextlib.ExitStack() as stack:
         for _ in range(50):
-            rude = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            rude.connect(f"\0{name}")
-            with contextlib.suppress(BrokenPipeError):  # it has answered and is done already
-                rude.send(b"x" * 100)
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            client.connect(f"\0{name}")
+            with contextlib.suppress(BrokenPipeError):  # the pool may have answered and closed already
+                client.send(b"x" * 100)
         process.do("batch")
         assert run("stats", process.pid, "--json").json["pools"][0]["segments"] == 6
 
 
 def test_another_user_gets_no_answer(trainer):
     if os.geteuid() != 0:
-        pytest.skip("only root can be another user")
+        pytest.skip("only root can switch to another user")
     process = trainer()
-    (name,) = pools.names(process.pid)
+    (name,) = stats_socket.list_sockets(process.pid)
     as_nobody = """
 import os, socket, sys
 os.setgid(65534); os.setuid(65534)
@@ -172,12 +173,12 @@ sys.stdout.write(repr(connection.recv(1000)))
         [sys.executable, "-c", as_nobody, name], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "b''"
-    assert pools.ask(name).pid == process.pid
+    assert stats_socket.query(name).pid == process.pid
 
 
 @contextlib.contextmanager
 def impostor(name, answer):
-    """A socket that is called like a pool's, of this process, and what it answers to the first who asks."""
+    """Listen with the name of a pool's socket, and send `answer` to the first client."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(f"\0{name}")
         listener.listen()
@@ -196,10 +197,10 @@ def impostor(name, answer):
             os.waitpid(pid, 0)
 
 
-def test_a_socket_that_only_has_a_pools_name_is_not_believed():
-    # pid 1 is not this process, which listens.
-    with impostor(f"{live.NAME_PREFIX}1/00", None), pytest.raises(PermissionError, match=str(os.getpid())):
-        pools.ask(f"{live.NAME_PREFIX}1/00")
+def test_a_socket_of_another_process_is_refused():
+    # This process listens, but the name says process 1.
+    with impostor(f"{NAME_PREFIX}1/00", None), pytest.raises(PermissionError, match=str(os.getpid())):
+        stats_socket.query(f"{NAME_PREFIX}1/00")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,7 @@ def test_a_socket_that_only_has_a_pools_name_is_not_believed():
         b"\xff",
     ],
 )
-def test_an_answer_that_cannot_be_read_is_an_error_that_says_so(answer):
-    name = f"{live.NAME_PREFIX}{os.getpid()}/00"
-    with impostor(name, answer), pytest.raises(ProtocolError, match="cannot be read"):
-        pools.ask(name)
+def test_an_invalid_answer_raises_a_protocol_error(answer):
+    name = f"{NAME_PREFIX}{os.getpid()}/00"
+    with impostor(name, answer), pytest.raises(ProtocolError, match="is invalid"):
+        stats_socket.query(name)

@@ -1,8 +1,8 @@
-"""Runs the tests that need CUDA on a stand-in for it: `make test-cuda`. No device is used.
+"""Run the tests that need CUDA, without a device: `make test-cuda`.
 
-torch is its build with CUDA, unchanged; what is replaced is the library below it, libcudart. Streams, events,
-pinned memory and copies are real in that a copy comes late, and whoever does not wait for it sees old bytes.
-What kernels compute, torch computes on the CPU. Of speed this says nothing, nor of anything a driver does.
+torch's build with CUDA runs unchanged on a stand-in for the library below it, libcudart. The stand-in delays
+copies and kernels, so that a missing synchronization shows as old bytes. torch computes the kernels' results
+on the CPU. The tests cover neither speed nor a driver's behaviour.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RUNTIME = "libcudart.so.13"
 
 
 def build(into: Path, include: Path) -> Path:
-    """Build the stand-in for both libraries that torch asks for: one file, two names."""
+    """Build one library that stands in for both that torch loads, under two names."""
     into.mkdir(parents=True, exist_ok=True)
     runtime = into / RUNTIME
     command = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-std=c11", "-O1", "-g"]
@@ -34,12 +34,12 @@ def build(into: Path, include: Path) -> Path:
 
 
 def main() -> int:
-    """Build it, run pytest, and return its exit status."""
+    """Build the stand-in, run pytest on it, and return the exit status."""
     import torch
 
     include = Path(sysconfig.get_path("purelib"), "nvidia", "cu13", "include")
     if not str(torch.version.cuda).startswith("13.") or not include.is_dir():
-        print(f"torch {torch.__version__} is no build with CUDA 13; install one for {sys.executable}")
+        print(f"torch {torch.__version__} is not a build with CUDA 13; install one for {sys.executable}")
         return 2
     runtime = build(ROOT / "build" / "cuda_standin", include)
     paths = [str(runtime.parent), os.environ.get("LD_LIBRARY_PATH", "")]
@@ -50,8 +50,8 @@ def main() -> int:
         "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     tests = [f"tests/bridge/test_torch_{name}.py" for name in ("cuda", "cuda_standin")]
-    # By torch's profiler, which needs a device; test_torch_cuda_standin.py has its like.
-    profiled = f"{tests[0]}::test_matrices_are_copied_straight_into_the_ring_and_out_of_it"
+    # torch's profiler needs a device. test_torch_cuda_standin.py counts copies instead.
+    profiled = f"{tests[0]}::test_matrices_are_copied_directly_between_device_and_ring"
     options = ["-p", "cuda_kernels", "-m", "cuda", "--deselect", profiled]
     command = [sys.executable, "-m", "pytest", *options, *tests, *sys.argv[1:]]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode

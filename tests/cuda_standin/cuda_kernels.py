@@ -1,8 +1,8 @@
-"""What CUDA's kernels compute, computed by torch on the CPU, in the order of the stream they are given to.
+"""CUDA's kernels, computed by torch on the CPU in the order of their stream.
 
-A plugin of pytest, loaded where the stand-in is. An operation on the device makes its result's tensors at
-once, as torch does, and gives the stream a function that writes them later. That function has addresses only:
-like a kernel it keeps no tensor alive.
+A pytest plugin for the stand-in. An operation on the device allocates its result at once, as torch does, and
+queues a function on the stream that writes the result later. That function holds addresses only: like a
+kernel, it keeps no tensor alive.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _keys = itertools.count(1)
 
 
 class Counts(ctypes.Structure):
-    """What the stand-in has done since the start; see standin.h."""
+    """Counts of the stand-in's copies and registrations; see standin.h."""
 
     _fields_ = [
         (name, ctypes.c_long)
@@ -44,7 +44,7 @@ counts = Counts.in_dll(_runtime, "standin_count")
 
 @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 def _call(key: int) -> None:
-    """What a stream's thread calls. A kernel that is wrong ends the process: there is nobody to tell."""
+    """Run a kernel in the stream's thread. If it raises, abort: the thread has no caller."""
     try:
         _functions.pop(key)()
     except BaseException:
@@ -54,9 +54,9 @@ def _call(key: int) -> None:
 
 
 def _launch(function: Callable[[], object]) -> None:
-    """Give it to the current stream; raise what is the thread's last error, as torch does at each launch."""
+    """Queue `function` on the current stream. As torch does, first raise the thread's last error."""
     if error := _runtime.cudaGetLastError():
-        raise RuntimeError(f"CUDA error {error}, of something that was called earlier")
+        raise RuntimeError(f"CUDA error {error} of an earlier call")
     key = next(_keys)
     _functions[key] = function
     stream = torch.cuda.current_stream().cuda_stream
@@ -74,7 +74,7 @@ def _map_tensors(value: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def _over(tensor: Any) -> Any:
-    """A CPU tensor over the memory of one on the device."""
+    """Return a CPU tensor over the memory of a device tensor."""
     storage = tensor.untyped_storage()
     if storage.nbytes() == 0:
         return torch.empty(tensor.shape, dtype=tensor.dtype)
@@ -98,7 +98,7 @@ def _on_device(tensor: Any) -> Any:
 
 
 def _functional(op: Any) -> Callable[..., Any]:
-    """For an operation that returns a new tensor."""
+    """Implement an operation that returns a new tensor."""
 
     def launch(*arguments: Any, **options: Any) -> Any:
         expected = op(*_map_tensors(arguments, _without_memory), **options)
@@ -111,6 +111,8 @@ def _functional(op: Any) -> Callable[..., Any]:
 
 
 def _in_place(op: Any) -> Callable[..., Any]:
+    """Implement an operation that changes its first argument."""
+
     def launch(target: Any, *arguments: Any, **options: Any) -> Any:
         view, sources = _over(target), _map_tensors(arguments, _over)
         _launch(lambda: op(view, *sources, **options))
@@ -120,7 +122,7 @@ def _in_place(op: Any) -> Callable[..., Any]:
 
 
 def _into(op: Any) -> Callable[..., Any]:
-    """For an operation with out=."""
+    """Implement an operation with out=."""
 
     def launch(*arguments: Any, out: Any) -> Any:
         view, sources = _over(out), _map_tensors(arguments, _over)
@@ -131,7 +133,7 @@ def _into(op: Any) -> Callable[..., Any]:
 
 
 def _copy(target: Any, source: Any, non_blocking: bool = False) -> Any:
-    """Within the device a kernel; else torch's own way, which copies and converts as it does."""
+    """Copy within the device by a kernel, and otherwise by torch's own code, which converts dtypes too."""
     if target.is_cuda and source.is_cuda:
         to, of = _over(target), _over(source)
         _launch(lambda: to.copy_(of))
@@ -145,7 +147,7 @@ def _fill(target: Any, value: Any) -> Any:
 
 
 def _log_softmax(source: Any, axis: int, half_to_float: bool) -> Any:
-    """The CPU's does not do what the device's does with half_to_float."""
+    """Compute in float32 if half_to_float, which the CPU's operation does not support."""
     return ops._log_softmax.default(source.float() if half_to_float else source, axis, False)
 
 
@@ -165,7 +167,7 @@ _INTO = ("mul.out",)
 
 library = torch.library.Library("aten", "IMPL")
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # that kernels are replaced is what is wanted
+    warnings.simplefilter("ignore")  # torch warns of replaced kernels
     for names, make in ((_NEW, _functional), (_IN_PLACE, _in_place), (_INTO, _into)):
         for name in names:
             packet, _, overload = name.partition(".")

@@ -1,4 +1,4 @@
-"""Builds the host with the C compiler, against the Python that runs this."""
+"""Build the host with the C compiler, against the running Python."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FLAGS = ("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
 
 
 class CannotBuildError(Exception):
-    """There is no compiler, or no libpython: not a fault of the host."""
+    """There is no compiler or no libpython. The host itself is not at fault."""
 
 
 def libpython() -> list[str]:
-    """What to link with: the shared libpython, else the static one.
+    """Return the linker options for the shared libpython, or for the static one if there is no shared one.
 
     Raises:
-        CannotBuildError: this Python came without either.
+        CannotBuildError: this Python has neither.
     """
     get = sysconfig.get_config_var
     folders = [Path(folder) for folder in (get("LIBDIR"), get("LIBPL")) if folder]
@@ -44,7 +44,7 @@ def libpython() -> list[str]:
 
 @functools.cache
 def build(folder: Path) -> Path:
-    """Build the host in a folder; returns the executable.
+    """Build the host in a folder and return the executable.
 
     Raises:
         CannotBuildError: there is no compiler, libpython or Python.h.
@@ -64,11 +64,11 @@ def build(folder: Path) -> Path:
 
 
 def python_path() -> str:
-    """PYTHONPATH of a Python that is embedded: it knows nothing of a virtual environment."""
+    """Return the PYTHONPATH for an embedded Python, which does not use the virtual environment."""
     paths = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
     return os.pathsep.join(paths)
 
 
 def python_home() -> str:
-    """PYTHONHOME of a Python that is embedded: where its standard library lies."""
+    """Return the PYTHONHOME for an embedded Python: the place of its standard library."""
     return f"{sys.base_prefix}:{sys.base_exec_prefix}"

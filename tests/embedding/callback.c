@@ -1,14 +1,14 @@
-/* What Python may ask of this program: the callback that `init` and `run_control_loop` get. */
+/* The callback that `init` and `run_control_loop` receive. */
 #include "host.h"
 
 #include <math.h>
 
 bool controlled_by_python;
 static bool by_name_is_ready;
-static bool *is_known; /* by name; for each segment of the corpus */
+static bool *is_known; /* for each segment of the corpus, whether it can be found by name */
 
-/* The labels of an orthography: one for each byte that is no blank. The last two labels stand for silence, which is
- * not used, and the blank. */
+/* Returns the labels of an orthography: one for each byte that is not a blank. The last two labels are silence, which
+ * is not used, and the blank. */
 static int *labels_of(const char *orthography, int labels, int *length) {
     int *sequence = malloc(sizeof(int) * (strlen(orthography) + 1));
     if (sequence == NULL)
@@ -22,7 +22,7 @@ static int *labels_of(const char *orthography, int labels, int *length) {
 
 bool criterion(const float *posteriors, int labels, int frames, const char *orthography, float *loss,
                float *error_signal) {
-    /* What Sprint asserts. */
+    /* Sprint has the same assertions. */
     if (frames == 0 || labels < 3)
         fail_assertion("the posteriors have frames and labels");
     if (option("host.labels", NULL) != NULL && labels != atoi(option("host.labels", "")))
@@ -42,7 +42,7 @@ bool criterion(const float *posteriors, int labels, int frames, const char *orth
     return possible;
 }
 
-/* What no Sprint should answer, for tests of those who ask. NULL, and no exception: answer properly. */
+/* Returns an invalid answer, to test the child. If *odd is false, the answer must be valid. */
 static PyObject *answer_oddly(const char *segment_name, float loss, const float *error_signal, int labels, int frames,
                               bool *odd) {
     const char *answer = option("host.answer", NULL);
@@ -82,7 +82,7 @@ static bool is_error_type(const char *type) {
            strcmp(type, "error-signal-before-softmax") == 0 || strcmp(type, "pseudo-targets") == 0;
 }
 
-/* Makes of y - y_hat what that type is for scores in log space. */
+/* Converts y - y_hat into another type of error signal, for scores in log space. */
 static void convert(const char *type, const float *scores, int labels, int frames, float *error_signal) {
     bool before_softmax = strcmp(type, "error-signal-before-softmax") == 0;
     if (!before_softmax && strcmp(type, "pseudo-targets") != 0)
@@ -94,7 +94,7 @@ static void convert(const char *type, const float *scores, int labels, int frame
             inner += (double)error_signal[l] * scores[l];
         }
         for (int l = 0; l < labels; l++)
-            /* Sprint takes the logarithms for a softmax's output, and applies its derivative. */
+            /* Sprint treats the logarithms as the output of a softmax, and applies its derivative. */
             error_signal[l] = (float)(before_softmax ? (error_signal[l] - inner) * scores[l]
                                                      : exp(scores[l]) / sum - error_signal[l]);
     }
@@ -147,7 +147,7 @@ static void know(const segment *one, void *context) {
     is_known[one - corpus] = true;
 }
 
-/* Like Sprint, reads the corpus once, in the segment order: getSegmentList is called from within the callback. */
+/* Like Sprint, reads the corpus once, in the segment order, so the callback calls getSegmentList. */
 static const segment *look_up(const char *name) {
     if (!by_name_is_ready) {
         is_known = calloc((size_t)corpus_size + 1, sizeof(bool));
@@ -166,7 +166,7 @@ static const segment *look_up(const char *name) {
     return found;
 }
 
-/* One state after the other, and an arc for each label and one that stays with it. */
+/* Returns a chain of states. Each label has an arc to the next state, and a loop. */
 static PyObject *automaton(const char *orthography) {
     int length;
     int *sequence = labels_of(orthography, atoi(option("host.labels", "8")), &length);
@@ -216,10 +216,10 @@ static PyObject *orthography_by_name(const char *name) {
 static PyObject *callback(PyObject *self, PyObject *arguments, PyObject *keywords) {
     (void)self;
     if (controlled_by_python)
-        note_segment_done(); /* the one before: nothing else tells that Python is done with that */
+        note_segment_done(); /* the segment before: Python makes no call at its end */
     PyObject *first = PyTuple_Size(arguments) > 0 ? PyTuple_GetItem(arguments, 0) : NULL;
     if (first == NULL || !PyUnicode_Check(first))
-        return PyErr_Format(PyExc_TypeError, "callback(): the first argument has to be a str");
+        return PyErr_Format(PyExc_TypeError, "callback(): the first argument must be a str");
     const char *command = PyUnicode_AsUTF8(first);
     if (command == NULL)
         return NULL;
@@ -244,6 +244,6 @@ static PyObject *callback(PyObject *self, PyObject *arguments, PyObject *keyword
 
 PyObject *new_callback(PyObject *reference) {
     static PyMethodDef definition = {"callback", (PyCFunction)(void (*)(void))callback, METH_VARARGS | METH_KEYWORDS,
-                                     "What this Sprint answers."};
+                                     "Sprint's callback."};
     return PyCFunction_New(&definition, reference);
 }

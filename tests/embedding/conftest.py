@@ -1,4 +1,4 @@
-"""The sprint_env of tests/bridge, with the host for a Sprint."""
+"""The sprint_env of tests/bridge, with the host in the place of Sprint."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPEC.loader.exec_module(bridge_conftest)
 _watch_over_the_test = bridge_conftest._watch_over_the_test
 sprint_log = bridge_conftest.sprint_log
 
-# Full segment name -> orthography, frames. A label of the host's is a byte of the orthography.
+# Full segment name -> orthography, frames. In the host, each byte of the orthography is a label.
 SEGMENTS = {
     "corpus/rec/one": ("a", 3),
     "corpus/rec/two": ("ab", 5),
@@ -51,7 +51,7 @@ WAYS = {
 
 
 class HostSprintEnv(bridge_conftest.SprintEnv):  # type: ignore[misc] # the module is loaded from its file
-    """Pools of hosts, and what their answers should be."""
+    """Pools of hosts, and their expected answers."""
 
     LABELS = 8
     BLANK = 7
@@ -96,7 +96,7 @@ class HostSprintEnv(bridge_conftest.SprintEnv):  # type: ignore[misc] # the modu
         }
 
     def notes(self) -> list[dict[str, Any]]:
-        """What the host has seen so far."""
+        """Return the notes that the host has written so far."""
         return [json.loads(line) for line in self.notes_path.read_text(encoding="utf-8").splitlines()]
 
     def posteriors(self, lengths: Sequence[int], seed: int = 0, labels: int = LABELS) -> Any:
@@ -112,13 +112,13 @@ class HostSprintEnv(bridge_conftest.SprintEnv):  # type: ignore[misc] # the modu
 
     @staticmethod
     def exit_of(pid: int) -> Any:
-        """A descriptor that is readable when that process has ended."""
+        """Return a descriptor that becomes readable when the process ends."""
         return os.pidfd_open(pid)
 
 
 @pytest.fixture(scope="session")
 def host_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The host, built for this Python; skips where that cannot be, but in CI."""
+    """The host, built for this Python. Skips the test if it cannot be built, but fails in CI."""
     try:
         return build_host.build(tmp_path_factory.mktemp("host"))
     except build_host.CannotBuildError as error:
@@ -129,7 +129,7 @@ def host_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sprint_env(tmp_path: Path, host_program: Path) -> Iterator[HostSprintEnv]:
-    """For pools of hosts; checks that nothing is left of them."""
+    """An environment for pools of hosts; checks afterwards that they leave nothing behind."""
     sprint_env = HostSprintEnv(tmp_path, host_program)
     (tmp_path / "tmp").mkdir()
     sprint_env.env["TMPDIR"] = str(tmp_path / "tmp")

@@ -1,4 +1,4 @@
-/* Connectionist temporal classification (Graves et al., 2006), by forward and backward sums of logarithms. */
+/* Connectionist temporal classification (Graves et al., 2006): the forward-backward algorithm in log space. */
 #include "host.h"
 
 #include <math.h>
@@ -54,7 +54,7 @@ bool ctc(const float *x, int labels, int frames, const int *sequence, int length
     for (int s = 0; s < states; s++)
         total = add(total, forward[s] + backward[s]);
     *loss = -total;
-    /* y - y_hat: the softmax of the scores, less how probable each label is on a path. */
+    /* y - y_hat: the softmax of the scores minus the posterior probability of each label. */
     for (int t = 0; t < frames && total != -INFINITY; t++) {
         const float *scores = x + (size_t)t * (size_t)labels;
         float *error = error_signal + (size_t)t * (size_t)labels;

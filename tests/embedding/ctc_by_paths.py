@@ -1,4 +1,4 @@
-"""CTC by going through every single path: slow, and with nothing in common with what it is held against."""
+"""CTC by enumerating all paths: slow, but it shares no algorithm with the code under test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def ctc_by_paths(scores: Any, sequence: Sequence[int], blank: int) -> tuple[float, Any]:
-    """Loss and error signal of (time,label) scores, from every single path of the label sequence."""
+    """Return loss and error signal of (time,label) scores, summed over all paths of the label sequence."""
     scores = np.asarray(scores, np.float64)
     frames = len(scores)
     total = 0.0
@@ -23,14 +23,14 @@ def ctc_by_paths(scores: Any, sequence: Sequence[int], blank: int) -> tuple[floa
 
 
 def _paths(rest: tuple[int, ...], frames: int, blank: int, last: Optional[int]) -> Iterator[tuple[int, ...]]:
-    """All label paths of so many frames that give the rest of the sequence, after the label `last`."""
+    """Yield all label paths of `frames` frames that spell the rest of the sequence after the label `last`."""
     if frames == 0:
         if not rest:
             yield ()
         return
     choices = {(blank, rest)}
     if last not in (None, blank):
-        choices.add((last, rest))  # it goes on
+        choices.add((last, rest))  # the last label continues
     if rest and rest[0] != last:
         choices.add((rest[0], rest[1:]))
     for label, then in choices:

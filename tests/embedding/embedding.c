@@ -1,4 +1,4 @@
-/* Python inside this program: how it begins and ends, and how it is called. */
+/* The embedded Python: its start, its end, and calls to it. */
 #include "host.h"
 
 #include <stdarg.h>
@@ -72,7 +72,7 @@ void call_and_forget(PyObject *owner, const char *method, const char *arguments,
 
 void fail(const char *format, ...) {
     if (Py_IsInitialized() && PyErr_Occurred())
-        PyErr_Print(); /* does not come back from a SystemExit */
+        PyErr_Print(); /* does not return after a SystemExit */
     va_list values;
     va_start(values, format);
     fprintf(stderr, "host: PYTHON ERROR: ");

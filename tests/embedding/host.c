@@ -1,15 +1,15 @@
-/* The command line, and the order of the calls in the four ways (docs/ways.md).
+/* The command line, and the order of the calls in each way (docs/ways.md).
  *
- * The options are Sprint's where Sprint has them: action, python-control-loop-type, python-control-enabled, pymod-...,
- * python-segment-order..., python-home. The corpus (corpus.file) is a line for each segment: full name, frames,
- * speaker or nothing, orthography, with tabs between. Others of its own:
+ * Sprint has these options too: action, python-control-loop-type, python-control-enabled, pymod-...,
+ * python-segment-order..., python-home. The corpus (corpus.file) has a line for each segment: full name, frames,
+ * speaker or nothing, orthography, separated by tabs. Only the host has these:
  *
  *   host.labels=N                 the model's number of labels
- *   host.python-layer=below|top   of the network: under a layer that only hands on, or the last one
+ *   host.python-layer=below|top   below a layer of identity, or the top layer
  *   host.notifications=segmentwise  as SegmentwiseNnTrainer: init_segment late, notify_segment_loss with the name
  *   host.control=twice            a second part of Sprint calls init; its exit comes after the first segment
- *   host.thread=other|each        calls come from a thread that Python does not know; from a new one for each segment
- *   host.answer=..., host.answer-for=SEGMENT   what the criterion answers instead (callback.c)
+ *   host.thread=other|each        calls from a thread that Python did not create; from a new one for each segment
+ *   host.answer=..., host.answer-for=SEGMENT   an invalid answer of the criterion (callback.c)
  *   host.error-signal=float64|c-order|transposed
  *   action=score, host.scores=FILE   a recogniser's feature scorer (scorer.c)
  *   host.notes=FILE, host.places=true, host.measure-every=N   (notes.c)
@@ -19,7 +19,7 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
-enum { FEATURES = 2 }; /* of a frame, all 0: nobody looks at them below a Python layer */
+enum { FEATURES = 2 }; /* of a frame, all 0: a Python layer does not read them */
 
 segment *corpus;
 int corpus_size;
@@ -49,7 +49,7 @@ static _Noreturn void refuse(const char *what, const char *value) {
     exit(1);
 }
 
-/* --- the corpus */
+/* --- The corpus. */
 
 static void read_corpus(void) {
     const char *path = option("corpus.file", "");
@@ -125,7 +125,7 @@ void visit_corpus(void (*visitor)(const segment *, void *), void *context) {
             visitor(&corpus[i], context);
 }
 
-/* --- PythonControl */
+/* --- PythonControl. */
 
 typedef struct {
     PyObject *reference, *callback, *object;
@@ -161,7 +161,7 @@ static void exit_control(control *one) {
     PyGILState_Release(state);
 }
 
-/* --- python-control: iterate the corpus, or leave the control to Python */
+/* --- python-control: iterate the corpus, or run Python's control loop. */
 
 typedef struct {
     control first, second;
@@ -184,7 +184,7 @@ static void process_segment(const segment *one, void *context) {
     exit_control(&both->second);
 }
 
-/* --- a trainer: PythonControl is told of segments and losses, and a layer is written in Python */
+/* --- A trainer: announces segments and losses to PythonControl, and has a layer in Python. */
 
 typedef struct {
     control control;
@@ -290,7 +290,7 @@ static void train(const segment *one, void *context) {
     free(error_signal);
 }
 
-/* --- threads */
+/* --- Threads. */
 
 typedef struct {
     void (*visitor)(const segment *, void *);
@@ -331,7 +331,7 @@ static void *act(void *nothing) {
         if (self.layer != NULL) {
             PyGILState_STATE state = PyGILState_Ensure();
             call_and_forget(self.layer, "finalize", "{}");
-            Py_CLEAR(self.layer); /* exit() is not called: Sprint's trainers do not */
+            Py_CLEAR(self.layer); /* Sprint's trainers do not call exit() */
             PyGILState_Release(state);
         }
     } else if (option_is("action", "score")) {
@@ -361,7 +361,7 @@ static void *act(void *nothing) {
 int main(int count, char **given) {
     argument_count = count;
     arguments = given;
-    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}); /* an abort on purpose leaves no file */
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0}); /* no core file of an intended abort */
     read_corpus();
     if (option_is("host.thread", "other")) {
         start_python();

@@ -1,14 +1,14 @@
-/* A program that embeds Python and calls sprint_entry, in the way of Sprint: for tests that RASR is not needed for.
+/* A program that embeds Python and calls sprint_entry as Sprint does, for tests without RASR.
  *
  *   host.c       the command line, the four ways, the order of the calls
- *   embedding.c  Python's beginning and end, calls by keyword, what happens when Python raises
- *   callback.c   what Python may ask: the criterion, orthographies, automata
- *   matrices.c   matrices across the border, as numpy arrays
+ *   embedding.c  start and end of Python, calls by keyword, Python's exceptions
+ *   callback.c   the callback: the criterion, orthographies, automata
+ *   matrices.c   conversion of matrices to and from NumPy arrays
  *   ctc.c        the criterion
- *   scorer.c     what a recogniser asks of its feature scorer
- *   notes.c      where matrices lie, who still holds a reference, how much memory there is
+ *   scorer.c     a recogniser's calls to its feature scorer
+ *   notes.c      the addresses of matrices, references that remain, the use of memory
  *
- * Like Sprint it uses one thread, and holds no lock of Python's between two calls.
+ * Like Sprint, it uses one thread and releases the GIL between two calls.
  */
 #ifndef HOST_H
 #define HOST_H
@@ -23,73 +23,74 @@
 typedef struct {
     char *name;    /* full segment name */
     int frames;
-    char *speaker; /* NULL: none */
+    char *speaker; /* NULL if none */
     char *orthography;
 } segment;
 
 extern segment *corpus;
 extern int corpus_size;
 
-/* The last `--*.name=value` of the command line. */
+/* Returns the value of the last `--*.name=value` on the command line. */
 const char *option(const char *name, const char *fallback);
 bool is_set(const char *name);
-const segment *find_segment(const char *name); /* NULL: there is none */
+const segment *find_segment(const char *name); /* NULL if there is none */
 
-/* Calls visitor for each segment in the order that the options ask for, with no lock of Python's held. */
+/* Calls visitor for each segment, in the order of the options, without the GIL. */
 void visit_corpus(void (*visitor)(const segment *, void *), void *context);
 
-/* --- embedding.c: all but start_python want Python's lock (PyGILState_Ensure). */
+/* --- embedding.c: all but start_python need the GIL (PyGILState_Ensure). */
 
-void start_python(void); /* once; the lock is free afterwards, and Python ends with the process */
+void start_python(void); /* call once; releases the GIL */
 void end_python(void);
 PyObject *import_module(const char *path, const char *name);
 
-/* owner.method(**arguments); the arguments as Py_BuildValue takes a dict. NULL: Python raised. */
+/* Returns owner.method(**arguments), or NULL if Python raised. Py_BuildValue makes the dict of arguments. */
 PyObject *call(PyObject *owner, const char *method, const char *arguments, ...);
-/* Likewise, and what it returns does not matter; ends the process where Python raises. */
+/* Likewise, but ignores the result, and ends the process if Python raised. */
 void call_and_forget(PyObject *owner, const char *method, const char *arguments, ...);
 
-/* Prints Python's exception, if there is one, and ends the process: exit code 1, or that of SystemExit. */
+/* Prints Python's exception, if any, and ends the process with exit code 1, or with that of SystemExit. */
 _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* SIGABRT, as a failed assertion. */
+/* Ends the process with SIGABRT, as a failed assertion does. */
 _Noreturn void fail_assertion(const char *what);
 
 /* --- callback.c */
 
-extern bool controlled_by_python; /* in run_control_loop */
+extern bool controlled_by_python; /* whether run_control_loop runs */
 PyObject *new_callback(PyObject *reference);
-/* Loss and (label,time) error signal; false: the segment is discarded. */
-bool criterion(const float *posteriors, int labels, int frames, const char *orthography, float *loss, float *error_signal);
+/* Computes loss and (label,time) error signal; returns false if the segment is discarded. */
+bool criterion(const float *posteriors, int labels, int frames, const char *orthography, float *loss,
+               float *error_signal);
 
-/* --- matrices.c: (rows,columns), column after column. */
+/* --- matrices.c: matrices are (rows,columns), column by column. */
 
 void start_numpy(void);
-/* A new array that numpy allocates, filled with one memcpy. Zeros where there are no values. */
+/* Returns a new array that NumPy allocates, filled with one memcpy; zeros if values is NULL. */
 PyObject *to_python(const float *values, int rows, int columns);
-/* What Python gave, as a new matrix, to be freed; ends the process where it is no matrix. */
+/* Returns a copy of Python's array, for the caller to free; ends the process if it is not a matrix. */
 float *from_python(PyObject *array, const char *what, int *rows, int *columns);
-/* A copy with another dtype or layout, as no Sprint hands out: "float64", "c-order", "transposed". */
+/* Returns a copy with a dtype or layout that Sprint never uses: "float64", "c-order", "transposed". */
 PyObject *odd_matrix(const char *kind, const float *values, int rows, int columns);
 const void *address_of(PyObject *array);
-/* The same for vectors; of the one that Python gave, the size is known. */
+/* The same for vectors of a given size. */
 PyObject *vector_to_python(const float *values, int size);
 void vector_from_python(PyObject *array, const char *what, float *values, int size);
 
 /* --- ctc.c */
 
-/* CTC over the labels of a sequence. False: no path is long enough or possible. */
+/* Computes CTC over a sequence of labels; returns false if there is no path of this length. */
 bool ctc(const float *log_posteriors, int labels, int frames, const int *sequence, int length, int blank,
          double *loss, float *error_signal);
 
 /* --- scorer.c */
 
-/* Scores the corpus, as a recogniser does, with the object that init() gave. */
+/* Scores the corpus, as a recogniser does, with the object that init() returned. */
 void score_corpus(PyObject *scorer);
 
-/* --- notes.c: lines of JSON in the file of host.notes, if that is set. */
+/* --- notes.c: lines of JSON in the file host.notes, if that option is set. */
 
 void note_matrices(const char *name, const void *posteriors, const void *error_signal);
 void watch_reference(PyObject *object); /* the host keeps a reference until the segment is done */
-void note_segment_done(void);           /* whether anybody else holds one now, and what memory there is */
+void note_segment_done(void);           /* notes the references that remain, and the use of memory */
 
 #endif

@@ -1,4 +1,4 @@
-/* Matrices across the border between Sprint and Python: the one file that uses numpy's C API. */
+/* Conversion of matrices to and from NumPy arrays. Only this file uses NumPy's C API. */
 #include "host.h"
 
 #define NPY_NO_DEPRECATED_API NPY_1_7_API_VERSION

@@ -1,4 +1,4 @@
-/* What only this side of the border can see, as lines of JSON in the file that host.notes names. */
+/* Observations that only the host can make, as lines of JSON in the file host.notes. */
 #include "host.h"
 
 #include <unistd.h>
@@ -18,7 +18,7 @@ static FILE *notes(void) {
     return file;
 }
 
-/* Where in a mapping of shared memory that lies; -1: in none. */
+/* Returns the offset of an address in its mapping of shared memory; -1 if it is in none. */
 static long place_of(const void *pointer) {
     FILE *maps = fopen("/proc/self/maps", "r");
     unsigned long start, end, offset, address = (unsigned long)pointer;

@@ -1,7 +1,7 @@
-"""A module in the place of sprint_entry: records each call, and misbehaves where the environment says so.
+"""A module in the place of sprint_entry: records each call, and misbehaves as the environment specifies.
 
-PROBE in the environment is JSON: {"misbehave": {call: how}, "ask": [[command, {keyword: value}], ...]}. What
-is asked is asked of Sprint's callback in run_control_loop; a value may name one of POSTERIORS.
+PROBE in the environment is JSON: {"misbehave": {call: how}, "ask": [[command, {keyword: value}], ...]}.
+run_control_loop passes the commands of "ask" to Sprint's callback. A value may name one of POSTERIORS.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MISBEHAVE = PROBE.get("misbehave", {})
 
 
 def log_posteriors(frames: int) -> Any:
-    """(label,time), the same each time."""
+    """Return log posteriors (label,time), the same for each call."""
     logits = np.random.default_rng(frames).normal(size=(frames, LABELS)).astype(np.float32)
     return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).T
 
@@ -61,7 +61,7 @@ def _one_and_raise() -> Iterator[str]:
     raise OSError("on purpose")
 
 
-# In place of what the call would do.
+# Replacements for the normal result of a call.
 DEEDS: dict[str, Callable[[], Any]] = {
     "raises OSError": lambda: _raise(OSError("on purpose")),
     "raises SystemExit(7)": lambda: _raise(SystemExit(7)),
@@ -96,13 +96,13 @@ def _call(name: str, arguments: dict[str, Any], answer: Callable[[], Any]) -> An
 
 
 def entry(name: str, answer: Callable[..., Any] = lambda **_: None) -> Callable[..., Any]:
-    """What Sprint calls under that name: it takes what comes, unless it is to misbehave."""
+    """Return the function that Sprint calls by that name. It accepts any keywords, or misbehaves."""
     how = MISBEHAVE.get(name)
     if how == "is missing":
         raise AttributeError(name)
     if how == "takes no argument":
         return lambda: record(name)
-    if how == "wants another argument":
+    if how == "requires another argument":
         return lambda *, another, **arguments: record(name, another=another, **arguments)
     return lambda **arguments: _call(name, arguments, lambda: answer(**arguments))
 
@@ -130,7 +130,7 @@ def _ask(callback: Callable[..., Any]) -> None:
 
 
 class _Object:
-    """What init or SprintNnPythonLayer returns."""
+    """The object that init or SprintNnPythonLayer returns."""
 
     def __init__(self, **answers: Callable[..., Any]) -> None:
         self._answers = answers

@@ -1,9 +1,9 @@
 /* A feature scorer in Python, called in the order of Sprint's offline recogniser: reset, all features, then the scores
- * frame by frame. Between two calls no lock of Python's is held. The next reset is the end of a segment: Python is to
- * hold nothing of it then. (RASR's own scorer never lets go of the features; here that would hide who else does not.)
+ * frame by frame. The GIL is released between two calls. The next reset is the end of a segment: by then Python must
+ * have dropped all references to its features. (RASR itself never frees them; the host does, to detect other holders.)
  *
- * The feature at time t of the segment i of the corpus is (i, t, 1). The scores go to the file of host.scores, a
- * line for each frame: the segment's name, and the scores.
+ * The feature at time t of the segment i of the corpus is (i, t, 1). The file host.scores receives a line for each
+ * frame: the segment's name, and the scores.
  */
 #include "host.h"
 

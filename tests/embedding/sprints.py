@@ -1,7 +1,7 @@
 """Three Sprints on one corpus: refsprint, the host, and the nn-trainer that SHMBRIDGE_NN_TRAINER names.
 
-SHMBRIDGE_NN_TRAINER_PYTHONPATH is where nn-trainer's embedded Python finds numpy; without it, it has to be a
-Python of the tests' version.
+SHMBRIDGE_NN_TRAINER_PYTHONPATH is the place of numpy for nn-trainer's embedded Python. If it is not set, that
+Python must have the version of the tests' Python.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VARIABLE = "SHMBRIDGE_NN_TRAINER"
 NN_TRAINER = os.environ.get(VARIABLE)
 SAFETY_NET = int(os.environ.get("SHMBRIDGE_TEST_TIMEOUT", "120"))
 
-# Full name -> frames, speaker, orthography. The words are letters; the label of each is its byte modulo 6.
+# Full name -> frames, speaker, orthography. The words are letters; the label of a word is its byte modulo 6.
 SEGMENTS = {
     "corpus/rec/one": (3, "anna", "a"),
     "corpus/rec/größe": (6, None, "b a d"),
@@ -87,7 +87,7 @@ priori-scale = 0
 """
 
 
-# A recogniser's feature scorer. nn-trainer has one for alignments only (tests/rasr).
+# A recogniser's feature scorer. nn-trainer has one only for alignments (tests/rasr).
 SCORE = {
     "refsprint": ("action=refsprint-recognition", "feature-dimension=3"),
     "host": ("action=score",),
@@ -111,7 +111,7 @@ class Finished:
 
 
 class Sprint:
-    """One of the three, and how it is run with probe.py in the place of sprint_entry.py."""
+    """One of the three Sprints, run with probe.py in the place of sprint_entry.py."""
 
     def __init__(self, name: str, path: Path, host: Optional[Path] = None) -> None:
         self.name = name
@@ -141,7 +141,7 @@ class Sprint:
         self._env["PYTHONPATH"] = os.pathsep.join(python_path)
 
     def run(self, way: str, *options: str, **probe: Any) -> Finished:
-        """Run one of the ways; `probe` is what probe.py is told."""
+        """Run one of the ways; `probe` becomes the variable PROBE of probe.py."""
         order = "false" if way in ("loop", "score") else "true"
         words = [
             "pymod-name=probe",
@@ -171,7 +171,7 @@ class Sprint:
         lines = calls.read_text(encoding="utf-8").splitlines() if calls.exists() else []
         return Finished(done.returncode, done.stdout, [tuple(json.loads(line)) for line in lines])
 
-    # --- what each reads
+    # --- input files
 
     def _write_lines(self) -> Path:
         path = self.path / "corpus.tsv"
@@ -180,7 +180,7 @@ class Sprint:
         return path
 
     def _write_bliss(self) -> Path:
-        """A corpus, a lexicon and a config with the model; returns the config."""
+        """Write a corpus, a lexicon and a config with the model; return the path of the config."""
         head = '<?xml version="1.0" encoding="utf-8"?>\n'
         corpus = (
             head + '<corpus name="corpus"><speaker-description name="anna"/><recording name="rec" audio="x">'
@@ -198,7 +198,7 @@ class Sprint:
         for phoneme in ("SIL", "BLANK"):
             lexicon += f"<phoneme><symbol>{phoneme}</symbol><variation>none</variation></phoneme>"
         lexicon += "</phoneme-inventory>"
-        # RASR (b6ff1a89) crashes where the first word has one phoneme and allophones have no context.
+        # RASR (b6ff1a89) crashes if the first word has one phoneme and allophones have no context.
         lexicon += "<lemma><orth>df</orth><phon>d f</phon></lemma>\n"
         for phoneme in LETTERS:
             lexicon += f"<lemma><orth>{phoneme}</orth><phon>{phoneme}</phon></lemma>\n"
@@ -215,7 +215,7 @@ class Sprint:
         return path
 
     def _write_features(self) -> bool:
-        """What nn-trainer's trainer reads; False where the examples that can write it are not there."""
+        """Write the features for nn-trainer; return False if examples/, which writes them, is missing."""
         sys.path.append(str(ROOT))
         try:
             features: Any = importlib.import_module("examples.rasr.feature_cache")

@@ -1,10 +1,11 @@
-"""One table of what Sprint calls, with what, and what it does where Python fails; for three Sprints.
+"""One table of Sprint's calls, their arguments, and the outcome of Python errors, for three Sprints.
 
-refsprint and the host are always held against it; nn-trainer where there is one (sprints.py).
+refsprint and the host are always compared with it, nn-trainer if there is one (sprints.py).
 """
 
 from __future__ import annotations
 
+import inspect
 import signal
 from pathlib import Path
 from typing import Any, Union
@@ -14,9 +15,12 @@ import pytest
 import sprints
 from ctc_by_paths import ctc_by_paths
 
+import sprint_entry
+from shmbridge.child.feature_scorer import FeatureScorer
+
 ABORTED = -signal.SIGABRT
-# How often these are asked for differs between Sprints.
-SOME_TIMES = {"isTrainable", "getNumberOfFreeParameters"}
+# The number of these calls differs between Sprints.
+ANY_NUMBER_OF_TIMES = {"isTrainable", "getNumberOfFreeParameters"}
 
 OBJECT = ["object"]
 NONE = ["NoneType", None]
@@ -32,7 +36,7 @@ def number(value: int) -> list[Any]:
 
 
 def matrix(rows: int, columns: int) -> list[Any]:
-    """Float32 in Fortran order, writeable, with memory of its own."""
+    """Describe a float32 matrix in Fortran order that is writeable and owns its memory."""
     return ["ndarray", [rows, columns], "float32", True, True, True]
 
 
@@ -90,7 +94,7 @@ def scored(name: str) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-# --- the table, first part: the calls, where all goes well
+# --- The table, first part: the calls, without errors.
 
 CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "iterate": [
@@ -125,7 +129,7 @@ CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
 }
 
-# --- second part: what Python may do wrong, and the exit code. It is the last call that is made.
+# --- Second part: errors of Python, with Sprint's exit code. The call is the last one.
 
 RAISES: dict[str, int] = {
     "raises OSError": 1,
@@ -134,13 +138,13 @@ RAISES: dict[str, int] = {
     "raises SystemExit('text')": 1,
     "raises KeyboardInterrupt": 1,
 }
-FEW = {"raises OSError": 1, "raises SystemExit(7)": 7, "wants another argument": 1}
-SIGNATURES = {"is missing": 1, "takes no argument": 1, "wants another argument": 1}
+BASIC = {"raises OSError": 1, "raises SystemExit(7)": 7, "requires another argument": 1}
+SIGNATURES = {"is missing": 1, "takes no argument": 1, "requires another argument": 1}
 WRONG: list[tuple[str, str, dict[str, int]]] = [
     ("iterate", "init", {**RAISES, **SIGNATURES, "returns None": 1, "returns an object": 1}),
-    ("iterate", "init_processing", FEW),
+    ("iterate", "init_processing", BASIC),
     ("iterate", "process_segment", {**RAISES, **SIGNATURES}),
-    ("iterate", "exit", {**RAISES, "is missing": 1, "wants another argument": 1}),
+    ("iterate", "exit", {**RAISES, "is missing": 1, "requires another argument": 1}),
     (
         "iterate",
         "getSegmentList",
@@ -156,15 +160,15 @@ WRONG: list[tuple[str, str, dict[str, int]]] = [
             "yields one and raises OSError": 1,
         },
     ),
-    ("loop", "init", FEW),
+    ("loop", "init", BASIC),
     ("loop", "run_control_loop", {**RAISES, **SIGNATURES}),
-    ("loop", "exit", FEW),
-    ("trainer", "init", FEW),
-    ("trainer", "init_segment", FEW),
-    ("trainer", "notify_segment_loss", FEW),
-    ("trainer", "SprintNnPythonLayer", FEW),
-    ("trainer", "setOutputDimension", FEW),
-    ("trainer", "setInputDimension", FEW),
+    ("loop", "exit", BASIC),
+    ("trainer", "init", BASIC),
+    ("trainer", "init_segment", BASIC),
+    ("trainer", "notify_segment_loss", BASIC),
+    ("trainer", "SprintNnPythonLayer", BASIC),
+    ("trainer", "setOutputDimension", BASIC),
+    ("trainer", "setInputDimension", BASIC),
     ("trainer", "initializeNetworkParameters", {"raises OSError": 1, "is missing": 1}),
     ("trainer", "isTrainable", {"raises OSError": 1, "returns None": 1, "returns 1": 1, "is missing": 1}),
     (
@@ -186,12 +190,16 @@ WRONG: list[tuple[str, str, dict[str, int]]] = [
     (
         "trainer",
         "backpropagate",
-        {**FEW, "returns None": 1, "returns a list of matrices": 1},
+        {**BASIC, "returns None": 1, "returns a list of matrices": 1},
     ),
-    ("score", "add_feature", FEW),
-    ("score", "compute", FEW),
-    ("score", "reset", FEW),
-    ("score", "get_feature_buffer_size", {**FEW, "returns None": 1, "returns a str": 1, "returns 0": 1}),
+    ("score", "add_feature", BASIC),
+    ("score", "compute", BASIC),
+    ("score", "reset", BASIC),
+    (
+        "score",
+        "get_feature_buffer_size",
+        {**BASIC, "returns None": 1, "returns a str": 1, "returns 0": 1},
+    ),
     (
         "score",
         "get_scores",
@@ -206,7 +214,7 @@ WRONG: list[tuple[str, str, dict[str, int]]] = [
         },
     ),
 ]
-# The return value of these counts for nothing.
+# Sprint ignores the return value of these calls.
 IGNORED = [
     ("iterate", "init_processing", "returns a str"),
     ("iterate", "process_segment", "returns 1"),
@@ -223,8 +231,8 @@ IGNORED = [
     ("score", "reset", "returns a list"),
 ]
 
-# --- third part: what may be asked of the callback: types that come back, an exception, or the end of Sprint
-# Not here, for RASR differs from the others: posteriors that are all -inf (loss 41943040 and no discarding).
+# --- Third part: the callback's commands, with the type of the result, an exception, or Sprint's exit code.
+# Posteriors of nothing but -inf are left out: RASR differs, with a loss of 41943040 and no skipped segment.
 
 ERROR_SIGNAL = matrix(sprints.LABELS, 5)
 DISCARDED = ["tuple", [NONE, NONE]]
@@ -290,24 +298,24 @@ ASKED: list[tuple[str, dict[str, Any], Outcome]] = [
 @pytest.fixture(params=["refsprint", "host", "nn-trainer"])
 def sprint(request: pytest.FixtureRequest, tmp_path: Path) -> sprints.Sprint:
     if request.param == "nn-trainer" and not sprints.NN_TRAINER:
-        pytest.skip(f"{sprints.VARIABLE} is not set: it takes the path of RASR's nn-trainer")
+        pytest.skip(f"{sprints.VARIABLE} is not set; it must be the path of RASR's nn-trainer")
     host = request.getfixturevalue("host_program") if request.param == "host" else None
     return sprints.Sprint(request.param, tmp_path, host)
 
 
 def run(sprint: sprints.Sprint, way: str, *options: str, **probe: Any) -> sprints.Finished:
     if way == "trainer" and not sprint.has_features:
-        pytest.skip("examples/rasr, which writes the features that nn-trainer wants, is not there")
+        pytest.skip("examples/rasr, which writes the features for nn-trainer, is missing")
     if way == "score" and sprint.name not in sprints.SCORE:
         pytest.skip("nn-trainer has no recogniser: see tests/rasr/test_rasr_feature_scorer.py")
     finished = sprint.run(way, *options, **probe)
-    print(finished.output)  # shown where a test fails
-    finished.calls = [call for call in finished.calls if call[0] not in SOME_TIMES]
+    print(finished.output)  # pytest shows this if the test fails
+    finished.calls = [call for call in finished.calls if call[0] not in ANY_NUMBER_OF_TIMES]
     return finished
 
 
 def agree(described: Any, expected: Any) -> bool:
-    """Whether a description is the expected one; an expected type alone stands for any value of it."""
+    """Return whether a description is the expected one. A type without a value matches any value."""
     if expected in (["object"], ["str"], ["float"]):
         return bool(described[:1] == expected)
     if expected[0] in ("list", "tuple"):
@@ -326,7 +334,7 @@ def assert_agree(arguments: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 def ended_well(sprint: sprints.Sprint, finished: sprints.Finished, way: str) -> bool:
-    # RASR may abort after a training with a Python layer, when all is done (docs/ways.md).
+    # RASR may abort after a complete training with a Python layer (docs/ways.md).
     may_abort = sprint.name == "nn-trainer" and way == "trainer" and finished.names[-1:] == ["finalize"]
     return finished.code == 0 or (may_abort and finished.code == ABORTED)
 
@@ -340,17 +348,26 @@ def test_sprint_makes_these_calls_with_these_arguments(sprint: sprints.Sprint, w
     assert ended_well(sprint, finished, way)
 
 
+def test_sprint_entry_names_each_parameter_that_sprint_passes() -> None:
+    owners = (sprint_entry, sprint_entry.PythonControl, sprint_entry.SprintNnPythonLayer, FeatureScorer)
+    for call, arguments in (one for calls in CALLS.values() for one in calls):
+        named = [
+            inspect.signature(getattr(owner, call)).parameters for owner in owners if hasattr(owner, call)
+        ]
+        assert any(arguments.keys() <= parameters.keys() for parameters in named), call
+
+
 @pytest.mark.parametrize(
     ("way", "call", "how", "code"),
     [(way, call, how, code) for way, call, table in WRONG for how, code in table.items()],
 )
-def test_what_python_does_wrong_ends_sprint_with_this_code(
+def test_a_python_error_ends_sprint_with_this_exit_code(
     sprint: sprints.Sprint, way: str, call: str, how: str, code: int
 ) -> None:
     finished = run(sprint, way, misbehave={call: how})
     assert finished.code == code
     if how.startswith("raises"):
-        assert finished.names[-1:] == [call] or call in SOME_TIMES
+        assert finished.names[-1:] == [call] or call in ANY_NUMBER_OF_TIMES
         shown = how.split()[1]
         assert ("on purpose" in finished.output) == (shown not in ("SystemExit(7)", "SystemExit(None)"))
     if call not in ("init", "exit"):
@@ -358,7 +375,7 @@ def test_what_python_does_wrong_ends_sprint_with_this_code(
 
 
 @pytest.mark.parametrize(("way", "call", "how"), IGNORED)
-def test_what_these_calls_return_counts_for_nothing(
+def test_sprint_ignores_the_return_value_of_these_calls(
     sprint: sprints.Sprint, way: str, call: str, how: str
 ) -> None:
     finished = run(sprint, way, misbehave={call: how})
@@ -366,7 +383,7 @@ def test_what_these_calls_return_counts_for_nothing(
     assert ended_well(sprint, finished, way)
 
 
-def test_scores_of_float64_are_taken_for_what_they_are(sprint: sprints.Sprint, tmp_path: Path) -> None:
+def test_sprint_accepts_float64_scores(sprint: sprints.Sprint, tmp_path: Path) -> None:
     path = tmp_path / "scores.npz"
     files = [f"host.scores={path}", f"refsprint.scores-file={path}"]
     finished = run(sprint, "score", *files, misbehave={"get_scores": "returns a float64 vector"})
@@ -393,13 +410,13 @@ def test_a_module_that_cannot_be_imported_ends_sprint(sprint: sprints.Sprint) ->
     ASKED,
     ids=[f"{i}-{command}" for i, (command, _, _) in enumerate(ASKED)],
 )
-def test_what_is_asked_of_the_callback_is_answered_so(
+def test_each_command_of_the_callback_has_this_outcome(
     sprint: sprints.Sprint, command: str, keywords: dict[str, Any], outcome: Outcome
 ) -> None:
     finished = run(sprint, "loop", ask=[[command, keywords], ["version_number", {}]])
     if isinstance(outcome, int):
         assert finished.code == outcome
-        # Python gets no say in it.
+        # Sprint ends without calling Python again.
         assert finished.names == ["init", "run_control_loop"]
         return
     assert finished.code == 0
@@ -408,7 +425,7 @@ def test_what_is_asked_of_the_callback_is_answered_so(
         assert answers[0] == {"error": ["str", outcome]}
     else:
         assert_agree(answers[0], {"answer": outcome})
-    # and Sprint goes on
+    # Sprint continues.
     assert answers[1] == {"answer": ["int", 5]}
     assert finished.names[-1] == "exit"
 
@@ -424,7 +441,7 @@ def test_the_criterion_is_ctc(sprint: sprints.Sprint, kind: str) -> None:
     if kind == "pseudo-targets":
         error_signal = np.exp(scores) - error_signal
     elif kind == "error-signal-before-softmax":
-        # Of a softmax that has put out the logarithms: it means nothing, but so it is in RASR.
+        # RASR treats the logarithms as the output of a softmax. The result has no meaning.
         error_signal = scores * (error_signal - (scores * error_signal).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(answer["answer"][1][0][1], loss, rtol=1e-5)
     flat = [value for _, value in values["values"][1]]

@@ -1,4 +1,4 @@
-"""How a program that embeds Python ends: by itself, by signals, with threads and atexit functions at work."""
+"""The end of a program that embeds Python: by itself and by signals, with threads and atexit functions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ WAYS = ["iterate", "trainer", "loop"]
 
 
 def zeros(features: Any) -> Any:
-    """Scores (time,8)."""
+    """Return scores (time,8)."""
     return np.zeros((len(features), 8))
 
 
 def own_module(sprint_env: Any, source: str) -> list[str]:
-    """A user's module that hands sprint_entry on, and Sprint's options that name it."""
+    """Write a user's module that re-exports sprint_entry; return the options for Sprint that name it."""
     (sprint_env.path / "own_entry.py").write_text(
         "from sprint_entry import *\nfrom sprint_entry import print\n"
         + f"OUT = {str(sprint_env.path / 'own.jsonl')!r}\n"
@@ -54,10 +54,10 @@ def noted(sprint_env: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_python_is_finalised_while_the_watching_thread_is_there(
+def test_python_is_finalised_while_the_watcher_thread_runs(
     sprint_env: Any, way: str, sprint_log: Any
 ) -> None:
-    """exit_timeout is as long as a test may take: a host that hangs makes it fail."""
+    """A host that hangs fails the test, because exit_timeout is as long as a test may take."""
     for busy in (False, True, True):
         pool = sprint_env.pool(way, num_instances=2)
         if busy:
@@ -70,7 +70,7 @@ def test_python_is_finalised_while_the_watching_thread_is_there(
         assert not any("Fatal Python error" in line or "Exception ignored" in line for line in said)
 
 
-def test_python_is_finalised_when_all_is_scored(sprint_env: Any, sprint_log: Any) -> None:
+def test_python_is_finalised_after_all_segments_are_scored(sprint_env: Any, sprint_log: Any) -> None:
     with sprint_env.pool("score", num_instances=2) as pool:
         for _ in range(3):
             sprint_log_before = len(sprint_log())
@@ -81,7 +81,7 @@ def test_python_is_finalised_when_all_is_scored(sprint_env: Any, sprint_log: Any
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_functions_of_atexit_run_last_registered_first_and_after_the_segments(
+def test_atexit_functions_run_in_reverse_order_after_the_segments(
     sprint_env: Any, way: str, sprint_log: Any
 ) -> None:
     with sprint_env.pool(way, *own_module(sprint_env, AT_EXIT)) as pool:
@@ -90,7 +90,7 @@ def test_functions_of_atexit_run_last_registered_first_and_after_the_segments(
     check_atexit(sprint_env, sprint_log())
 
 
-def test_functions_of_atexit_run_likewise_after_the_scores(sprint_env: Any, sprint_log: Any) -> None:
+def test_atexit_functions_run_in_reverse_order_after_the_scores(sprint_env: Any, sprint_log: Any) -> None:
     too_early = []
 
     def score(features: Any) -> Any:
@@ -103,17 +103,17 @@ def test_functions_of_atexit_run_likewise_after_the_scores(sprint_env: Any, spri
     check_atexit(sprint_env, sprint_log())
 
 
-def test_an_exception_in_the_users_module_is_exit_code_1_after_atexit(sprint_env: Any) -> None:
+def test_an_exception_in_the_users_module_runs_atexit_and_exits_with_1(sprint_env: Any) -> None:
     options = own_module(
         sprint_env,
         """
 import atexit
-import shmbridge.child.control as control
+import shmbridge.child.connect as connect
 atexit.register(note, "atexit")
-class PythonControl(control.PythonControl):
+class PythonControl(connect.PythonControl):
     def process_segment(self, name, **arguments):
         raise OSError("on purpose")
-control.PythonControl = PythonControl
+connect.PythonControl = PythonControl
 """,
     )
     with sprint_env.pool("iterate", *options) as pool:
@@ -127,10 +127,10 @@ control.PythonControl = PythonControl
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_sprints_group_ends_it_and_the_next_call_has_a_new_one(
+def test_a_signal_to_sprints_group_ends_it_and_the_next_call_starts_a_new_one(
     sprint_env: Any, way: str, number: signal.Signals
 ) -> None:
-    """Sprint has Python install no handlers: the signal's default applies, at once, also while it sleeps."""
+    """Python installs no handlers in Sprint, so the signal ends Sprint at once, even while it sleeps."""
     with sprint_env.pool(way) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
         (pid,) = sprint_env.sprint_pids()
@@ -148,7 +148,7 @@ def test_a_signal_to_sprints_group_ends_it_and_the_next_call_has_a_new_one(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_sprint_that_awaits_scores_and_the_next_call_has_a_new_one(
+def test_a_signal_ends_a_sprint_that_waits_for_scores_and_the_next_call_starts_a_new_one(
     sprint_env: Any, number: signal.Signals
 ) -> None:
     with sprint_env.pool("score") as pool:
@@ -181,10 +181,10 @@ SERVE = """
 
 @pytest.mark.parametrize("verbose", [False, True])
 @pytest.mark.parametrize(("way", "what"), [*((way, ASK) for way in WAYS), ("score", SERVE)])
-def test_when_the_trainer_is_killed_sprint_ends_though_writing_is_deadly_then(
+def test_sprint_ends_after_the_trainer_is_killed_although_each_write_raises_sigpipe(
     sprint_env: Any, way: str, what: str, verbose: bool
 ) -> None:
-    """SIGPIPE ends a program that embeds Python without its handlers; there is nobody left to tell."""
+    """SIGPIPE ends a program that embeds Python without its handlers, so the child must not write first."""
     body = "    pool = shmbridge.SprintInstancePool(**OPTIONS)" + what
     options = sprint_env.options(way, num_instances=2, sprint_control_config={"verbose": verbose})
     with sprint_env.trainer(body, options) as trainer:

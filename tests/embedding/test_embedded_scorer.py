@@ -1,4 +1,4 @@
-"""A feature scorer under a program that embeds Python: features out, scores back."""
+"""A feature scorer in a program that embeds Python: features out, scores back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import shmbridge
 
 
 def score(features: Any) -> Any:
-    """(time,8) float64 that tell segment, time and label."""
+    """Return (time,8) float64 that encode segment, time and label."""
     return features.astype(np.float64) @ np.array([[1000.0], [10.0], [0.25]]) + np.arange(8)
 
 
@@ -32,7 +32,7 @@ def test_each_frame_gets_the_scores_of_the_trainers_function(sprint_env: Any) ->
     )
 
 
-def test_what_the_function_raises_ends_the_program_with_it(sprint_env: Any, sprint_log: Any) -> None:
+def test_an_exception_of_the_score_function_ends_the_program(sprint_env: Any, sprint_log: Any) -> None:
     def fail(features: Any) -> Any:
         raise KeyError("no such layer")
 
@@ -43,7 +43,7 @@ def test_what_the_function_raises_ends_the_program_with_it(sprint_env: Any, spri
     assert any("compute() failed" in line for line in log)
 
 
-def test_a_pool_that_is_closed_ends_a_program_that_awaits_scores(sprint_env: Any) -> None:
+def test_closing_the_pool_ends_a_program_that_waits_for_scores(sprint_env: Any) -> None:
     with sprint_env.pool("score") as pool:
         assert len(sprint_env.sprint_pids()) == 1
     assert sprint_env.sprint_pids() == []

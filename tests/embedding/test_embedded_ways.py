@@ -1,4 +1,4 @@
-"""The four ways under a program that embeds Python, each end to end."""
+"""The four ways in a program that embeds Python, each end to end."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_each_way_skips_a_segment_that_is_too_short(sprint_env: Any, way: str) -
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_unknown_segment_is_a_key_error_and_the_next_goes_on(sprint_env: Any, way: str) -> None:
+def test_an_unknown_segment_is_a_key_error_and_the_next_works(sprint_env: Any, way: str) -> None:
     with sprint_env.pool(way) as pool:
         with pytest.raises(shmbridge.RemoteError, match="corpus/rec/nowhere") as caught:
             pool.get_batch_loss_and_error_signal(
@@ -63,7 +63,7 @@ def test_automata_come_through_the_callback_before_and_after_segments(sprint_env
     with sprint_env.pool(way) as pool:
         sprint_env.check(pool, sprint_env.NAMES[:2])
         edges, weights, ends = pool.get_automata_for_batch(["corpus/rec/two", "corpus/rec/one"])
-        # "ab": labels 97 % 6 and 98 % 6, each with an arc that stays; then "a".
+        # "ab": labels 97 % 6 and 98 % 6, each with a loop arc; then "a".
         np.testing.assert_array_equal(edges[:3, :4], [[0, 1, 1, 2], [1, 1, 2, 2], [1, 1, 2, 2]])
         np.testing.assert_array_equal(weights, [0, 0.5] * 3)
         assert ends.shape == (2, 2)
@@ -73,7 +73,7 @@ def test_automata_come_through_the_callback_before_and_after_segments(sprint_env
 
 
 @pytest.mark.parametrize("when", ["before any segment", "between segments"])
-def test_a_second_part_of_sprint_may_call_init_and_exit_while_the_first_goes_on(
+def test_a_second_part_of_sprint_may_call_init_and_exit_while_the_first_runs(
     sprint_env: Any, when: str, sprint_log: Any
 ) -> None:
     with sprint_env.pool("iterate", "host.control=twice") as pool:
@@ -87,12 +87,12 @@ def test_a_second_part_of_sprint_may_call_init_and_exit_while_the_first_goes_on(
     assert sum(line.endswith("] exit") for line in said) == 2
 
 
-# --- what a criterion may answer
+# --- Answers of the criterion.
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("way", ["iterate", "loop"])
-def test_what_the_criterion_should_not_answer_is_the_segments_error_and_the_next_goes_on(
+def test_an_invalid_answer_of_the_criterion_is_the_segments_error_and_the_next_works(
     sprint_env: Any, way: str, answer: str
 ) -> None:
     bad = "corpus/rec/two"
@@ -109,7 +109,7 @@ def test_what_the_criterion_should_not_answer_is_the_segments_error_and_the_next
 
 @pytest.mark.parametrize("kind", ["float64", "c-order"])
 @pytest.mark.parametrize("way", ["iterate", "loop"])
-def test_an_error_signal_of_another_layout_or_precision_is_taken_all_the_same(
+def test_an_error_signal_of_another_layout_or_precision_is_accepted(
     sprint_env: Any, way: str, kind: str
 ) -> None:
     with sprint_env.pool(way, f"host.error-signal={kind}") as pool:
@@ -117,13 +117,13 @@ def test_an_error_signal_of_another_layout_or_precision_is_taken_all_the_same(
         sprint_env.check(pool, sprint_env.NAMES, seed=1)
 
 
-def test_an_error_signal_the_wrong_way_round_is_an_error_with_both_shapes(sprint_env: Any) -> None:
+def test_a_transposed_error_signal_is_an_error_with_both_shapes(sprint_env: Any) -> None:
     pool = sprint_env.pool("iterate", "host.error-signal=transposed")
     with pool, pytest.raises(shmbridge.RemoteError, match=r"\(8, 3\) .*\(3, 8\)"):
         sprint_env.check(pool, ["corpus/rec/one"])
 
 
-# --- where the matrices lie
+# --- The place of the matrices.
 
 
 def offset_in_shared_memory(array: Any) -> Optional[int]:
@@ -138,7 +138,7 @@ def offset_in_shared_memory(array: Any) -> Optional[int]:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("thread", ["main", "other"])
-def test_sprint_reads_where_the_trainer_wrote_and_fills_what_the_trainer_reads(
+def test_sprint_reads_and_writes_the_trainers_matrices_in_place(
     sprint_env: Any, way: str, thread: str
 ) -> None:
     with sprint_env.pool(way, "host.places=true", f"host.thread={thread}") as pool:
@@ -149,7 +149,7 @@ def test_sprint_reads_where_the_trainer_wrote_and_fills_what_the_trainer_reads(
             claim.posteriors[...] = posteriors[:, 0]
             where = offset_in_shared_memory(claim.posteriors)
             with claim.send().result() as result:
-                # A trainer notes both matrices when it has them, each with -1 for the other.
+                # A trainer writes a note for each matrix, with -1 for the other.
                 notes = [note for note in sprint_env.notes() if note["name"] == name][-2:]
                 assert where is not None
                 assert where in [note["posteriors"] for note in notes]
@@ -160,11 +160,22 @@ def test_sprint_reads_where_the_trainer_wrote_and_fills_what_the_trainer_reads(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("thread", ["other", "each"])
-def test_sprint_may_call_from_threads_that_python_did_not_make(
+def test_sprint_may_call_from_threads_that_python_did_not_create(
     sprint_env: Any, way: str, thread: str
 ) -> None:
-    """Numpy's allocation handler is a thread's own: where it is not set, the error signal is copied."""
+    """In a thread without our NumPy allocation handler, the error signal is copied."""
     with sprint_env.pool(way, f"host.thread={thread}", "host.places=true") as pool:
         for seed in range(5):
             sprint_env.check(pool, sprint_env.NAMES, seed=seed)
         pool.get_automata_for_batch(sprint_env.NAMES)
+
+
+def test_a_misspelt_key_of_the_config_string_is_a_warning_with_the_right_key(
+    sprint_env: Any, sprint_log: Any
+) -> None:
+    keys = {"verbos": True, "a_users_own_key": 1}
+    with sprint_env.pool("iterate", sprint_control_config=keys) as pool:
+        sprint_env.check(pool, sprint_env.NAMES[:1])
+    hints = [line for line in sprint_log() if "did you mean" in line]
+    assert len(hints) == 1
+    assert "'verbos'; did you mean 'verbose'?" in hints[0]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
-import signal
 import weakref
 
 import numpy as np
 import pytest
 
 import shmbridge
+from support.internals import kill_child
 
 SPRINT = """
 import signal
@@ -79,15 +78,15 @@ def in_place(pool, name, kind):
     others = np.empty(1000)
     claim = pool.claim(name, 1000, 4)
     claim.posteriors[:] = 1
-    claim.send()
+    sent = claim.send()
     for _ in range(2):
         try:
-            claim.result()
+            sent.result()
             right = False
         except kind as error:
             right = type(error) is kind
         assert right
-    return claim, weakref.ref(others)
+    return sent, weakref.ref(others)
 
 
 def is_gone(references):
@@ -105,28 +104,26 @@ def test_a_batch_with_a_nan_is_gone_when_its_error_is(pool):
 
 def test_a_batch_for_which_no_sprint_can_be_started_is_gone_when_its_error_is(pool, mark):
     mark.touch()
-    (process,) = [instance._process for instance in pool._dispatcher.instances]
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(60)
+    kill_child(pool)
     for _ in range(2):
         assert is_gone(batch(pool, "c/s2", shmbridge.PeerGoneError))
 
 
 @pytest.mark.parametrize("name", ERRORS)
 def test_a_claim_whose_result_is_an_error_keeps_nothing_of_the_call(pool, name):
-    claim, reference = in_place(pool, name, ERRORS[name])
+    sent, reference = in_place(pool, name, ERRORS[name])
     assert reference() is None
-    assert claim.done
+    assert sent.done()
 
 
 def test_the_error_of_a_death_says_the_same_each_time_and_has_its_own_traceback(pool):
     claim = pool.claim("c/dies", 3, 4)
     claim.posteriors[:] = 1
-    claim.send()
+    sent = claim.send()
     errors = []
     for _ in range(2):
         with pytest.raises(shmbridge.PeerGoneError) as caught:
-            claim.result()
+            sent.result()
         errors.append(caught.value)
     first, second = errors
     assert str(first) == str(second)

@@ -60,9 +60,9 @@ def traced():
 def test_of_messages_that_replace_each_other_the_newest_is_kept(sprint_env, kind, fields):
     mark = sprint_env.path / "mark"
     with sprint_env.scripted_pool(sprint(mark, kind, fields)) as pool:
-        claim = send_one(pool)
+        sent = send_one(pool)
         assert growth_until(sprint_env, mark) < FLOOD // 4
-        with claim.result() as result:
+        with sent.result() as result:
             assert result.loss == 1.5
         if kind == "dimension":
             newest = FLOOD // FILLER - 1 + 4
@@ -75,10 +75,10 @@ def test_of_exceptions_the_first_is_told(sprint_env):
     mark = sprint_env.path / "mark"
     fields = 'dict(exception_type="KeyError", message=f"number {number}", traceback="")'
     with sprint_env.scripted_pool(sprint(mark, "exception", fields, then="os._exit(4)")) as pool:
-        claim = send_one(pool)
+        sent = send_one(pool)
         assert growth_until(sprint_env, mark) < FLOOD // 4
         with pytest.raises(shmbridge.PeerGoneError, match=r"raised KeyError: number 0\b") as caught:
-            claim.result()
+            sent.result()
         assert "number 1" not in str(caught.value)
         assert caught.value.exit_code == 4
 
@@ -89,10 +89,10 @@ def test_a_sprint_that_breaks_the_protocol_is_ended_though_the_trainer_does_not_
     fields = "dict(protocol=protocol.PROTOCOL_VERSION, abi=1)"
     with sprint_env.scripted_pool(sprint(mark, "hello", fields, count=1 << 40, filler=100)) as pool:
         pids = sprint_env.sprint_pids()
-        claim = send_one(pool)
+        sent = send_one(pool)
         sprint_env.wait_gone(pids)
         with pytest.raises(shmbridge.ProtocolError, match="a second hello"):
-            claim.result()
+            sent.result()
         mark.touch()
         posteriors = np.ones((3, 1, 4), np.float32)
         loss, _ = pool.get_batch_loss_and_error_signal(posteriors, [3], ["c/s1"])

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 import shmbridge
-from shmbridge.parent.automata import AutomatonJob
-from shmbridge.parent.batch import Batch
-from shmbridge.parent.statistics import Counters
+from support.internals import receive_automaton
 
 # In Sprint's process: writes records, positions and control messages as its trainer will see them.
 FORGER = """
@@ -159,23 +157,23 @@ ANSWERS = {
     "a head that goes back": ("f.head.value = 0; f.answer()", "head"),
 }
 MESSAGES = {
-    "no JSON": ("f.json('x' * 100)", "is no JSON"),
-    "no UTF-8": (r"f.message(struct.pack('<I', 4) + b'\xff' * 4)", "is no JSON"),
-    "an empty message": ("f.message(bytes(4))", "is no JSON"),
+    "no JSON": ("f.json('x' * 100)", "is not valid JSON"),
+    "no UTF-8": (r"f.message(struct.pack('<I', 4) + b'\xff' * 4)", "is not valid JSON"),
+    "an empty message": ("f.message(bytes(4))", "is not valid JSON"),
     "a length of 4 GB": (r"f.message(b'\xff' * 4)", "4294967295 bytes"),
-    "a list": ("f.json('[]')", "is a list"),
+    "a list": ("f.json('[]')", "is of type list"),
     "a kind that there is not": ("""f.json('{"kind": "segment"}')""", "unknown kind"),
     "a kind that is none": ("""f.json('{"kind": {}}')""", "unknown kind"),
     "a message of the trainer": ("""f.json('{"kind": "exit"}')""", "not for it to send"),
-    "a field of another type": ("""f.json('{"kind": "dimension", "labels": "4"}')""", "labels"),
+    "a field of another type": ("""f.json('{"kind": "dimension", "num_labels": "4"}')""", "labels"),
     "a field that is missing": ("""f.json('{"kind": "dimension"}')""", "labels"),
-    "labels that cannot be": ("""f.json('{"kind": "dimension", "labels": -1}')""", "-1 labels"),
-    "a number of 5000 digits": (f"""f.json('{{"kind": "dimension", "labels": {HUGE}}}')""", None),
+    "labels that cannot be": ("""f.json('{"kind": "dimension", "num_labels": -1}')""", "-1 labels"),
+    "a number of 5000 digits": (f"""f.json('{{"kind": "dimension", "num_labels": {HUGE}}}')""", None),
     "a second hello": (
         "protocol.send(f.link._c2p_fd, 'hello', protocol=protocol.PROTOCOL_VERSION, abi=lib.SHMB_ABI)",
         "a second hello",
     ),
-    "nested without end": ("f.json('[' * 100000)", "is no JSON"),
+    "nested without end": ("f.json('[' * 100000)", "is not valid JSON"),
 }
 NAMES = ["c/s0", "c/s1", "c/s2"]
 
@@ -254,9 +252,9 @@ def test_a_position_that_a_claim_finds_is_no_hang_of_what_was_sent_earlier(modul
     body = f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}"
     with module_sprint_env.scripted_pool(body, max_restarts=max_restarts) as pool:
         mark.write_text(f"f.head.value += 1 << 20; open({str(forged)!r}, 'w').close()")
-        earlier = pool.claim(NAMES[0], 3, 4)
-        earlier.posteriors[:] = 1
-        earlier.send()
+        claim = pool.claim(NAMES[0], 3, 4)
+        claim.posteriors[:] = 1
+        earlier = claim.send()
         module_sprint_env.wait_until(forged.exists, "the position is forged")
         if max_restarts == 0:
             for call in (lambda: pool.claim(NAMES[1], 3, 4), earlier.result):
@@ -302,6 +300,4 @@ class Changing:
 
 
 def test_an_automaton_is_what_was_checked_whatever_sprint_writes_meanwhile():
-    job = AutomatonJob(Batch(Counters(), []), "c/s0")
-    job.deliver(Changing())
-    assert job.edges[0].tolist() == [0]
+    assert receive_automaton(Changing())[0].tolist() == [0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import struct
 
 import numpy as np
@@ -13,7 +12,7 @@ import shmbridge
 from shmbridge import protocol
 from shmbridge._native import lib
 from shmbridge.memory import PAGE
-from shmbridge.parent import process
+from support.internals import change_control_messages, children, in_place_of_start_wait
 
 SPRINT = "init().run_control_loop(callback=callback)"
 HEADER = struct.Struct("<QQQdQIIIIII")
@@ -25,8 +24,8 @@ class Forger:
     """The trainer's end of a pool of one, with what it must not do."""
 
     def __init__(self, pool):
-        (self.instance,) = pool._dispatcher.instances
-        memory = self.instance.channel.memory
+        (self.child,) = children(pool)
+        memory = self.child.memory
         self.raw = (ctypes.c_ubyte * memory.size).from_address(memory.address)
 
     def line(self, offset):
@@ -37,7 +36,7 @@ class Forger:
 
     def poke(self):
         """Ring Sprint's doorbell, which lies at the beginning."""
-        pointer = lib.shmb_doorbell_open(self.instance.channel.memory.pointer, 0, 0)
+        pointer = lib.shmb_doorbell_open(self.child.memory.pointer, 0, 0)
         lib.shmb_doorbell_poke(pointer)
         lib.shmb_doorbell_free(pointer)
 
@@ -60,7 +59,7 @@ class Forger:
         self.poke()
 
     def message(self, data):
-        os.write(self.instance._process._p2c_fd, data)
+        self.child.send_raw_control_bytes(data)
 
 
 REQUESTS = {
@@ -73,22 +72,22 @@ REQUESTS = {
     "scores": (lambda f: f.request(kind=lib.SHMB_SCORES), "of kind 7"),
     "a dtype that there is not": (lambda f: f.request(dtype=9), "unknown dtype"),
     "a name's length": (lambda f: f.request(name_length=5000), "name is too long"),
-    "a name that is no UTF-8": (lambda f: f.request(name=b"\xff\xfe"), "no UTF-8"),
+    "a name that is no UTF-8": (lambda f: f.request(name=b"\xff\xfe"), "not UTF-8"),
     "a matrix whose size wraps": (lambda f: f.request(rows=1 << 31, columns=1 << 31), "is not that of"),
     "a tail that is no multiple": (lambda f: f.spoil(f.tail, 1), "tail"),
     "a tail beyond the ring": (lambda f: f.spoil(f.tail, 1 << 40), "tail"),
     "a tail that wraps": (lambda f: f.spoil(f.tail, TOP - 64), "tail"),
     "a head beyond what was sent": (lambda f: (f.spoil(f.head, 1 << 40), f.request()), "head"),
     "a control message of Sprint's": (
-        lambda f: f.message(protocol.encode("dimension", labels=4)),
-        "not for it to send",
+        lambda f: f.message(protocol.encode("dimension", num_labels=4)),
+        "unexpected message",
     ),
     "a second hello": (
         lambda f: f.message(protocol.encode("hello", protocol=1, abi=1)),
-        "not for it to send",
+        "unexpected message",
     ),
     "a message of 4 GB": (lambda f: f.message(b"\xff" * 4), "4294967295 bytes"),
-    "a message that is no JSON": (lambda f: f.message(struct.pack("<I", 2) + b"{x"), "is no JSON"),
+    "a message that is no JSON": (lambda f: f.message(struct.pack("<I", 2) + b"{x"), "is not valid JSON"),
 }
 
 
@@ -99,10 +98,9 @@ def test_sprint_says_what_was_wrong_and_ends_by_itself(sprint_env, what, sprint_
         forger = Forger(pool)
         (pid,) = sprint_env.sprint_pids()
         forged(forger)
-        assert forger.instance._process.wait(30)
+        forger.child.wait_for_exit()
         assert expected in "\n".join(sprint_log())
-        death = forger.instance._process.death()
-        assert death.signal_name is None
+        assert forger.child.death().signal_name is None
         sprint_env.wait_gone([pid])
         # The pool is the user's, not the forger's: it goes on with a new Sprint.
         loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
@@ -116,26 +114,21 @@ HELLOS = {
     "rings of no whole pages": ({"posteriors_size": 100_000}, "cannot be"),
     "rings beyond all bounds": ({"error_signals_size": 1 << 62}, "cannot be"),
     "rings of negative size": ({"error_signals_size": -(1 << 20)}, "cannot be"),
-    "a size that is no number": ({"error_signals_size": "1"}, "no error_signals_size"),
+    "a size that is no number": ({"error_signals_size": "1"}, "error_signals_size in the parent's hello"),
 }
 
 
 @pytest.mark.parametrize("what", HELLOS)
-def test_a_hello_that_cannot_be_is_refused_with_its_value(sprint_env, what, monkeypatch):
+def test_a_hello_that_cannot_be_is_refused_with_its_value(sprint_env, what):
     changes, expected = HELLOS[what]
-    send = process.SprintProcess.send
-    monkeypatch.setattr(
-        process.SprintProcess, "send", lambda self, kind, **fields: send(self, kind, **{**fields, **changes})
-    )
-    with pytest.raises(shmbridge.PeerGoneError, match=expected) as caught:
+    with pytest.raises(shmbridge.PeerGoneError, match=expected) as caught, change_control_messages(**changes):
         sprint_env.scripted_pool(SPRINT)
     assert caught.value.exit_code == 1
 
 
-def test_a_sprint_whose_pool_was_closed_before_its_hello_ends_well(sprint_env, monkeypatch, sprint_log):
-    with monkeypatch.context() as patch:
-        patch.setattr("shmbridge.parent.dispatcher.Dispatcher._wait_until_ready", lambda self: None)
+def test_a_sprint_whose_pool_was_closed_before_its_hello_ends_well(sprint_env, sprint_log):
+    with in_place_of_start_wait(lambda: None):
         pool = sprint_env.scripted_pool(SPRINT)
         pool.close()
-    assert pool._dispatcher.instances[0]._process.death().exit_code == 0
+    assert children(pool)[0].death().exit_code == 0
     assert not any("Traceback" in line for line in sprint_log())

@@ -8,20 +8,13 @@ import signal
 import pytest
 
 import shmbridge
-from shmbridge.parent import in_place, instance
+from support.internals import before_each_memory_reservation, before_each_result, kill_child, once
 
 QUICK = "init().run_control_loop(callback=callback)"
 
 
-def interrupt_once(monkeypatch, where, name):
-    """Have the next call of that function end with Ctrl-C."""
-    real = getattr(where, name)
-
-    def interrupted(*_arguments, **_more):
-        monkeypatch.setattr(where, name, real)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(where, name, interrupted)
+def interrupt():
+    raise KeyboardInterrupt
 
 
 def sent(pool, name="c/s1"):
@@ -30,38 +23,30 @@ def sent(pool, name="c/s1"):
     return claim.send()
 
 
-def end_of_first(pool):
-    process = pool._dispatcher.instances[0]._process
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(60)
-
-
 @pytest.mark.parametrize("num_instances", [1, 2])
 @pytest.mark.parametrize("call", ["result", "claim", "batch"])
 def test_what_a_dead_sprint_has_not_answered_is_answered_though_its_restart_is_interrupted(
-    sprint_env, monkeypatch, call, num_instances
+    sprint_env, call, num_instances
 ):
     with sprint_env.scripted_pool(QUICK, max_restarts=1, num_instances=num_instances) as pool:
         os.kill(pool.stats().children[0].pid, signal.SIGSTOP)
         first, second = sent(pool, "c/s1"), sent(pool, "c/s2")
-        end_of_first(pool)
-        interrupt_once(monkeypatch, instance, "create_object")
+        kill_child(pool)
         calls = {
             "result": first.result,
             "claim": lambda: pool.claim("c/s3", 3, 4),
             "batch": lambda: pool.get_automata_for_batch(["c/s3"]),
         }
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), before_each_memory_reservation(once(interrupt)):
             calls[call]()
         assert (second.result().loss, first.result().loss) == (1.5, 1.5)
         assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (2, 0, 1)
 
 
-def test_an_answer_whose_taking_was_interrupted_is_an_error_of_that_segment_alone(sprint_env, monkeypatch):
+def test_an_answer_whose_taking_was_interrupted_is_an_error_of_that_segment_alone(sprint_env):
     with sprint_env.scripted_pool(QUICK) as pool:
         first, second = sent(pool, "c/s1"), sent(pool, "c/s2")
-        interrupt_once(monkeypatch, in_place, "SegmentResult")
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), before_each_result(once(interrupt)):
             first.result()
         for _ in range(2):
             with pytest.raises(shmbridge.UsageError, match=r"'c/s1' has no answer.*claim the segment again"):

@@ -44,9 +44,8 @@ HOW = {
     "with the pool closed": "pool.close()",
     "with an exception": "raise KeyError('on purpose')",
     "with Sprint dead": """
-for instance in pool._dispatcher.instances:
-    instance.kill()
-    assert instance._process.wait(60)
+from support.internals import kill_child
+kill_child(pool)
 """,
     "with a thread that reads on": """
 def read():

@@ -73,7 +73,7 @@ SHM = {
         with shmbridge.SprintInstancePool(**OPTIONS) as pool:
             error_signal = held(pool)
             fill()
-            kill(pool)
+            kill_child(pool)
             for _ in range(2):
                 refused(lambda: check(pool))
             assert (error_signal == 2).all()
@@ -101,12 +101,13 @@ SHM = {
             for _ in range(3):
                 open(MARK, "w").close()
                 check(pool)
-            kill(pool)
+            kill_child(pool)
             check(pool)
             assert pool.stats().restarts == 4
     """,
 }
 SHM_TRAINER = """
+from support.internals import kill_child
 MARK = {mark!r}
 
 def refused(call):
@@ -115,11 +116,6 @@ def refused(call):
         say("no error")
     except shmbridge.ResourceError as error:
         say(str(error))
-
-def kill(pool):
-    (process,) = [instance._process for instance in pool._dispatcher.instances]
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(60)
 
 def fill():
     status = os.statvfs("/dev/shm")

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 import shmbridge
+from support.internals import children, kill_child, watch_descriptor
 
 
 class Raising(logging.Handler):
@@ -35,14 +36,14 @@ def test_sprint_goes_on_and_its_end_is_noticed(sprint_env, handler, capfd):
             claim = pool.claim("c/s1", 3, 4)
             claim.posteriors[:] = 1
             assert claim.send().result().loss == 1.5
-        process = pool._dispatcher.instances[0]._process
+        (child,) = children(pool)
         claim = pool.claim("c/s1", 3, 4)
         claim.posteriors[:] = 1
-        os.kill(process.pid, signal.SIGSTOP)
-        claim.send()
-        os.kill(process.pid, signal.SIGKILL)
+        os.kill(child.pid, signal.SIGSTOP)
+        sent = claim.send()
+        os.kill(child.pid, signal.SIGKILL)
         with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
-            claim.result()
+            sent.result()
         assert "what Sprint says" in caught.value.last_output
     assert "OSError: the log's disk is full" in capfd.readouterr().err
 
@@ -60,11 +61,9 @@ def test_what_the_watchers_thread_itself_logs_does_not_end_it(sprint_env, capfd)
         try:
             readable, written = os.pipe()
             os.write(written, b"x")
-            pool._dispatcher._watcher.watch(readable, fail)  # and owns it
+            watch_descriptor(pool, readable, fail)  # and owns it
             assert called.wait(60)
-            process = pool._dispatcher.instances[0]._process
-            process.kill()
-            assert process.wait(60)
+            kill_child(pool)
         finally:
             logger.removeHandler(handler)
             os.close(written)

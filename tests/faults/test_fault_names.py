@@ -10,7 +10,7 @@ import pytest
 
 # Forks of the trainer make shared memory, and each is killed before another line of what does so.
 KILLED = """
-from shmbridge.parent import reserve
+from support.internals import create_shared_memory, memory_reservation_file
 
 def is_killed_before(place):
     fork = os.fork()
@@ -18,7 +18,7 @@ def is_killed_before(place):
         lines = 0
         def at_each_line(frame, event, _):
             nonlocal lines
-            if frame.f_code.co_filename != reserve.__file__:
+            if frame.f_code.co_filename != memory_reservation_file():
                 return None
             if event == "line":
                 lines += 1
@@ -26,7 +26,7 @@ def is_killed_before(place):
                     os.kill(os.getpid(), signal.SIGKILL)
             return at_each_line
         sys.settrace(at_each_line)
-        reserve.create_object(1 << 20)
+        create_shared_memory(1 << 20)
         os._exit(0)
     return os.waitpid(fork, 0)[1] == signal.SIGKILL
 
@@ -85,7 +85,7 @@ def test_where_the_system_knows_no_memory_without_a_name_it_is_unlinked_at_once(
 
 
 INTERRUPTED = """
-from shmbridge.parent import reserve
+from support.internals import create_shared_memory, memory_reservation_file
 
 def interrupted(*_):
     raise KeyboardInterrupt
@@ -93,7 +93,7 @@ def interrupted(*_):
 os.posix_fallocate = interrupted
 before = len(os.listdir("/proc/self/fd"))
 try:
-    reserve.create_object(1 << 20)
+    create_shared_memory(1 << 20)
 except KeyboardInterrupt:
     say(len(os.listdir("/proc/self/fd")) - before)
 """

@@ -15,24 +15,18 @@ import pytest
 # Each calls last_moment() at its stage. `go()` starts the pool, sends a batch, and closes.
 STAGES = {
     "starting": """
-        dispatcher.Dispatcher._wait_until_ready = last_moment
-        go()
+        with internals.in_place_of_start_wait(last_moment):
+            go()
     """,
     "waiting": """
-        wait = dispatcher.Dispatcher.wait
-        def dying_wait(self, *arguments):
-            if self.instances[0].in_flight:
-                last_moment()
-            return wait(self, *arguments)
-        dispatcher.Dispatcher.wait = dying_wait
-        go()
+        go(while_waiting=last_moment)
     """,
     "copying a batch": """
         def dying_copy(target, source, two_threads):
             target[: len(target) // 2] = source[: len(target) // 2]
             last_moment()
-        batch.SegmentJob.__init__.__kwdefaults__["copy_in"] = dying_copy
-        go()
+        pool = shmbridge.SprintInstancePool(**OPTIONS)
+        pool.get_batch_loss(POSTERIORS, LENGTHS, NAMES, None, copy_in=dying_copy, copy_out=None)
     """,
     "in-place claim open": """
         pool = shmbridge.SprintInstancePool(**OPTIONS)
@@ -48,20 +42,16 @@ STAGES = {
         last_moment()
     """,
     "closing": """
-        process.SprintProcess.wait = last_moment
-        go()
+        with internals.before_each_exit_wait(last_moment):
+            go()
     """,
     # Ctrl-C in a batch leads there, while Sprint computes.
     "closing behind Ctrl-C": """
-        process.SprintProcess.wait = last_moment
-        wait = dispatcher.Dispatcher.wait
-        def interrupted_wait(self, *arguments):
-            if self.instances[0].in_flight:
-                wait_for_sprint()
-                raise KeyboardInterrupt
-            return wait(self, *arguments)
-        dispatcher.Dispatcher.wait = interrupted_wait
-        go()
+        def interrupt():
+            wait_for_sprint()
+            raise KeyboardInterrupt
+        with internals.before_each_exit_wait(last_moment):
+            go(while_waiting=interrupt)
     """,
 }
 ENDS = {
@@ -70,15 +60,12 @@ ENDS = {
     "exit": "os._exit(3)",
 }
 TRAINER = """
-from shmbridge.parent import batch, dispatcher, process
+from support import internals
 
+POSTERIORS, LENGTHS, NAMES = -np.ones((50, 2, 7), np.float32), [50, 40], ["c/s1", "c/s2"]
 PIDS = []
-spawn = process._spawn
-def noting_spawn(*arguments):
-    popen = spawn(*arguments)
-    PIDS.append(popen.pid)
-    return popen
-process._spawn = noting_spawn
+noting = internals.after_each_spawn(PIDS.append)
+noting.__enter__()
 
 def wait_for_sprint():
     while WAIT_FOR and not os.path.exists(WAIT_FOR):
@@ -93,10 +80,13 @@ def last_moment(*_, **__):
     say([fork, PIDS])
     {end}
 
-def go():
+def go(while_waiting=None):
     with shmbridge.SprintInstancePool(**OPTIONS) as pool:
-        posteriors = -np.ones((50, 2, 7), np.float32)
-        pool.get_batch_loss_and_error_signal(posteriors, [50, 40], ["c/s1", "c/s2"])
+        def hook():
+            if while_waiting is not None and pool.stats().children[0].in_flight:
+                while_waiting()
+        with internals.before_each_sleep(pool, hook):
+            pool.get_batch_loss_and_error_signal(POSTERIORS, LENGTHS, NAMES)
 
 {stage}
 """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import shmbridge
-from shmbridge.parent.dispatcher import Dispatcher
+from support.internals import poll_after_exits_only
 
 QUICK = "init().run_control_loop(callback=callback)"
 
@@ -18,7 +18,7 @@ QUICK = "init().run_control_loop(callback=callback)"
 # Right behind the start of each Sprint another thread forks. The fork tells what it has open, and ends.
 FORKING = """
 import time
-from shmbridge.parent import process
+from support.internals import after_each_spawn, kill_child
 
 def open_files():
     found = []
@@ -36,24 +36,20 @@ def fork():
         os._exit(0)
     forked.set()
 
-spawn = process._spawn
 forked = threading.Event()
 
-def spawn_and_fork(*arguments):
-    popen = spawn(*arguments)
+def fork_in_another_thread(_pid):
     if os.path.exists(MARK):
         os.unlink(MARK)
         threading.Thread(target=fork).start()
-        forked.wait(2)  # in vain, where forks are held off
-    return popen
+        forked.wait(2)  # if forks are held off, this times out
 
-process._spawn = spawn_and_fork
+forking = after_each_spawn(fork_in_another_thread)
+forking.__enter__()
 before = open_files()
 if RESTART:
     pool = shmbridge.SprintInstancePool(**OPTIONS)
-    (child,) = [instance._process for instance in pool._dispatcher.instances]
-    os.kill(child.pid, signal.SIGKILL)
-    assert child.wait(60)
+    kill_child(pool)
     open(MARK, "w").close()
     pool.claim("c/s1", 3, 4).abort()
 else:
@@ -169,16 +165,10 @@ def test_ctrl_c_while_the_pool_waits_for_sprints_exit_ends_both_at_once(sprint_e
 
 
 @pytest.fixture
-def seen_late(monkeypatch):
+def seen_late():
     """The trainer looks at its children when they have ended only, as if it got no core meanwhile."""
-    collect = Dispatcher.collect
-
-    def late(self):
-        for instance in self.instances:
-            assert instance._process.wait(60)
-        return collect(self)
-
-    monkeypatch.setattr(Dispatcher, "collect", late)
+    with poll_after_exits_only():
+        yield
 
 
 def one_batch(pool):

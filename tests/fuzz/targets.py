@@ -17,7 +17,7 @@ from pathlib import Path
 
 from shmbridge import config as config_strings
 from shmbridge import protocol
-from shmbridge.child.control import connect as init
+from shmbridge.child.connect import init
 from shmbridge.child.output import Verbosity
 from shmbridge.errors import FileFormatError, OptionError, ProtocolError
 from shmbridge.memory import Geometry
@@ -124,7 +124,7 @@ def config_string(data: bytes) -> None:
             assert config_strings.parse(config_strings.compose(config)) == config
     for key in (*config, "quiet"):
         with contextlib.suppress(OptionError):
-            assert isinstance(config_strings.get_int(config, key, "a test"), int)
+            assert isinstance(config_strings.get_int(config, key), int)
         with contextlib.suppress(OptionError):
             assert isinstance(config_strings.get_bool(config, key), bool)
     if not any(_may_be_open(value) for value in config.values()):
@@ -268,7 +268,7 @@ _CONFIG_WORDS = (
 )
 _MESSAGE_WORDS = (
     '{"kind": "hello"|{"kind": "dimension"|{"kind": "no_room"|{"kind": "exception"|{"kind": "exit"|}|'
-    ', "protocol": |, "abi": |, "labels": |, "sequence": |, "released": |, "exception_type": |'
+    ', "protocol": |, "abi": |, "num_labels": |, "sequence": |, "released": |, "exception_type": |'
     ', "message": |, "traceback": |, "posteriors_size": |, "error_signals_size": |"a"|true|null|[|]|'
     '1e999|NaN|65536|-1|"\\ud800"|[[[[[[[[[[[[[[[[|18446744073709551616|1|{'
 )

@@ -1,6 +1,6 @@
-"""RETURNN, its options for a Sprint that is refsprint, and an environment in which its own pipes work.
+"""RETURNN with refsprint as its Sprint, and an environment in which RETURNN's own pipes work.
 
-What Sprint reads, and the watch for what is left behind, are those of tests/bridge.
+The corpus and the checks for leftovers are those of tests/bridge.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import shmbridge.returnn
 HERE = Path(__file__).resolve().parent
 _TIMEOUT = 120
 
-# Not `import conftest`: there are several of that name.
+# Not `import conftest`: several files have that name.
 _spec = importlib.util.spec_from_file_location("bridge_fixtures", HERE.parent / "bridge" / "conftest.py")
 _fixtures = importlib.util.module_from_spec(_spec)
 sys.modules["bridge_fixtures"] = _fixtures
@@ -33,7 +33,7 @@ _watch_over_the_test = _fixtures._watch_over_the_test
 
 
 class Returnn:
-    """What a RETURNN user writes, for the corpus of a SprintEnv."""
+    """The settings of a RETURNN user, for the corpus of a SprintEnv."""
 
     def __init__(self, sprint_env: Any) -> None:
         self.sprint_env = sprint_env
@@ -55,13 +55,13 @@ class Returnn:
         }
 
     def pool(self, way: str, **more: Any) -> Any:
-        """RETURNN's, as its losses get it."""
+        """Return RETURNN's pool, as its losses do."""
         from returnn.sprint.error_signals import SprintInstancePool
 
         return SprintInstancePool.get_global_instance(self.sprint_opts(way, **more))
 
     def check(self, pool: Any, names: Sequence[str], tags: Any = None, lengths_dtype: str = "int32") -> None:
-        """One batch with these segments; loss and error signal are right."""
+        """Run a batch of these segments, and check loss and error signal."""
         lengths = self.sprint_env.frames(names)
         posteriors = self.sprint_env.posteriors(lengths)
         loss, error_signal = pool.get_batch_loss_and_error_signal(
@@ -83,10 +83,10 @@ def returnn(sprint_env: Any) -> Iterator[Returnn]:
 
 @pytest.fixture(scope="session")
 def numpy_for_returnn(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What has to be on the path for RETURNN's own pool, which reads with numpy.fromstring's binary mode.
+    """Folders that must be on the path for RETURNN's own pool.
 
-    numpy 2.3 took that away. Where the tests run with such a numpy, the last one before it is installed
-    into a folder of its own.
+    The pool uses the binary mode of numpy.fromstring, which numpy 2.3 removed. If the tests run with such a
+    numpy, an older one is installed into a separate folder.
     """
     if tuple(int(part) for part in np.__version__.split(".")[:2]) < (2, 3):
         return []
@@ -94,32 +94,32 @@ def numpy_for_returnn(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--only-binary=:all:", "--target", str(folder)]
     done = subprocess.run([*pip, "numpy==2.2.6"], capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        assert sys.version_info >= (3, 14), done.stderr  # for which there is none
-        pytest.skip("there is no numpy older than 2.3 for this Python: RETURNN's own pool cannot be run")
+        assert sys.version_info >= (3, 14), done.stderr  # it has no older numpy
+        pytest.skip("RETURNN's own pool needs numpy < 2.3, which does not exist for this Python")
     return [str(folder)]
 
 
 @pytest.fixture
 def in_a_process(sprint_env: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
-    """Run a script of this folder, with a task for it; returns the arrays that it writes."""
+    """Run a script of this folder with a task, and return the arrays that it writes."""
 
     def run(script: str, task: dict[str, Any], path: Sequence[str] = ()) -> dict[str, Any]:
         task_path, results_path = sprint_env.path / "task.json", sprint_env.path / "results.npz"
         results_path.unlink(missing_ok=True)
         task_path.write_text(json.dumps(task), encoding="utf-8")
         env = {**sprint_env.env, "PYTHONPATH": os.pathsep.join([*path, sprint_env.env["PYTHONPATH"]])}
-        # RETURNN keeps what it compiles in the folder for temporary files: that is no matter of ours.
+        # RETURNN leaves compiled files in the folder for temporary files.
         env["TMPDIR"] = str(tmp_path_factory.mktemp("returnn"))
-        # Into a file: RETURNN's children have its standard output too, and may outlive it.
+        # A file, not a pipe: RETURNN's children inherit its standard output, and may outlive it.
         with open(sprint_env.path / "output", "w+", encoding="utf-8", errors="replace") as output:
             command = [sys.executable, str(HERE / script), str(task_path), str(results_path)]
             done = subprocess.run(
                 command, env=env, stdout=output, stderr=output, check=False, timeout=_TIMEOUT
             )
             output.seek(0)
-            said = output.read()
-        print(said)
-        assert done.returncode == 0, said[-3000:]
+            text = output.read()
+        print(text)
+        assert done.returncode == 0, text[-3000:]
         with np.load(results_path) as results:
             return dict(results)
 

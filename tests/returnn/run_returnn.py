@@ -1,9 +1,9 @@
-"""Calls RETURNN's SprintInstancePool, as it is or with shmbridge.returnn, and writes what it returns.
+"""Call RETURNN's SprintInstancePool, with or without shmbridge.returnn, and store the results.
 
     python run_returnn.py JOBS.json RESULTS.npz
 
-A program of its own, because RETURNN reads from its pipes with a numpy older than 2.3, and because it leaves
-children, handlers at exit and monkey-patches behind. JOBS has `shmbridge` (bool) and `jobs`: a list of
+A separate program, because RETURNN's pipes need a numpy older than 2.3, and because RETURNN leaves children,
+exit handlers and monkey patches behind. JOBS has `shmbridge` (bool) and `jobs`: a list of
 {"sprint_opts": …, "calls": [["loss", posteriors, lengths, tags] or ["automata", tags], …]}.
 """
 
@@ -48,7 +48,7 @@ def main(jobs_path: str, results_path: str) -> None:
 
 
 def make_posteriors(seed: int, dtype: str, lengths: list[int]) -> Any:
-    """Log posteriors (time,batch,4)."""
+    """Return random log posteriors (time,batch,4)."""
     x = np.random.default_rng(seed).normal(size=(max(lengths), len(lengths), 4))
     return (x - np.log(np.exp(x).sum(axis=-1, keepdims=True))).astype(dtype)
 

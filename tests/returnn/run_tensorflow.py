@@ -1,10 +1,10 @@
-"""Runs the operations of returnn.tf.sprint, over RETURNN's pool with shmbridge.returnn.
+"""Run the operations of returnn.tf.sprint on RETURNN's pool with shmbridge.returnn.
 
     python run_tensorflow.py TASK.json RESULTS.npz
 
-A program of its own: RETURNN changes TensorFlow's mode for the whole process. Where TensorFlow is not
-installed, a stand-in for the little of it that returnn.tf.sprint uses calls the same functions of RETURNN's
-with the arguments that TensorFlow would hand them. RESULTS says which of the two it was.
+A separate program, because RETURNN changes TensorFlow's mode for the whole process. If TensorFlow is not
+installed, a stand-in for the parts that returnn.tf.sprint uses calls the same functions of RETURNN with the
+arguments that TensorFlow would pass. `real` in RESULTS is true for TensorFlow itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 
 class StandInTensor:
-    """A tensor whose value is known from the beginning; strings are bytes in an array of objects."""
+    """A tensor with a constant value. Strings are bytes in an array of objects."""
 
     def __init__(self, value: Any) -> None:
         value = np.asarray(value)
@@ -36,11 +36,11 @@ class StandInTensor:
 
 
 def stand_in_for_tensorflow() -> types.ModuleType:
-    """A module with what returnn.tf.compat and returnn.tf.sprint use."""
+    """Return a module with the names that returnn.tf.compat and returnn.tf.sprint use."""
 
     def py_func(function: Any, tensors: Any, types_out: Any, name: str) -> list[StandInTensor]:
         answer = [np.asarray(array) for array in function(*(tensor.value for tensor in tensors))]
-        # TensorFlow checks this too.
+        # TensorFlow checks the dtypes too.
         assert [array.dtype for array in answer] == types_out, (name, [array.dtype for array in answer])
         return [StandInTensor(array) for array in answer]
 

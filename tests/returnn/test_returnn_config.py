@@ -1,4 +1,4 @@
-"""The one line in a RETURNN config, which is Python that RETURNN executes."""
+"""The one line in a RETURNN config, which RETURNN executes as Python."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "returnn.md"
 LINE = "import shmbridge.returnn; shmbridge.returnn.install()"
 
-# What returnn/__main__.py does with a config, up to where training would begin. After that: a batch as the
-# losses hand it on, and the config as it goes to worker processes (data loaders), which is by pickle.
+# The steps of returnn/__main__.py until training begins; then a batch as the losses pass it, and the config
+# pickled as for a data loader's workers.
 TRAIN = """
 import pickle, sys
 import numpy as np
@@ -27,7 +27,7 @@ pool = SprintInstancePool.get_global_instance(config.typed_dict["sprint_opts"])
 assert SprintInstancePool.get_batch_loss_and_error_signal.__module__.startswith(sys.argv[3])
 with pool.lock:
     edges, weights, states = pool.get_automata_for_batch([sys.argv[2]])
-# In one piece: what Sprint says is written to the same place, by another thread.
+# A single write: another thread writes Sprint's output to the same file.
 sys.stdout.write(f"edges {edges.shape[0]} {states.shape[1]}\\n")
 copy = pickle.loads(pickle.dumps(config))
 assert copy.typed_dict["sprint_opts"]["numInstances"] == 2
@@ -40,7 +40,7 @@ CONFIG = """
     sprint_config = {words!r}
 
     def get_sprint_config():
-        return sprint_config  # a global of the config, as users have them
+        return sprint_config  # a global variable of the config
 
     sprint_opts = {{
         "sprintExecPath": {executable!r},
@@ -69,5 +69,5 @@ def test_the_line_in_a_config_is_enough(returnn: Any, name: str) -> None:
     assert "edges 4 1" in done.stdout
 
 
-def test_the_documentation_has_the_same_line() -> None:
+def test_the_documentation_shows_the_same_line() -> None:
     assert LINE in DOCUMENTATION.read_text(encoding="utf-8")

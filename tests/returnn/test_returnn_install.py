@@ -1,18 +1,19 @@
-"""Putting our methods into RETURNN's class and taking them out, in whichever order things are imported."""
+"""install() and uninstall(), in any order of imports, with RETURNN versions that lack something."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import shmbridge
 import shmbridge.returnn
+from shmbridge.returnn.patch import ALIASES, Options
 
-ROOT = Path(shmbridge.__file__).resolve().parents[1]
 METHODS = ("get_batch_loss_and_error_signal", "get_automata_for_batch", "get_free_instance")
 
 
@@ -33,7 +34,7 @@ def _not_installed_afterwards() -> Any:
     shmbridge.returnn.uninstall()
 
 
-def test_what_is_installed_is_uninstalled_again() -> None:
+def test_uninstall_restores_what_install_replaced() -> None:
     before = methods()
     others = {name: value for name, value in vars(pool_class()).items() if name not in METHODS}
     shmbridge.returnn.install()
@@ -45,7 +46,7 @@ def test_what_is_installed_is_uninstalled_again() -> None:
     assert not shmbridge.returnn.is_installed()
 
 
-def test_installing_twice_is_as_once() -> None:
+def test_installing_twice_is_like_installing_once() -> None:
     before = methods()
     shmbridge.returnn.install()
     shmbridge.returnn.install()
@@ -53,7 +54,7 @@ def test_installing_twice_is_as_once() -> None:
     assert methods() == before
 
 
-def test_uninstalling_what_is_not_installed_does_nothing() -> None:
+def test_uninstalling_without_installing_does_nothing() -> None:
     before = methods()
     shmbridge.returnn.uninstall()
     assert methods() == before
@@ -71,7 +72,7 @@ def test_uninstalling_ends_the_children_and_installing_again_starts_others(retur
     assert returnn.sprint_env.sprint_pids() != pids
 
 
-def test_a_pool_that_was_made_before_goes_through_shmbridge_too(sprint_env: Any, returnn: Any) -> None:
+def test_a_pool_created_before_install_uses_shmbridge_too(sprint_env: Any, returnn: Any) -> None:
     shmbridge.returnn.uninstall()
     pool = returnn.pool("loop")
     shmbridge.returnn.install(ring_size=1 << 20, env=sprint_env.env)
@@ -89,7 +90,7 @@ BEFORE_OR_AFTER = {
         shmbridge.returnn.install()
         from returnn.sprint.error_signals import SprintInstancePool
         """,
-    "by RETURNN's old name of the module": """
+    "through RETURNN's old module name": """
         import returnn
         import shmbridge.returnn
         from returnn.SprintErrorSignals import SprintInstancePool
@@ -99,7 +100,7 @@ BEFORE_OR_AFTER = {
 
 
 @pytest.mark.parametrize("order", BEFORE_OR_AFTER)
-def test_it_does_not_matter_who_is_imported_first(order: str) -> None:
+def test_the_order_of_imports_does_not_matter(order: str) -> None:
     lines = [line.strip() for line in BEFORE_OR_AFTER[order].splitlines()]
     lines.append("print(SprintInstancePool.get_batch_loss_and_error_signal.__module__)")
     done = subprocess.run(
@@ -108,22 +109,22 @@ def test_it_does_not_matter_who_is_imported_first(order: str) -> None:
     assert done.stdout.splitlines()[-1] == "shmbridge.returnn.pool", done.stderr
 
 
-def test_importing_alone_changes_nothing_and_does_not_import_returnn() -> None:
+def test_importing_does_not_import_returnn() -> None:
     code = "import sys, shmbridge.returnn; sys.exit('returnn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-# --- another RETURNN
+# --- incompatible versions of RETURNN
 
 
-def test_without_returnn_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_returnn_the_error_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "returnn", None)
     with pytest.raises(shmbridge.UsageError, match=r"pip install 'shmbridge\[returnn\]'"):
         shmbridge.returnn.install()
 
 
 @pytest.mark.parametrize("name", ["get_global_instance", *METHODS])
-def test_a_returnn_without_one_of_the_methods_is_refused_and_left_alone(
+def test_a_returnn_without_one_of_the_methods_is_rejected_and_left_unchanged(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     import returnn
@@ -138,18 +139,18 @@ def test_a_returnn_without_one_of_the_methods_is_refused_and_left_alone(
     assert not shmbridge.returnn.is_installed()
 
 
-def test_a_returnn_whose_method_takes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_returnn_with_other_parameters_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     def get_automata_for_batch(self: Any, tags: Any, more: Any) -> None:
-        raise AssertionError("not to be called")
+        raise AssertionError("must not be called")
 
     monkeypatch.setattr(pool_class(), "get_automata_for_batch", get_automata_for_batch)
-    with pytest.raises(shmbridge.UsageError, match=r"get_automata_for_batch takes \(self, tags, more\)"):
+    with pytest.raises(shmbridge.UsageError, match=r"get_automata_for_batch\(self, tags, more\) != "):
         shmbridge.returnn.install()
     assert pool_class().get_automata_for_batch is get_automata_for_batch
 
 
 @pytest.mark.parametrize("missing", ["lock", "sprint_opts", "max_num_instances"])
-def test_a_returnn_whose_pools_lack_an_attribute_is_refused(
+def test_a_returnn_whose_pools_lack_an_attribute_is_rejected(
     monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     original = pool_class().__init__
@@ -159,12 +160,12 @@ def test_a_returnn_whose_pools_lack_an_attribute_is_refused(
         delattr(self, missing)
 
     monkeypatch.setattr(pool_class(), "__init__", without)
-    with pytest.raises(shmbridge.UsageError, match=f"has no {missing}"):
+    with pytest.raises(shmbridge.UsageError, match=f"has no attribute '{missing}'"):
         shmbridge.returnn.install()
     assert not shmbridge.returnn.is_installed()
 
 
-def test_a_returnn_whose_pools_need_more_at_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_returnn_whose_constructor_reads_options_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     def eager(self: Any, sprint_opts: Any) -> None:
         sprint_opts["sprintExecPath"]
 
@@ -181,16 +182,16 @@ def test_a_returnn_whose_pools_need_more_at_once_is_refused(monkeypatch: pytest.
         ("returnn.config", "get_global_config"),
     ],
 )
-def test_a_returnn_without_one_of_the_names_is_refused(
+def test_a_returnn_without_one_of_the_names_is_rejected(
     monkeypatch: pytest.MonkeyPatch, module: str, name: str
 ) -> None:
     __import__(module)
     monkeypatch.delattr(sys.modules[module], name)
-    with pytest.raises(shmbridge.UsageError, match=f"{module} has no .*{name}"):
+    with pytest.raises(shmbridge.UsageError, match=f"'{module}' has no attribute '{name}'"):
         shmbridge.returnn.install()
 
 
-def test_a_returnn_without_the_module_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_returnn_without_the_module_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "returnn.sprint.error_signals", None)
     with pytest.raises(shmbridge.UsageError, match=r"returnn\.sprint\.error_signals"):
         shmbridge.returnn.install()
@@ -204,20 +205,27 @@ def test_a_returnn_without_the_module_is_refused(monkeypatch: pytest.MonkeyPatch
     [
         ({"numInstances": 2}, "sprint_opts"),
         ({"num_instances": 2}, "sprint_opts"),
-        ({"ringsize": 2}, "ringsize"),
+        ({"ringsize": 2}, "no option 'ringsize'; did you mean 'ring_size'"),
+        ({"verbose": True}, "its options are ring_size, num_labels"),
         ({"ring_size": 0}, "ring_size is 0"),
         ({"start_timeout": "long"}, "start_timeout is 'long'"),
     ],
 )
-def test_options_that_do_not_belong_there_are_refused_and_nothing_is_installed(
-    options: dict[str, Any], expected: str
-) -> None:
+def test_wrong_options_are_rejected_and_nothing_is_installed(options: dict[str, Any], expected: str) -> None:
     with pytest.raises(shmbridge.OptionError, match=expected):
         shmbridge.returnn.install(**options)
     assert not shmbridge.returnn.is_installed()
 
 
-def test_options_of_install_are_for_all_pools_and_sprint_opts_win(returnn: Any) -> None:
+def test_install_has_all_options_that_have_no_name_in_returnn_with_their_defaults() -> None:
+    parameters = inspect.signature(shmbridge.returnn.install).parameters
+    options = {field.name: field.default for field in dataclasses.fields(Options)}
+    assert {name: parameter.default for name, parameter in parameters.items() if name != "unknown"} == {
+        name: default for name, default in options.items() if name not in ALIASES.values()
+    }
+
+
+def test_options_of_install_apply_to_all_pools_and_sprint_opts_takes_precedence(returnn: Any) -> None:
     names, lengths = returnn.sprint_env.NAMES[:1], returnn.sprint_env.frames(returnn.sprint_env.NAMES[:1])
     posteriors = returnn.sprint_env.posteriors(lengths)
     shmbridge.returnn.install(ring_size=1 << 20, env=returnn.sprint_env.env, num_labels=5)
@@ -226,9 +234,9 @@ def test_options_of_install_are_for_all_pools_and_sprint_opts_win(returnn: Any) 
     returnn.check(returnn.pool("loop", num_labels=4), names)
 
 
-# --- where Sprint's output goes
+# --- Sprint's output
 
-SAYS = """
+PROGRAM = """
 import sys
 import numpy as np
 import shmbridge.returnn
@@ -242,17 +250,17 @@ pool.get_automata_for_batch([sys.argv[3]])
 {end}
 """
 SETUPS = {
-    "nobody set up logging": ("", "", 1),
-    "set up before": ("import logging; logging.basicConfig(stream=sys.stdout, level='INFO')", "", 1),
-    "set up after": ("", "import logging; logging.basicConfig(stream=sys.stdout, level='INFO')", 1),
-    "set up to be quiet": ("import logging; logging.basicConfig(stream=sys.stdout)", "", 0),
+    "logging is not configured": ("", "", 1),
+    "configured before": ("import logging; logging.basicConfig(stream=sys.stdout, level='INFO')", "", 1),
+    "configured after": ("", "import logging; logging.basicConfig(stream=sys.stdout, level='INFO')", 1),
+    "configured to be quiet": ("import logging; logging.basicConfig(stream=sys.stdout)", "", 0),
 }
 
 
 @pytest.mark.parametrize("setup", SETUPS)
-def test_what_sprint_says_is_seen_once(returnn: Any, setup: str) -> None:
+def test_sprints_output_is_printed_once(returnn: Any, setup: str) -> None:
     before, after, times = SETUPS[setup]
-    code = SAYS.format(before=before, after=after, end="shmbridge.returnn.uninstall()")
+    code = PROGRAM.format(before=before, after=after, end="shmbridge.returnn.uninstall()")
     options = returnn.sprint_opts("loop")
     done = subprocess.run(
         [sys.executable, "-c", code, options["sprintExecPath"], options["sprintConfigStr"], returnn.names[0]],

@@ -1,4 +1,4 @@
-"""The sprint_opts of users' configs, as they are, mean with us what they mean to RETURNN."""
+"""The sprint_opts of users' configs have the same meaning as with RETURNN alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import shmbridge
 
 @pytest.fixture
 def config(returnn: Any) -> Any:
-    """RETURNN's global config, for the time of a test."""
+    """RETURNN's global config, restored after the test."""
     from returnn import config as returnn_config
 
     before = returnn_config.get_global_config(raise_exception=False)
@@ -38,7 +38,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("named", [False, True])
-def test_sprints_options_may_be_written_in_all_of_returnns_ways(
+def test_sprints_options_may_have_any_form_that_returnn_accepts(
     returnn: Any, config: Any, kind: str, named: bool
 ) -> None:
     value = CONFIGS[kind](returnn.sprint_config("loop"))
@@ -48,17 +48,31 @@ def test_sprints_options_may_be_written_in_all_of_returnns_ways(
     returnn.check(returnn.pool("loop", sprintConfigStr=value), returnn.sprint_env.NAMES[:2])
 
 
-def test_variables_of_the_environment_are_looked_up(returnn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("named", [False, True])
+def test_from_returnn_evaluates_sprints_options_as_returnn_does(
+    returnn: Any, config: Any, kind: str, named: bool
+) -> None:
+    value = CONFIGS[kind](returnn.sprint_config("loop"))
+    if named:
+        config.typed_dict["sprint_config"] = value
+        value = "config:sprint_config"
+    more = {"ring_size": 1 << 20, "env": returnn.sprint_env.env, "sprintConfigStr": value}
+    with shmbridge.SprintInstancePool.from_returnn(returnn.sprint_opts("loop", **more)) as pool:
+        returnn.check(pool, returnn.sprint_env.NAMES[:2])
+
+
+def test_environment_variables_are_replaced(returnn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPRINT_OPTIONS", " ".join(returnn.sprint_config("loop")))
     monkeypatch.delenv("SPRINT_MISSING", raising=False)
     pool = returnn.pool("loop", sprintConfigStr="--*.first=$HOME $SPRINT_OPTIONS $SPRINT_MISSING --*.last=1")
     returnn.check(pool, returnn.sprint_env.NAMES[:2])
     words = [word for word in command_line(returnn.sprint_env.sprint_pids()[0]) if word]
-    assert "--*.first=$HOME" in words  # only where a word begins with it: as RETURNN does it
+    assert "--*.first=$HOME" in words  # RETURNN replaces only words that begin with $
     assert words[-1] == "--*.last=1"
 
 
-def test_settings_go_into_the_config_string(returnn: Any) -> None:
+def test_settings_become_part_of_the_config_string(returnn: Any) -> None:
     pool = returnn.pool(
         "loop", minPythonControlVersion=4, sprintControlConfig={"verbose": True, "unknown": "a:b"}
     )
@@ -72,7 +86,7 @@ def test_settings_go_into_the_config_string(returnn: Any) -> None:
         assert setting in given
 
 
-def test_a_sprint_that_is_too_old_is_an_error_that_says_so(returnn: Any) -> None:
+def test_a_sprint_that_is_too_old_is_an_error_with_the_version(returnn: Any) -> None:
     with pytest.raises(shmbridge.PeerGoneError, match="99"):
         returnn.check(returnn.pool("loop", minPythonControlVersion=99), returnn.sprint_env.NAMES[:2])
 
@@ -83,7 +97,7 @@ def test_the_number_of_instances_may_be_a_string(returnn: Any, number: Any) -> N
     assert len(returnn.sprint_env.sprint_pids()) == 2
 
 
-def test_our_own_names_are_taken_as_well(returnn: Any) -> None:
+def test_options_may_have_shmbridges_names(returnn: Any) -> None:
     from returnn.sprint.error_signals import SprintInstancePool
 
     pool = SprintInstancePool.get_global_instance({**returnn.sprint_env.options("loop"), "num_instances": 2})
@@ -103,16 +117,16 @@ def test_an_executable_in_the_working_directory_needs_no_path(
 WRONG = {
     "an unknown option": ({"sprintExecutable": "x"}, "sprintExecutable"),
     "no such executable": ({"sprintExecPath": "/no/such/nn-trainer"}, "/no/such/nn-trainer"),
-    "a setting that is not there": ({"sprintConfigStr": "config:nothing"}, "'nothing'"),
-    "a quote that is not closed": ({"sprintConfigStr": "--*.a='b"}, "--*.a='b"),
+    "a missing setting": ({"sprintConfigStr": "config:nothing"}, "'nothing'"),
+    "an unclosed quote": ({"sprintConfigStr": "--*.a='b"}, "--*.a='b"),
     "a number": ({"sprintConfigStr": 5}, "5"),
     "a list with a number": ({"sprintConfigStr": ["--*.a=b", 5]}, "5"),
-    "two names for one": ({"sprint_exec_path": "x"}, "twice"),
+    "one option under two names": ({"sprint_exec_path": "x"}, "twice"),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_options_are_errors_that_show_them(returnn: Any, config: Any, case: str) -> None:
+def test_wrong_options_are_errors_that_quote_them(returnn: Any, config: Any, case: str) -> None:
     options, expected = WRONG[case]
     with pytest.raises(shmbridge.OptionError) as raised:
         returnn.check(returnn.pool("loop", **options), returnn.sprint_env.NAMES[:2])
@@ -129,7 +143,7 @@ def test_a_named_setting_without_a_config_is_an_error(
         returnn.check(returnn.pool("loop", sprintConfigStr="config:x"), returnn.sprint_env.NAMES[:2])
 
 
-def test_a_callable_that_raises_is_seen_as_it_is(returnn: Any) -> None:
+def test_an_exception_of_a_callable_is_not_wrapped(returnn: Any) -> None:
     def fails() -> str:
         raise FileNotFoundError("no lexicon here")
 

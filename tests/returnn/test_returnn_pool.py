@@ -1,4 +1,4 @@
-"""What RETURNN's pool takes and returns with shmbridge.returnn, with whichever numpy is installed."""
+"""Arguments and results of RETURNN's pool with shmbridge.returnn, with any numpy."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import shmbridge
-from shmbridge.returnn.tags import repeat, rounds
+from shmbridge.returnn.tags import gather, split_duplicates
 
 
 def fixed_length(names: list[str], dtype: str) -> Any:
-    """(batch, length of the longest) bytes, filled with zeros."""
+    """Return the names as an array (batch,length) of bytes, padded with zeros."""
     encoded = np.array([name.encode() for name in names])
     return encoded.view(np.uint8).reshape(len(names), -1).view(dtype)
 
@@ -33,7 +33,7 @@ TAGS = {
 
 
 @pytest.mark.parametrize("tags", TAGS)
-def test_tags_may_come_in_all_of_returnns_ways(returnn: Any, tags: str) -> None:
+def test_tags_may_have_any_form_that_returnn_passes(returnn: Any, tags: str) -> None:
     pool = returnn.pool("loop")
     names = returnn.sprint_env.NAMES[:4]
     returnn.check(pool, names, TAGS[tags](names))
@@ -43,8 +43,8 @@ def test_tags_may_come_in_all_of_returnns_ways(returnn: Any, tags: str) -> None:
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_all_ways_to_drive_sprint_work(returnn: Any, way: str) -> None:
-    # RETURNN's own child fails in the first (orthographies are bytes) and has no loss in the last.
+def test_sprint_may_be_driven_in_any_way(returnn: Any, way: str) -> None:
+    # RETURNN's own child fails in the first way (orthographies are bytes) and has no loss in the last.
     returnn.check(returnn.pool(way, numInstances=2), returnn.sprint_env.NAMES)
 
 
@@ -53,7 +53,7 @@ def test_lengths_may_have_any_integer_dtype(returnn: Any, dtype: str) -> None:
     returnn.check(returnn.pool("loop"), returnn.sprint_env.NAMES[:2], lengths_dtype=dtype)
 
 
-def test_a_discarded_segment_has_an_infinite_loss_and_no_error_signal(returnn: Any) -> None:
+def test_a_skipped_segment_has_an_infinite_loss_and_a_zero_error_signal(returnn: Any) -> None:
     names = [returnn.sprint_env.NAMES[0], returnn.sprint_env.SHORT]
     lengths = returnn.sprint_env.frames(names)
     posteriors = returnn.sprint_env.posteriors(lengths)
@@ -66,14 +66,14 @@ def test_a_discarded_segment_has_an_infinite_loss_and_no_error_signal(returnn: A
     assert not error_signal[:, 1].any()
 
 
-def test_a_segment_that_is_there_twice_has_a_result_for_each_place(returnn: Any) -> None:
+def test_duplicate_segments_have_a_result_at_each_index(returnn: Any) -> None:
     pool = returnn.pool("loop", numInstances=2)
     names = [returnn.sprint_env.NAMES[index] for index in (0, 1, 0, 0, 1)]
     returnn.check(pool, names)
     returnn.check(pool, names, [name if index % 2 else name.encode() for index, name in enumerate(names)])
 
 
-def test_automata_of_a_segment_that_is_there_twice(returnn: Any) -> None:
+def test_duplicate_segments_have_an_automaton_at_each_index(returnn: Any) -> None:
     pool = returnn.pool("loop")
     names = [returnn.sprint_env.NAMES[index] for index in (1, 0, 1)]
     edges, weights, states = pool.get_automata_for_batch(names)
@@ -89,19 +89,19 @@ def test_automata_of_a_segment_that_is_there_twice(returnn: Any) -> None:
         assert index == 0 or states[0, index] == states[1, index - 1] + 1
 
 
-def test_rounds_keep_the_order_and_have_no_name_twice() -> None:
+def test_split_duplicates_keeps_the_order_and_repeats_no_name_within_a_part() -> None:
     names = list("abacaba")
-    found = rounds(names)
-    assert sorted(index for part in found for index in part) == list(range(len(names)))
-    for part in found:
+    parts = split_duplicates(names)
+    assert sorted(index for part in parts for index in part) == list(range(len(names)))
+    for part in parts:
         assert part == sorted(part)
         assert len({names[index] for index in part}) == len(part)
-    assert len(found) == names.count("a")
+    assert len(parts) == names.count("a")
 
 
-def test_repeating_each_sequence_once_changes_nothing(returnn: Any) -> None:
+def test_gathering_each_sequence_once_changes_nothing(returnn: Any) -> None:
     automata = returnn.pool("loop").get_automata_for_batch(returnn.sprint_env.NAMES)
-    for array, wanted in zip(repeat(*automata, range(len(returnn.sprint_env.NAMES))), automata):
+    for array, wanted in zip(gather(*automata, range(len(returnn.sprint_env.NAMES))), automata):
         assert array.dtype == wanted.dtype
         np.testing.assert_array_equal(array, wanted)
 
@@ -112,16 +112,16 @@ BAD = {
     "tags of three dimensions": ((ONE, np.array([3]), np.zeros((1, 1, 1), "uint8")), "(1, 1, 1) of uint8"),
     "rows of numbers": ((ONE, np.array([3]), np.zeros((1, 2))), "(1, 2) of float64"),
     "a row of zeros": ((ONE, np.array([3]), np.zeros((1, 2), "uint8")), "tags[0] is b''"),
-    "no UTF-8": ((ONE, np.array([3]), [b"\xff"]), "not UTF-8"),
+    "not UTF-8": ((ONE, np.array([3]), [b"\xff"]), "not UTF-8"),
     "a NaN": ((ONE * np.nan, np.array([3]), ["x"]), "NaN at time 0"),
     "no frames": ((ONE, np.array([0]), ["x"]), "0 frames"),
-    "twice, but the batch is smaller": ((ONE, np.array([3]), ["x", "x"]), "2 tags"),
-    "twice, and more lengths": ((np.zeros((3, 2, 4)), np.array([3, 3, 3]), ["x", "x"]), "(3,)"),
-    "twice, and a dimension too few": ((np.zeros((3, 2)), np.array([3, 3]), ["x", "x"]), "(3, 2)"),
+    "a duplicate, but the batch is smaller": ((ONE, np.array([3]), ["x", "x"]), "2 tags"),
+    "a duplicate, and more lengths": ((np.zeros((3, 2, 4)), np.array([3, 3, 3]), ["x", "x"]), "(3,)"),
+    "a duplicate, and a dimension too few": ((np.zeros((3, 2)), np.array([3, 3]), ["x", "x"]), "(3, 2)"),
 }
 
 
-def test_what_does_not_fit_is_an_error_and_the_pool_goes_on(returnn: Any) -> None:
+def test_wrong_arguments_are_errors_and_the_pool_stays_usable(returnn: Any) -> None:
     pool = returnn.pool("loop")
     for case, (arguments, expected) in BAD.items():
         with pytest.raises(shmbridge.BatchError) as raised:
@@ -137,7 +137,7 @@ def test_an_unknown_segment_is_an_error_that_names_it(returnn: Any) -> None:
     returnn.check(pool, returnn.sprint_env.NAMES[:2])
 
 
-def test_a_child_that_dies_is_told_with_its_signal_and_started_anew(returnn: Any) -> None:
+def test_the_death_of_a_child_raises_with_its_signal_and_the_child_is_restarted(returnn: Any) -> None:
     from returnn.sprint.error_signals import SprintInstancePool
 
     body = """
@@ -166,11 +166,11 @@ def test_a_child_that_dies_is_told_with_its_signal_and_started_anew(returnn: Any
     assert loss == [1.5]
 
 
-def test_the_same_options_are_the_same_pool_and_its_children_run_our_module(returnn: Any) -> None:
+def test_equal_options_share_a_pool_whose_children_run_shmbridges_module(returnn: Any) -> None:
     pool = returnn.pool("loop", numInstances=2)
     assert returnn.pool("loop", numInstances=2) is pool
     assert returnn.pool("loop") is not pool
-    assert returnn.sprint_env.sprint_pids() == []  # they start at the first call, as RETURNN's do
+    assert returnn.sprint_env.sprint_pids() == []  # as RETURNN's children do, they start at the first call
     returnn.check(pool, returnn.sprint_env.NAMES)
     pids = returnn.sprint_env.sprint_pids()
     assert len(pids) == 2
@@ -178,7 +178,7 @@ def test_the_same_options_are_the_same_pool_and_its_children_run_our_module(retu
         assert b"pymod-name=sprint_entry" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def test_a_pool_that_nobody_has_any_more_ends_its_children(returnn: Any) -> None:
+def test_a_pool_without_references_ends_its_children(returnn: Any) -> None:
     from returnn.sprint.error_signals import SprintInstancePool
 
     pool = SprintInstancePool(returnn.sprint_opts("loop"))
@@ -189,17 +189,17 @@ def test_a_pool_that_nobody_has_any_more_ends_its_children(returnn: Any) -> None
     returnn.sprint_env.wait_gone(pids)
 
 
-def test_threads_that_ask_at_once_share_one_set_of_children(returnn: Any) -> None:
+def test_concurrent_calls_share_one_set_of_children(returnn: Any) -> None:
     pool = returnn.pool("loop")
     failures: list[BaseException] = []
 
-    def ask() -> None:
+    def call() -> None:
         try:
             returnn.check(pool, returnn.sprint_env.NAMES)
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads = [threading.Thread(target=call) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -208,7 +208,7 @@ def test_threads_that_ask_at_once_share_one_set_of_children(returnn: Any) -> Non
     assert len(returnn.sprint_env.sprint_pids()) == 1
 
 
-def test_returnns_own_instances_are_not_handed_out(returnn: Any) -> None:
+def test_get_free_instance_raises_and_starts_no_child(returnn: Any) -> None:
     with pytest.raises(shmbridge.UsageError, match="claim"):
         returnn.pool("loop").get_free_instance()
     assert returnn.sprint_env.sprint_pids() == []

@@ -1,4 +1,4 @@
-"""RETURNN's pool with its own pipes and child, and with shmbridge: same options, same results."""
+"""RETURNN's pool with its own pipes and with shmbridge: equal options, equal results."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import pytest
 
 @pytest.fixture
 def both(sprint_env: Any, returnn: Any, in_a_process: Any, numpy_for_returnn: list[str]) -> Any:
-    """(RETURNN's results, ours) of the same jobs: see run_returnn.py."""
+    """Run the same jobs with RETURNN's own pool and with shmbridge; see run_returnn.py."""
 
     def run(*jobs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         results = []
         for with_shmbridge in (False, True):
-            # The same numpy for both: refsprint computes with it.
+            # Both get the same numpy: refsprint computes with it.
             task = {"shmbridge": with_shmbridge, "jobs": jobs}
             results.append(in_a_process("run_returnn.py", task, numpy_for_returnn))
-        # RETURNN's pools have children of their own only where they work by themselves.
+        # RETURNN's pools have their own children only without shmbridge.
         theirs, ours = results
         assert theirs.pop("instances").all()
         assert not ours.pop("instances").any()
@@ -35,7 +35,7 @@ def assert_same(theirs: dict[str, Any], ours: dict[str, Any]) -> None:
         np.testing.assert_array_equal(ours[key], array, err_msg=key)
 
 
-def test_losses_and_error_signals_are_the_same_to_the_last_bit(returnn: Any, both: Any) -> None:
+def test_losses_and_error_signals_are_equal_to_the_last_bit(returnn: Any, both: Any) -> None:
     names, lengths = returnn.names, returnn.lengths
     theirs, ours = both(
         {
@@ -59,12 +59,12 @@ def test_losses_and_error_signals_are_the_same_to_the_last_bit(returnn: Any, bot
     )
     assert_same(theirs, ours)
     loss, error_signal = ours["0/0/0"], ours["0/0/1"]
-    assert loss[names.index(returnn.sprint_env.SHORT)] == np.inf  # discarded by Sprint
+    assert loss[names.index(returnn.sprint_env.SHORT)] == np.inf  # skipped
     assert np.isfinite(np.delete(loss, names.index(returnn.sprint_env.SHORT))).all()
     assert error_signal.any()
 
 
-def test_a_segment_may_be_in_a_batch_more_than_once(returnn: Any, both: Any) -> None:
+def test_a_batch_may_contain_a_segment_more_than_once(returnn: Any, both: Any) -> None:
     names = [returnn.names[index] for index in (0, 1, 0, 2, 1, 0)]
     lengths = returnn.sprint_env.frames(names)
     theirs, ours = both(
@@ -78,7 +78,7 @@ def test_a_segment_may_be_in_a_batch_more_than_once(returnn: Any, both: Any) -> 
 
 
 @pytest.mark.parametrize("num_instances", [1, 2])
-def test_automata_are_the_same(returnn: Any, both: Any, num_instances: int) -> None:
+def test_automata_are_equal(returnn: Any, both: Any, num_instances: int) -> None:
     theirs, ours = both(
         {
             "sprint_opts": returnn.sprint_opts("loop", numInstances=num_instances),
@@ -91,14 +91,14 @@ def test_automata_are_the_same(returnn: Any, both: Any, num_instances: int) -> N
 @pytest.mark.parametrize(
     ("way", "option"),
     [
-        ("no-layer", "--*.estimator=dry-run"),  # Sprint's network never sees the posteriors
-        ("trainer", "--*.estimator=dummy"),  # Sprint evaluates nothing, and tells of a loss of 0
+        ("no-layer", "--*.estimator=dry-run"),  # Sprint's network does not receive the posteriors
+        ("trainer", "--*.estimator=dummy"),  # Sprint evaluates nothing, and reports a loss of 0
     ],
 )
 def test_without_an_error_signal_only_the_loss_differs(
     returnn: Any, both: Any, way: str, option: str
 ) -> None:
-    """RETURNN hands on the loss that Sprint tells; with us no error signal is no loss."""
+    """RETURNN returns the loss that Sprint reports; shmbridge returns infinity without an error signal."""
     theirs, ours = both(
         {
             "sprint_opts": returnn.sprint_opts(way, option),

@@ -1,4 +1,4 @@
-"""The operations with which RETURNN's losses ask Sprint; TensorFlow is a stand-in where there is none."""
+"""The TensorFlow operations of RETURNN's losses, on a stand-in if TensorFlow is not installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.mark.parametrize("install", ["before", "after"])
 @pytest.mark.parametrize("lengths_dtype", ["int32", "int64"])
-def test_the_operations_give_what_the_pool_gives(
+def test_the_operations_return_the_results_of_the_pool(
     returnn: Any, in_a_process: Any, install: str, lengths_dtype: str
 ) -> None:
     names = [*returnn.sprint_env.NAMES, returnn.sprint_env.NAMES[0]]
@@ -32,5 +32,5 @@ def test_the_operations_give_what_the_pool_gives(
     returnn.sprint_env.compare(results["loss"], results["error_signal"], posteriors, lengths, names)
     expected = returnn.pool("loop").get_automata_for_batch(names)
     for name, array in zip(("edges", "weights", "start_end_states"), expected):
-        assert results[name].dtype == ("float32" if name == "weights" else "int32")  # RETURNN casts them
+        assert results[name].dtype == ("float32" if name == "weights" else "int32")  # RETURNN casts
         np.testing.assert_array_equal(results[name], array)

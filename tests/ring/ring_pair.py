@@ -11,8 +11,7 @@ import numpy as np
 
 from shmbridge._native import lib
 from shmbridge.doorbell import Doorbell, WaitList
-from shmbridge.memory import PAGE, RECORDS_OFFSET, Memory
-from shmbridge.parent.reserve import create_object
+from shmbridge.memory import PAGE, RECORDS_OFFSET, Memory, create_shared_memory
 from shmbridge.ring import Claim, Consumer, Producer, Record
 
 LINES = PAGE
@@ -62,8 +61,8 @@ class RingPair:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.fd = create_object(RECORDS_OFFSET + capacity)
-        bell_fd = create_object(PAGE)
+        self.fd = create_shared_memory(RECORDS_OFFSET + capacity)
+        bell_fd = create_shared_memory(PAGE)
         memory = Memory(self.fd, RECORDS_OFFSET + capacity)
         bell_memory = Memory(bell_fd, PAGE)
         os.close(bell_fd)

@@ -20,8 +20,7 @@ from ring_pair import pattern
 from shmbridge._native import lib
 from shmbridge.channel import Channel
 from shmbridge.doorbell import Doorbell, WaitList
-from shmbridge.memory import PAGE, Geometry, Memory
-from shmbridge.parent.reserve import create_object
+from shmbridge.memory import PAGE, Geometry, Memory, create_shared_memory
 from shmbridge.ring import Record
 
 RING_SIZE = 1 << 16
@@ -149,7 +148,7 @@ class Partner:
 def with_peer(mode: str, count: int, spin_ns: int) -> Iterator[tuple[Partner, subprocess.Popen[str]]]:
     """The parent's partner, and the process that runs this file with the other."""
     geometry = Geometry.for_ring_size(RING_SIZE)
-    shm_fd, bell_fd = create_object(geometry.total_size), create_object(PAGE)
+    shm_fd, bell_fd = create_shared_memory(geometry.total_size), create_shared_memory(PAGE)
     memory, bell_memory = Memory(shm_fd, geometry.total_size), Memory(bell_fd, PAGE)
     channel = Channel.of_parent(
         memory, geometry, own=Doorbell(bell_memory, create=True), peer=Doorbell(memory, create=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shmbridge.parent.copying import copy_checked, find_nan, is_float
+from shmbridge.parent.copying import copy_rejecting_nan, find_nan, is_float
 
 DTYPES = [np.dtype(code) for code in ("f2", "f4", "f8", "g")]
 try:
@@ -102,7 +102,7 @@ def test_every_dtype_and_layout_arrives_as_numpy_would_convert_it(layout, dtype,
     source = layout(values, dtype)
     before = source.astype(np.float32)
     guarded, target = fresh_target(shape)
-    assert copy_checked(target, source) is None
+    assert copy_rejecting_nan(target, source) is None
     np.testing.assert_array_equal(target, before)
     np.testing.assert_array_equal(source.astype(np.float32), before)
     check_guards(guarded)
@@ -129,7 +129,7 @@ def test_the_first_nan_is_found_exactly_where_it_is(layout, dtype, rows, columns
     where = np.argwhere(np.isnan(source.astype(np.float32)))
     expected = tuple(int(index) for index in where[0]) if len(where) else None
     guarded, target = fresh_target(values.shape)
-    assert copy_checked(target, source) == expected
+    assert copy_rejecting_nan(target, source) == expected
     check_guards(guarded)
     if expected is None:
         np.testing.assert_array_equal(target, source.astype(np.float32))
@@ -142,7 +142,7 @@ def test_infinities_and_extremes_are_no_nan(dtype, layout):
     values = np.array([[np.inf, -np.inf, 0.0], [-0.0, 1e-7, -6e4]])
     _, target = fresh_target(values.shape)
     source = layout(values, dtype)
-    assert copy_checked(target, source) is None
+    assert copy_rejecting_nan(target, source) is None
     np.testing.assert_array_equal(target, source.astype(np.float32))
     assert np.signbit(target[1, 0])
 
@@ -153,7 +153,7 @@ def test_every_kind_of_nan_is_one(bits):
     source.view(np.uint32)[1, 2] = bits
     for array in (source, np.asfortranarray(source)):
         _, target = fresh_target(array.shape)
-        assert copy_checked(target, array) == (1, 2)
+        assert copy_rejecting_nan(target, array) == (1, 2)
     assert find_nan(source) == (1, 2)
 
 
@@ -161,7 +161,7 @@ def test_doubles_that_floats_cannot_hold_become_infinite():
     source = np.array([[1e300, -1e300], [1e-300, 5.0]])
     for array in (source, np.asfortranarray(source)):
         _, target = fresh_target(array.shape)
-        assert copy_checked(target, array) is None
+        assert copy_rejecting_nan(target, array) is None
         np.testing.assert_array_equal(target, np.array([[np.inf, -np.inf], [0, 5]], np.float32))
 
 
@@ -170,7 +170,7 @@ def test_the_longest_doubles_do_too():
     _, target = fresh_target(source.shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # numpy's, of the overflow
-        assert copy_checked(target, source) is None
+        assert copy_rejecting_nan(target, source) is None
     np.testing.assert_array_equal(target, np.array([[np.inf, -5]], np.float32))
 
 
@@ -178,14 +178,14 @@ def test_the_longest_doubles_do_too():
 @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0)])
 def test_matrices_without_elements_have_no_nan(dtype, shape):
     _, target = fresh_target(shape)
-    assert copy_checked(target, np.zeros(shape, dtype)) is None
+    assert copy_rejecting_nan(target, np.zeros(shape, dtype)) is None
     assert find_nan(target) is None
 
 
 def test_the_copy_goes_straight_into_a_claim(ring):
     claim = ring.producer.claim(2, 3, 5)
     source = np.arange(15.0).reshape(5, 3).T
-    assert copy_checked(claim.matrix, source) is None
+    assert copy_rejecting_nan(claim.matrix, source) is None
     claim.commit()
     np.testing.assert_array_equal(ring.consumer.receive().matrix, source)
 

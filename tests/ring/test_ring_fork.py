@@ -12,8 +12,7 @@ import pytest
 from shmbridge.channel import Channel
 from shmbridge.doorbell import Doorbell
 from shmbridge.errors import UsageError
-from shmbridge.memory import PAGE, Geometry, Memory
-from shmbridge.parent.reserve import create_object
+from shmbridge.memory import PAGE, Geometry, Memory, create_shared_memory
 
 # From Python 3.12 on: that other threads run at a fork is what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -116,8 +115,8 @@ def test_a_fork_while_another_thread_is_inside_the_ring_does_not_hang(ring_of):
 
 def test_a_disowned_channel_refuses_both_ways():
     geometry = Geometry.for_ring_size(1)
-    fd = create_object(geometry.total_size)
-    bell_fd = create_object(PAGE)
+    fd = create_shared_memory(geometry.total_size)
+    bell_fd = create_shared_memory(PAGE)
     memory, bell_memory = Memory(fd, geometry.total_size), Memory(bell_fd, PAGE)
     os.close(fd)
     os.close(bell_fd)

@@ -17,6 +17,8 @@ from typing import Any, Optional
 
 from plan import Plan
 
+from support.internals import ChildProcess, children
+
 _FORK_LIVES = 2.0  # seconds at the most
 _PATIENCE = 60.0  # seconds, for what takes none
 
@@ -92,7 +94,7 @@ class Disturber:
     ) -> None:
         self._plan = plan
         self._rng = rng
-        self._dispatcher = pool._dispatcher
+        self._pool = pool
         self._forks = forks
         self._use_in_fork = use_in_fork
         self._counts = counts
@@ -132,28 +134,27 @@ class Disturber:
             self._counts["kills"] += 1
 
     def _pause(self) -> None:
-        process = self._signal(signal.SIGSTOP)
-        if process is not None:
+        child = self._signal(signal.SIGSTOP)
+        if child is not None:
             time.sleep(self._rng.random() * 0.1)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGCONT)
+                os.kill(child.pid, signal.SIGCONT)
             self._counts["pauses"] += 1
 
-    def _signal(self, number: int, anybody: bool = False) -> Any:
+    def _signal(self, number: int, anybody: bool = False) -> Optional[ChildProcess]:
         """Send it to one of the children; only to one that is ready, unless to anybody."""
-        instance = self._rng.choice(self._dispatcher.instances)
-        process = instance._process
+        child = self._rng.choice(children(self._pool))
         if not anybody:
             # It has to be ready for some time: while one is replaced, that says nothing for a moment.
             for _ in range(2):
-                if not instance.ready or instance._process is not process:
+                if not child.is_ready:
                     return None
                 time.sleep(0.02)
-        if process.exited:
+        if child.has_exited:
             return None
         with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
-            return process
+            os.kill(child.pid, number)
+            return child
         return None
 
     def _fork(self) -> None:

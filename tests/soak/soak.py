@@ -77,13 +77,14 @@ def soak_pools(arguments: list[str], folder: Path, show: Callable[[dict[str, Any
     Raises:
         FailedError: it found something, hangs, or leaves something in its temporary folder.
     """
+    python_path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         [sys.executable, str(HERE / "rounds.py"), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env={**os.environ, "TMPDIR": str(folder)},
+        env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": python_path},
     )
     said: queue.Queue[Optional[dict[str, Any]]] = queue.Queue()
     errors: list[str] = []

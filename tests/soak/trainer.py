@@ -412,13 +412,13 @@ class Trainer:
         if self.rng.random() < 0.1 and len(self._kept_posteriors) < _MOST_KEPT:
             self._kept_posteriors.append((claim.posteriors, exchange))
         try:
-            claim.send()
+            segment = claim.send()
         except PeerGoneError:
             if self.plan.kind != "lossy":
                 raise
             self.counts["lost"] += 1
             return
-        sent.append((claim, exchange))
+        sent.append((segment, exchange))
 
     def _take_results(self, sent: list[tuple[Any, Exchange]], *, in_order: bool = False) -> None:
         """Take or forget them all."""
@@ -427,22 +427,22 @@ class Trainer:
         else:
             self.rng.shuffle(sent)
         while sent:
-            claim, exchange = sent.pop()
+            segment, exchange = sent.pop()
             if self.rng.random() < 0.05:
                 self._repeated += 1
                 self._note(f"the result of {exchange.number} is not asked for")
                 continue
             try:
-                self._take_result(claim, exchange)
+                self._take_result(segment, exchange)
             except BufferError as error:
                 self._note(f"{error}"[:60])
                 assert self._kept or self._kept_posteriors, f"no room for {exchange}, where nothing is held"
                 self.check_kept()
-                sent.append((claim, exchange))
+                sent.append((segment, exchange))
 
-    def _take_result(self, claim: Any, exchange: Exchange) -> None:
+    def _take_result(self, segment: Any, exchange: Exchange) -> None:
         self._note(f"result of {exchange.number}")
-        got = self._call(lambda: self._result(claim), [exchange])
+        got = self._call(lambda: self._result(segment), [exchange])
         if got is _GONE:
             return
         if isinstance(got, shmbridge.ShmbridgeError):
@@ -467,11 +467,11 @@ class Trainer:
         if self.rng.random() < 0.7:
             got.release()
 
-    def _result(self, claim: Any) -> Any:
+    def _result(self, segment: Any) -> Any:
         while self.rng.random() < 0.3:
             try:
-                return claim.result(timeout=self.rng.random() * 0.002)
+                return segment.result(timeout=self.rng.random() * 0.002)
             except BridgeTimeoutError as error:
                 if isinstance(error, PeerGoneError):
                     raise
-        return claim.result()
+        return segment.result()

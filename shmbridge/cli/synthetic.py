@@ -1,4 +1,4 @@
-"""A corpus, a lexicon and features, made up from a seed: enough for refsprint, and for a network to learn."""
+"""A synthetic corpus, lexicon and features: enough for refsprint, and for a network to learn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["PHONEMES", "Task", "Utterance"]
+__all__ = ["PHONEMES", "SyntheticCorpus", "Utterance"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -17,7 +17,7 @@ PHONEMES = ("a", "e", "i", "o", "u", "k", "m", "s", "t", "BLANK")
 
 _WORDS = 24
 _DIMENSION = 16  # of the features
-_NOISE = 0.8  # of the features, where a phoneme's mean has the length 4
+_NOISE = 0.8  # standard deviation of the features; each phoneme's mean has length 4
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,23 @@ class Utterance:
 
     Attributes:
         name: the full segment name.
-        words: indices into the lexicon.
-        phonemes: what is said, as labels.
+        orth: the words, separated by spaces.
+        phonemes: the words' phonemes, as labels.
         features: (time, dimension) float32.
     """
 
     name: str
-    words: tuple[int, ...]
+    orth: str
     phonemes: tuple[int, ...]
     features: Array
 
 
-class Task:
-    """Words out of phonemes, utterances out of words.
+class SyntheticCorpus:
+    """Random words of random phonemes, and utterances of these words.
 
     Args:
-        segments: how many utterances.
-        seed: the same seed makes the same.
+        segments: number of utterances.
+        seed: of the random generator; equal seeds give equal corpora.
 
     Attributes:
         utterances: of the corpus.
@@ -62,20 +62,21 @@ class Task:
         self.utterances = [self._speak(number, random, means) for number in range(segments)]
 
     def _speak(self, number: int, random: np.random.Generator, means: Array) -> Utterance:
-        words = tuple(random.integers(_WORDS, size=random.integers(2, 7)).tolist())
-        phonemes = tuple(label for word in words for label in self._words[word])
+        words = [self._words[word] for word in random.integers(_WORDS, size=random.integers(2, 7))]
+        phonemes = tuple(label for word in words for label in word)
         frames: list[Array] = []
         for label in phonemes:
             frames += [means[label]] * int(random.integers(2, 5))
-            frames += [np.zeros(_DIMENSION, np.float32)]  # nothing is said: the blank
+            frames += [np.zeros(_DIMENSION, np.float32)]  # silence: the blank
         features = np.stack(frames) + _NOISE * random.normal(size=(len(frames), _DIMENSION))
-        return Utterance(f"demo/recording/{number}", words, phonemes, features.astype(np.float32))
+        orth = " ".join(map(_orth, words))
+        return Utterance(f"demo/recording/{number}", orth, phonemes, features.astype(np.float32))
 
     def write(self, folder: Path) -> list[str]:
-        """Write corpus.xml and lexicon.xml into the folder. Returns Sprint's options for them."""
+        """Write corpus.xml and lexicon.xml into the folder. Return Sprint's options for them."""
         segments = (
             f'<segment name="{utterance.name.rpartition("/")[2]}" start="0" '
-            f'end="{len(utterance.features) / 100}"><orth> {self._spell(utterance)} </orth></segment>\n'
+            f'end="{len(utterance.features) / 100}"><orth> {utterance.orth} </orth></segment>\n'
             for utterance in self.utterances
         )
         corpus, lexicon = folder / "corpus.xml", folder / "lexicon.xml"
@@ -103,9 +104,6 @@ class Task:
             f"--*.corpus.file={corpus}",
             f"--*.lexicon.file={lexicon}",
         ]
-
-    def _spell(self, utterance: Utterance) -> str:
-        return " ".join(_orth(self._words[word]) for word in utterance.words)
 
 
 def _orth(word: tuple[int, ...]) -> str:

@@ -1,0 +1,126 @@
+"""What the user gives to the pool, checked before anything is sent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional
+
+import numpy as np
+
+from ..errors import BatchError
+from ..ring import Array
+from .copying import is_float
+
+
+def decode_name(name: Any, index: Optional[int] = None) -> tuple[str, bytes]:
+    """Return a segment name as str, and in UTF-8.
+
+    Args:
+        name: str, or bytes in UTF-8.
+        index: its place in the batch, for the error.
+
+    Raises:
+        BatchError: the name is empty, of another type, or not UTF-8.
+    """
+    try:
+        decoded = name.decode("utf-8") if isinstance(name, bytes) else name
+        if isinstance(decoded, str) and decoded:
+            return str(decoded), decoded.encode("utf-8")  # not numpy.str_, whose repr names its type
+        problem = "it must be a full segment name"
+    except UnicodeError as error:
+        problem = f"it must be UTF-8: {error}"
+    where = "the segment name" if index is None else f"segment_names[{index}]"
+    raise BatchError(f"{where} is {name!r}; {problem} [segment-names]")
+
+
+def decode_names(names: Iterable[Any]) -> list[str]:
+    """Return segment names as str.
+
+    Raises:
+        BatchError: one is invalid, or occurs twice.
+    """
+    decoded = [decode_name(name, index)[0] for index, name in enumerate(names)]
+    if len(set(decoded)) < len(decoded):
+        repeated, count = Counter(decoded).most_common(1)[0]
+        raise BatchError(
+            f"segment {repeated!r} occurs {count} times in the batch; it must occur once [segment-names]"
+        )
+    return decoded
+
+
+def check_shape(name: str, num_frames: int, num_labels: int, expected_labels: Optional[int]) -> None:
+    """Raise BatchError if Sprint would abort at posteriors of this shape."""
+    if num_frames < 1 or num_labels < 1:
+        raise BatchError(
+            f"segment {name!r} has {num_frames} frames x {num_labels} labels; both must be at least 1 "
+            "[batch-shapes]"
+        )
+    if expected_labels is not None and num_labels != expected_labels:
+        raise BatchError(
+            f"the posteriors have {num_labels} labels; Sprint's model has {expected_labels} [num-labels]"
+        )
+
+
+def check_batch(
+    log_posteriors: Any,
+    seq_lengths: Any,
+    segment_names: Sequence[Any],
+    out: Optional[Array],
+    num_labels: Optional[int],
+) -> tuple[Array, list[int], list[str], Array]:
+    """Check the arguments of get_batch_loss_and_error_signal.
+
+    Returns:
+        posteriors (time,batch,label), lengths, names, and the array for the error signal.
+
+    Raises:
+        BatchError: an argument is invalid.
+    """
+    posteriors = np.asarray(log_posteriors)
+    if posteriors.ndim != 3:
+        raise BatchError(
+            f"log_posteriors has the shape {posteriors.shape}; it must be (time,batch,label) [batch-shapes]"
+        )
+    if not is_float(posteriors.dtype):
+        raise BatchError(f"log_posteriors has the dtype {posteriors.dtype}; it must be a float [dtype]")
+    lengths, names = check_segments(posteriors.shape, seq_lengths, segment_names, num_labels)
+    if out is None:
+        out = np.empty(posteriors.shape, np.float32)
+    elif not isinstance(out, np.ndarray) or out.shape != posteriors.shape or out.dtype != np.float32:
+        given = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise BatchError(f"out is {given}; it must be a float32 array {posteriors.shape} [out-array]")
+    elif not out.flags.writeable:
+        raise BatchError("out is read-only; it must be writable [out-array]")
+    return posteriors, lengths, names, out
+
+
+def check_segments(
+    shape: Sequence[int], seq_lengths: Any, segment_names: Sequence[Any], num_labels: Optional[int]
+) -> tuple[list[int], list[str]]:
+    """Check the segments of a batch whose posteriors have this shape, (time,batch,label).
+
+    Returns:
+        lengths and names.
+
+    Raises:
+        BatchError: an argument is invalid.
+    """
+    lengths = np.asarray(seq_lengths)
+    if lengths.dtype.kind not in "iu" and lengths.size:  # an empty list becomes float64
+        raise BatchError(f"seq_lengths has the dtype {lengths.dtype}; it must be an integer [dtype]")
+    num_frames, batch_size, labels = shape
+    names = decode_names(segment_names)
+    if lengths.shape != (batch_size,) or len(names) != batch_size:
+        raise BatchError(
+            f"log_posteriors has a batch of {batch_size}, seq_lengths the shape {lengths.shape}, and there "
+            f"are {len(names)} segment names; all three must agree [batch-shapes]"
+        )
+    for index, (name, length) in enumerate(zip(names, lengths.tolist())):
+        check_shape(name, length, labels, num_labels)
+        if length > num_frames:
+            raise BatchError(
+                f"seq_lengths[{index}] is {length} (segment {name!r}); log_posteriors has {num_frames} frames"
+                " [batch-shapes]"
+            )
+    return lengths.tolist(), names

@@ -1,0 +1,331 @@
+"""One Sprint process and its channel, from spawn to death. No child is restarted; another replaces it."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+from typing import NoReturn, Optional
+
+from .. import protocol
+from .._native import lib
+from ..channel import Channel
+from ..errors import ClosedError, ProtocolError, ShmbridgeError, UsageError, without_traceback
+from ..ring import Claim, Record
+from .clock import Clock
+from .launch import launch
+from .options import Options
+from .request import InFlight, Request, RequestState, validate_answer
+from .score_requests import ScoreRequests
+from .watcher import Watcher
+
+_log = logging.getLogger("shmbridge")
+
+_FEATURES, _FLOAT32 = lib.SHMB_FEATURES, lib.SHMB_FLOAT32  # global names cost less on the hot path
+
+
+class ChildState(enum.Enum):
+    """The life of a child: it is ready once it has sent its hello."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DEAD = "ended"
+
+
+_DEAD = ChildState.DEAD
+_IN_FLIGHT = RequestState.IN_FLIGHT
+
+
+class Child:
+    """Spawn a Sprint process, send requests to it, and deliver its answers to them.
+
+    Not thread-safe: the pool serialises.
+
+    Args:
+        options: the pool's.
+        watcher: the pool's.
+
+    Raises:
+        OptionError: the executable cannot be executed.
+        ResourceError: no memory, process or descriptor is left.
+
+    Attributes:
+        state: see ChildState.
+        error: why the child ended; None while it is alive.
+        hello: the message that made it ready; None before.
+        num_labels: the number of labels that Sprint sent, or None.
+        no_room: the child's latest no-room message: the sequence number that it could not claim a record for,
+            and the ring's release position at that time; or None.
+        in_flight: the requests sent and not answered, oldest first, with their sequence numbers. After the
+            death they stay here until the scheduler takes them; Sprint ended while it worked on the first.
+        answered: the number of requests answered.
+        scored: the number of score requests answered.
+        score_requests: what the child requests.
+        clock: how long it has worked on the oldest request, or started.
+    """
+
+    def __init__(self, options: Options, watcher: Watcher) -> None:
+        self._options = options
+        self._timeout = options.segment_timeout
+        self._next_sequence = 1
+        self.state = ChildState.STARTING
+        self.error: Optional[ShmbridgeError] = None
+        self.hello: Optional[protocol.Message] = None
+        self.num_labels: Optional[int] = None
+        self.no_room: Optional[tuple[int, int]] = None
+        self.in_flight = InFlight()
+        self.answered = 0
+        self.scored = 0
+        self.clock = Clock()
+        self.score_requests = ScoreRequests(self.clock, self._timeout)
+        channel, self._process = launch(options, watcher)
+        self._channel: Optional[Channel] = channel
+        self.pid = self._process.pid
+        self.clock.begin(options.start_timeout)
+
+    # --- sending
+
+    @property
+    def channel(self) -> Channel:
+        """The rings; gone once the child is dead.
+
+        Raises:
+            ShmbridgeError: why the child ended.
+        """
+        if self._channel is None:
+            self._raise_error()
+        return self._channel
+
+    def try_claim(self, kind: int, rows: int, columns: int, name: bytes) -> Optional[Claim]:
+        """Claim a float32 record; return None if the ring has no room now.
+
+        Raises:
+            SegmentTooLargeError: the record can never fit.
+            BufferError: there is no room until the user sends, aborts or deletes what is held.
+            ProtocolError: the child wrote an invalid position, and was killed for it.
+        """
+        channel = self._channel
+        if channel is None:
+            self._raise_error()
+        try:
+            claim = channel.sender.claim_record(kind, _FLOAT32, rows, columns, self._next_sequence, name)
+        except BufferError:
+            if not self.in_flight:
+                raise
+            return None  # requests in flight may hold posteriors for a retry; their answers release them
+        except ProtocolError as error:
+            self.kill_for(error)
+            raise
+        if claim is not None:
+            self._next_sequence += 1
+        return claim
+
+    def send(self, claim: Claim, request: Request) -> None:
+        """Send a filled claim; `request` receives the answer."""
+        in_flight = self.in_flight
+        if not in_flight and self.hello is not None:
+            self.clock.begin(self._timeout)
+        entry = in_flight.add(claim.sequence, request)
+        try:
+            request.state = _IN_FLIGHT
+            claim.commit()
+        except BaseException:  # Ctrl-C may come just before or just after the commit itself
+            with contextlib.suppress(UsageError):  # raised if the claim is committed: the answer will come
+                claim.abort()
+                in_flight.remove(entry)
+                request.fail(UsageError(f"sending segment {request.name!r} was interrupted [claim-state]"))
+            raise
+
+    @property
+    def has_exited(self) -> bool:
+        """Whether the process has ended, also if nothing has polled the child since. From any thread."""
+        return self._process.exited
+
+    # --- receiving
+
+    def poll(self) -> bool:
+        """Deliver the next answer, if there is one, and process other events. Return whether there were any.
+
+        A dead child always has an event: its death, until the supervisor replaces it.
+        """
+        if self._process.has_events:
+            return self._process_events()
+        return self._receive() or self.state is _DEAD
+
+    def poll_exit(self) -> bool:
+        """Return whether the child is dead, as far as can be known now."""
+        if self._process.has_events:
+            self._process_events()
+        return self.state is _DEAD
+
+    def enforce_deadline(self) -> None:
+        """Terminate the child if it has missed its deadline."""
+        if not self.clock.is_late() or self.poll():
+            return
+        if self.state is ChildState.STARTING:
+            self._end(self._process.terminate_unready(self._options.start_timeout))
+        else:
+            self._end(self._process.terminate_hung(self._timeout or 0, self._unanswered()))
+
+    # --- scores
+
+    def try_claim_scores(self, rows: int, columns: int, dtype: int) -> Optional[Claim]:
+        """Claim a record for the answer to the open score request; return None if there is no room now.
+
+        If there is none, the child must first consume padding; segment_timeout runs until it does.
+
+        Raises: as ScoreRequests.try_claim_answer; at a ProtocolError the child was killed.
+        """
+        try:
+            claim = self.score_requests.try_claim_answer(self.channel.sender, rows, columns, dtype)
+        except ProtocolError as error:
+            self.kill_for(error)
+            raise
+        if claim is None and self.clock.deadline is None:
+            self.clock.begin(self._timeout)
+        return claim
+
+    # --- ending
+
+    def request_exit(self) -> None:
+        """Ask the child to exit; `close` waits for it."""
+        self._process.send("exit")
+
+    def join(self) -> None:
+        """Wait until a child that received an error for its scores has ended; kill it if it does not end."""
+        self._process.join_or_kill(self._options.exit_timeout)
+        self.poll_exit()
+
+    def close(self) -> None:
+        """End the child and free its memory, apart from what arrays still view. May be called again."""
+        self._process.close(self._options.exit_timeout)
+        if self.state is not _DEAD:
+            self._end(ClosedError("the pool was closed [closed]"))
+        self.score_requests.features = None
+
+    def kill(self) -> None:
+        """End the child at once."""
+        self._process.kill()
+
+    def kill_for(self, error: ShmbridgeError) -> None:
+        """End a child that broke the protocol at once. Nothing that it sent later counts."""
+        self._process.kill()
+        self._end(error)
+
+    def disown(self) -> None:
+        """Leave the rings to the parent: called in a fork of the trainer."""
+        if self._channel is not None:
+            self._channel.disown()
+
+    # --- within
+
+    def _process_events(self) -> bool:
+        """Process control messages and the process's end, and all answers sent before it."""
+        process = self._process
+        process.has_events = False
+        exited = process.exited  # read before the last look at the ring, which is then complete
+        progress = self._take_messages()
+        while exited and self._receive():
+            progress = True
+        if exited and self.state is not _DEAD:
+            self._end(process.exit_error(self._unanswered()))
+        return progress or self.state is _DEAD
+
+    def _receive(self) -> bool:
+        """Take the next record from the ring. Return whether there was one."""
+        channel = self._channel
+        if channel is None:
+            return False
+        try:
+            record = channel.receiver.receive()
+            if record is None:
+                return False
+            self._deliver(record)
+        except ProtocolError as error:
+            self.kill_for(error)
+        return True
+
+    def _deliver(self, record: Record) -> None:
+        in_flight = self.in_flight
+        if not in_flight:
+            if record.kind != _FEATURES:
+                raise ProtocolError(
+                    f"Sprint answered request {record.sequence}; no request is open [bad-answer]"
+                )
+            self._take_score_request(record)
+            return
+        sequence, request = in_flight[0]
+        error = None
+        if not record.is_answer(sequence, request.answer_kind, request.rows, request.columns):
+            if record.kind == _FEATURES:
+                self._take_score_request(record)
+                return
+            error = validate_answer(record, sequence, request)
+        in_flight.popleft()
+        self.answered += 1
+        self.clock.answered(self._timeout if in_flight else None)
+        if error is None:
+            request.accept(record)
+        else:
+            request.fail(error)
+
+    def _take_score_request(self, features: Record) -> None:
+        self.score_requests.take(features)
+        if not self.in_flight:
+            self.clock.stop()
+
+    def _take_messages(self) -> bool:
+        process = self._process
+        if process.broken is not None:
+            self.kill_for(process.broken)
+            return True
+        progress = False
+        # The message "exception" is for exit_error.
+        for kind in ("hello", "dimension", "ready_for_requests", "no_room"):
+            message = process.messages.take(kind)
+            if message is None:
+                continue
+            progress = True
+            try:
+                self._take_message(message)
+            except ProtocolError as error:
+                self.kill_for(error)
+        return progress
+
+    def _take_message(self, message: protocol.Message) -> None:
+        if message["kind"] == "hello":
+            protocol.check_versions(message)
+            self._take_hello(message)
+        elif message["kind"] == "dimension":
+            if message["num_labels"] < 1:
+                raise ProtocolError(
+                    f"Sprint's number of labels is {message['labels']}; it must be at least 1 [bad-message]"
+                )
+            self.num_labels = message["num_labels"]
+        elif message["kind"] == "ready_for_requests":
+            self.score_requests.expect_none()
+        else:
+            self.no_room = (message["sequence"], message["released"])
+
+    def _take_hello(self, message: protocol.Message) -> None:
+        self.hello = message
+        if self.state is ChildState.STARTING:
+            self.state = ChildState.READY
+        self.clock.begin(self._timeout if self.in_flight else None)
+        _log.info(
+            "Sprint (pid %s) is ready: Python %s, numpy %s, callback version %s",
+            *(message.get(key) for key in ("pid", "python", "numpy", "sprint_version")),
+        )
+
+    def _unanswered(self) -> list[str]:
+        return [request.name for _, request in self.in_flight]
+
+    def _end(self, error: ShmbridgeError) -> None:
+        if self.state is not _DEAD:
+            self.error = without_traceback(error)
+            self.state = _DEAD
+            self.clock.stop()
+            self._channel = None
+
+    def _raise_error(self) -> NoReturn:
+        raise without_traceback(self.error or ClosedError("the child was closed [closed]"))

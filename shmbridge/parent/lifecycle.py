@@ -1,0 +1,241 @@
+"""The life of a pool: its lock, its state, and its parts from start to close."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+import weakref
+from typing import Any, NoReturn, Optional, TypeVar
+
+from ..errors import ClosedError, UsageError
+from . import fork_safety, stats_socket
+from .options import Options
+from .request import Request
+from .request_queue import RequestQueue
+from .scheduler import Scheduler
+from .statistics import Counters, PoolStatistics
+from .supervisor import Supervisor, stop_at_exit
+from .watcher import Watcher
+
+_log = logging.getLogger("shmbridge")
+
+
+class PoolState(enum.Enum):
+    """The life of a pool. SERVING: serve_scores is running. CLOSING: a running call must end."""
+
+    STARTING = "starting"
+    OPEN = "open"
+    SERVING = "serving scores"
+    CLOSING = "closing"
+    CLOSED = "closed"
+    FORKED = "forked"
+
+
+_OPEN = PoolState.OPEN
+
+
+class Lifecycle:
+    """The parts of a pool, and whether it can be used. It does not refer to the user's pool object.
+
+    Not thread-safe by itself: hold `lock` from the first call to the last of an operation.
+
+    Args:
+        options: the pool's.
+
+    Raises:
+        OptionError, ResourceError: as Child.
+        PeerGoneError, ProtocolError, BridgeTimeoutError: a child did not become ready.
+
+    Attributes:
+        options: the pool's.
+        lock: held by the call that works.
+        state: see PoolState.
+        scheduler: has the children answer requests.
+        statistics: the running counters; `stats` returns all.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.lock = threading.RLock()
+        self.state = PoolState.STARTING
+        self.statistics = Counters()
+        self._owner_pid: Optional[int] = None
+        self._created = time.monotonic()
+        self._opened: Optional[float] = None
+        self._ended: Optional[float] = None
+        self._watcher = Watcher()
+        self._supervisor = Supervisor(options, self._watcher)
+        queue = RequestQueue(options.max_restarts, options.skip_fatal_segments)
+        self.scheduler = Scheduler(self._watcher, self._supervisor, queue, self.statistics)
+        fork_safety.register(self)
+        with stop_at_exit(self.interrupt):
+            self._start(options)
+
+    def _start(self, options: Options) -> None:
+        try:
+            executable = " ".join(options.command()[: 1 + options.leading_arguments])
+            stats_socket.serve_stats(self._watcher, executable, self.stats)
+            self._supervisor.start_all()
+            self.scheduler.await_ready(list(self._supervisor.children))
+            self.check_not_closed()  # the interpreter may have come to its end just now
+            self.state, self._opened = _OPEN, time.monotonic()
+        except BaseException:
+            self._supervisor.kill_all()
+            self.close()
+            raise
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the pool was closed, or is about to be."""
+        return self.state in (PoolState.CLOSING, PoolState.CLOSED)
+
+    def check_open(self) -> None:
+        """Raise unless the pool can be used now.
+
+        Raises:
+            UsageError: this process is a fork, or serve_scores is running.
+            ClosedError: the pool was closed.
+        """
+        if self.state is _OPEN:
+            return
+        self.check_not_forked()
+        if self.state is PoolState.SERVING:
+            raise UsageError(
+                "serve_scores is running, and its score function called the same pool; the pool's children "
+                "recognise: use another pool for anything else [serving]"
+            )
+        raise ClosedError("the pool was closed [closed]")
+
+    def check_not_closed(self) -> None:
+        """Raise ClosedError if the pool was closed."""
+        if self.is_closed:
+            raise ClosedError("the pool was closed [closed]")
+
+    def check_not_forked(self) -> None:
+        """Raise UsageError if this process is a fork of the one that owns the pool."""
+        if self.state is PoolState.FORKED:
+            raise UsageError(
+                f"this pool belongs to process {self._owner_pid}, of which this one is a fork; create a pool "
+                "in each process [forked]"
+            )
+
+    def await_answer(self, request: Request, timeout: Optional[float]) -> None:
+        """Wait for an answer, as Scheduler.await_answer; but raise if none can come in this state."""
+        self.check_not_forked()
+        self.check_not_closed()
+        self.scheduler.await_answer(request, timeout)
+
+    def poll_if_open(self) -> None:
+        """Deliver the answers that are there, if the pool is open."""
+        if self.state is _OPEN:
+            self.scheduler.poll()
+
+    def stats(self) -> PoolStatistics:
+        """Return what has crossed the bridge. Takes no lock: may be called from any thread.
+
+        Raises:
+            UsageError: this process is a fork.
+        """
+        self.check_not_forked()
+        children = self._supervisor.stats()
+        return PoolStatistics(
+            seconds=(self._ended or time.monotonic()) - self._created,
+            wait_seconds=self._watcher.doorbell.waited - self.scheduler.startup_wait_seconds,
+            restarts=sum(child.restarts for child in children),
+            children=children,
+            **vars(self.statistics),
+        )
+
+    def interrupt(self) -> None:
+        """End the call that another thread is in. Does not take the lock, which that call holds."""
+        if self.state in (PoolState.STARTING, _OPEN, PoolState.SERVING):
+            self.state = PoolState.CLOSING
+            self.scheduler.interrupt()
+
+    def close(self) -> None:
+        """End the children and the watcher. May be called again; does nothing in a fork."""
+        if self.state in (PoolState.CLOSED, PoolState.FORKED):
+            return
+        self.state = PoolState.CLOSED
+        self.scheduler.interrupted = True
+        try:
+            self._supervisor.close()
+        finally:
+            self._watcher.close()
+        self._ended = time.monotonic()
+        if self._opened is not None:
+            _log.info("pool closed: %s", self.stats())
+
+    def after_fork_in_child(self, owner_pid: int) -> None:
+        """Leave everything to the parent: called in a fork of the trainer."""
+        self.lock = threading.RLock()  # a thread that the fork did not copy may hold the old one
+        if self.state is not PoolState.CLOSED:
+            self.state, self._owner_pid = PoolState.FORKED, owner_pid
+        self._supervisor.disown()
+
+
+class OwnedPool:
+    """The end of a pool: what happens when it is closed, collected, copied or forked.
+
+    Args:
+        pool: its parts, which must not refer to this object.
+    """
+
+    def __init__(self, pool: Lifecycle) -> None:
+        self._pool = pool
+        # Runs at close, when the pool is collected, or at the interpreter's exit, whichever comes first.
+        self._close = weakref.finalize(self, pool.close)
+
+    def stats(self) -> PoolStatistics:
+        """Return what has crossed the bridge so far, and the state of each child.
+
+        Never blocks: if another thread is in a call, the figures are those of this moment. May be called
+        after `close`, which also logs them.
+
+        Raises:
+            UsageError: this process is a fork of the one that owns the pool.
+        """
+        return self._pool.stats()
+
+    def close(self) -> None:
+        """End the children and free all resources. Arrays that are held stay valid. May be called again.
+
+        A call that another thread is in raises ClosedError there.
+        """
+        self._pool.interrupt()  # the other thread holds the lock while it waits for Sprint
+        with self._pool.lock:
+            if self._pool.state is not PoolState.FORKED:
+                self._close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the pool was closed."""
+        return self._pool.is_closed
+
+    def __enter__(self: _Pool) -> _Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __copy__(self: _Pool) -> _Pool:
+        return self
+
+    def __deepcopy__(self: _Pool, _memo: dict[int, Any]) -> _Pool:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "a pool cannot be pickled: its children belong to this process; create a pool in each process, "
+            "and leave it out of what is saved, as torch's state_dict does [not-picklable]"
+        )
+
+    def __repr__(self) -> str:
+        options = self._pool.options
+        state = "closed" if self.closed else f"{options.num_instances} children"
+        return f"<{type(self).__name__} {options.sprint_exec_path!r}, {state}>"
+
+
+_Pool = TypeVar("_Pool", bound=OwnedPool)

@@ -1,0 +1,85 @@
+"""A child's output lines and control messages, of which a bounded number is kept."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Optional
+
+from ..errors import ProtocolError
+from ..protocol import Message
+from .watcher import logging_errors_contained
+
+_sprint_log = logging.getLogger("shmbridge.sprint")
+
+# For the error that reports a death: RASR writes 50 lines of stack trace below the reason.
+_KEPT_LINES = 100
+_MAX_LINE = 4096  # bytes; a longer line is split or cut there
+_LATEST_COUNTS = frozenset({"dimension", "no_room", "ready_for_requests"})
+
+
+class OutputLines:
+    """Log a child's output line by line, and keep the last lines.
+
+    Thread-safety: one thread feeds; any other may read `last`.
+
+    Attributes:
+        last: the last lines.
+    """
+
+    def __init__(self) -> None:
+        self.last: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._partial = b""
+
+    def feed(self, data: bytes, pid: int) -> None:
+        """Log the lines that these bytes complete; no bytes mean the end of the output."""
+        lines = (self._partial + data).split(b"\n")
+        self._partial = lines.pop()
+        if len(self._partial) > _MAX_LINE or (not data and self._partial):
+            lines.append(self._partial)
+            self._partial = b""
+        for line in lines:
+            text = line[:_MAX_LINE].decode("utf-8", "replace").rstrip("\r")
+            self.last.append(text)
+            with logging_errors_contained():
+                _sprint_log.info("[%d] %s", pid, text)
+
+
+class LatestMessages:
+    """At most one control message of each kind, as `shmbridge.protocol` allows.
+
+    A child that never stops sending fills no memory, however long the trainer is busy elsewhere.
+
+    Thread-safety: one thread puts; any other may take and peek.
+    """
+
+    def __init__(self) -> None:
+        self._messages: dict[str, Message] = {}
+        self._hello_seen = False  # also after the hello was taken: there must be only one
+
+    def put(self, message: Message) -> None:
+        """Store the message, unless an earlier one of its kind counts.
+
+        Raises:
+            ProtocolError: the message is a second hello, or a child must not send it.
+        """
+        kind = message["kind"]
+        if kind == "hello":
+            if self._hello_seen:
+                raise ProtocolError("Sprint sent a second hello [bad-message]")
+            self._hello_seen = True
+            self._messages[kind] = message
+        elif kind in _LATEST_COUNTS:
+            self._messages[kind] = message
+        elif kind == "exception":
+            self._messages.setdefault(kind, message)
+        else:
+            raise ProtocolError(f"Sprint sent a message {kind!r}; only the trainer may [bad-message]")
+
+    def take(self, kind: str) -> Optional[Message]:
+        """Remove and return the message of this kind; None if there is none."""
+        return self._messages.pop(kind, None)
+
+    def peek(self, kind: str) -> Optional[Message]:
+        """Return the message of this kind; None if there is none."""
+        return self._messages.get(kind)

@@ -1,0 +1,309 @@
+"""Assign requests to children, deliver their answers, and block until something happens.
+
+`run_until` is the one loop that blocks; nothing else in the parent does.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Optional
+
+from ..doorbell import WaitList
+from ..errors import (
+    BridgeTimeoutError,
+    ClosedError,
+    ProtocolError,
+    ShmbridgeError,
+    without_traceback,
+)
+from ..ring import RingEnd
+from .batch import Batch
+from .child import Child, ChildState
+from .copying import use_second_thread
+from .request import Request, RequestState
+from .request_queue import RequestQueue
+from .statistics import Counters
+from .supervisor import NOTICE_SECONDS, Supervisor
+from .waits import Answer, BatchAnswers, Ready, Wait, check_no_open_claim, oldest_open_claim
+from .watcher import Watcher
+
+if TYPE_CHECKING:
+    from .in_place import InPlaceRequest
+
+# One segment that Sprint computes, and the next one in its ring. More would bind segments to a child before
+# it is known which child is free first.
+_MAX_IN_FLIGHT = 2
+
+_DEAD, _QUEUED = ChildState.DEAD, RequestState.QUEUED  # global names cost less on the hot path
+
+
+class Scheduler:
+    """The queue of requests, and the loop that has the children answer them.
+
+    Not thread-safe, apart from `interrupt`: the pool serialises.
+
+    Args:
+        watcher: the pool's.
+        supervisor: the pool's.
+        queue: empty.
+        statistics: the pool's running counters.
+
+    Attributes:
+        queue: the requests that wait for a child.
+        children: the supervisor's.
+        interrupted: the pool is closing; whoever waits gets a ClosedError.
+        unclaimed: the answered requests whose results nobody has asked for.
+        startup_wait_seconds: spent waiting for children to start, not for answers.
+    """
+
+    def __init__(
+        self, watcher: Watcher, supervisor: Supervisor, queue: RequestQueue, statistics: Counters
+    ) -> None:
+        self.queue = queue
+        self.children = supervisor.children
+        self.interrupted = False
+        self.unclaimed: weakref.WeakSet[InPlaceRequest] = weakref.WeakSet()
+        self.startup_wait_seconds = 0.0
+        self._watcher = watcher
+        self._supervisor = supervisor
+        self._statistics = statistics
+        self._receivers: Optional[WaitList] = None  # those of all children; None: to be built
+
+    def interrupt(self) -> None:
+        """Have the call that waits raise ClosedError. May be called from any thread."""
+        self.interrupted = True
+        self._watcher.doorbell.poke()
+
+    # --- what calls do
+
+    def run(self, batch: Batch) -> None:
+        """Send the requests of a batch in their order, until all are answered or have failed.
+
+        Raises:
+            UsageError: a claim is open, behind which Sprint would receive all requests.
+            BufferError: the results that the user holds leave no room.
+            ClosedError: the pool was closed meanwhile.
+        """
+        self.restart_dead_children()
+        for child in self.children:
+            check_no_open_claim(child)
+        try:
+            self.queue.extend(batch.requests)
+            self.run_until(BatchAnswers(batch, self.children))
+        except BaseException:
+            batch.cancel()
+            raise
+
+    def await_ready(self, children: Sequence[Child]) -> None:
+        """Wait until these children are ready.
+
+        Raises:
+            PeerGoneError, ProtocolError, BridgeTimeoutError: a child ended before.
+        """
+        doorbell = self._watcher.doorbell
+        waited, begin = doorbell.waited, time.monotonic()
+        try:
+            self.run_until(Ready(children))
+        finally:
+            self.startup_wait_seconds += doorbell.waited - waited
+            self._statistics.start_seconds += time.monotonic() - begin
+
+    def await_answer(self, request: Request, timeout: Optional[float]) -> None:
+        """Wait until the request is answered or has failed.
+
+        Raises:
+            BridgeTimeoutError: it was not within `timeout` seconds.
+            UsageError, BufferError: it never will be: see waits.Answer.
+            ClosedError: the pool was closed.
+        """
+        self.run_until(Answer(request, self.children, self.queue), timeout)
+
+    def restart_dead_children(self) -> None:
+        """Restart the children that have died, and wait until they are ready.
+
+        Raises:
+            OptionError, ResourceError, PeerGoneError, ProtocolError, BridgeTimeoutError: as at first.
+        """
+        dead = [child for child in self.children if child.poll_exit()]
+        for child in dead:
+            self._on_child_exit(child)
+        if len(self.children) < len(self._supervisor.slots):
+            self._receivers = None
+            self.await_ready(self._supervisor.fill_vacancies())
+
+    def least_loaded(self) -> Child:
+        """Return the child with the fewest frames in flight or claimed.
+
+        Raises:
+            PeerGoneError, ProtocolError, BridgeTimeoutError: no child is alive.
+        """
+        children = self.children
+        if len(children) == 1:
+            return children[0]
+        if not children:
+            raise self._supervisor.first_error()
+        return min(children, key=_load)
+
+    def second_thread_is_free(self) -> bool:
+        """Return whether a core is idle that a second thread may copy on."""
+        busy = 0
+        for child in self.children:
+            if child.in_flight:
+                busy += 1
+        return use_second_thread(busy)
+
+    # --- the loop
+
+    def run_until(self, wait: Wait, timeout: Optional[float] = None) -> None:
+        """Deliver answers and send queued requests until the wait is over.
+
+        Raises:
+            BridgeTimeoutError: it was not over within `timeout` seconds.
+            UsageError, BufferError: it will never be: see waits.
+            ClosedError: the pool was closed meanwhile.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not wait.done():
+            progress = self.poll()
+            full: list[Child] = []
+            if self.queue:
+                progress = self._dispatch(full) or progress
+            if progress:
+                continue
+            if deadline is not None and time.monotonic() >= deadline:
+                raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds [timeout]")
+            if self._is_possible(wait):
+                self._sleep([*full, *wait.room_at], deadline)
+
+    def poll(self) -> bool:
+        """Deliver an answer of each child, and process deaths. Return whether anything happened."""
+        progress = False
+        for child in self.children:
+            if child.poll():
+                progress = True
+                if child.state is _DEAD:
+                    self._on_child_exit(child)
+                    break  # `children` has changed
+        return progress
+
+    def _dispatch(self, full: list[Child]) -> bool:
+        """Send the queued requests that free children have room for. Return whether the queue has changed.
+
+        Args:
+            full: receives the children whose rings have no room for their next request.
+        """
+        changed = False
+        while self.queue:
+            request = self.queue[0]
+            if not self.children:
+                self.queue.fail_all(self._supervisor.first_error())
+                return True
+            if request.state is _QUEUED:
+                child = self._free_child(full)
+                if child is None:
+                    break
+                try:
+                    if not self._send(child, request):
+                        full.append(child)
+                        continue
+                except ProtocolError as error:  # the child was killed for it; poll() replaces it
+                    self.queue.retry_or_fail(
+                        request, without_traceback(error), died_at=True, may_retry=not self.interrupted
+                    )
+                except ShmbridgeError as error:
+                    request.fail(without_traceback(error))
+            changed = True
+            if request.state is not _QUEUED:
+                self.queue.popleft()
+        return changed
+
+    def _free_child(self, full: list[Child]) -> Optional[Child]:
+        """Return the child that is to receive the next request; None if none is free."""
+        children = self.children
+        # Behind an open claim, a request would wait for the user.
+        unblocked = [child for child in children if oldest_open_claim(child) is None] or children
+        free = [
+            child
+            for child in unblocked
+            if child.state is ChildState.READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
+        ]
+        return (
+            min(free, key=lambda child: (child.in_flight.num_frames, len(child.in_flight))) if free else None
+        )
+
+    def _send(self, child: Child, request: Request) -> bool:
+        """Send the request. Return False if the child's ring has no room for it."""
+        claim = child.try_claim(request.kind, request.rows, request.columns, request.name.encode())
+        if claim is None:
+            return False
+        try:
+            request.fill(claim)
+        except BaseException:  # the traceback of the error would keep the claim open
+            claim.abort()
+            raise
+        child.send(claim, request)
+        request.sent()
+        return True
+
+    def _on_child_exit(self, child: Child) -> None:
+        """Requeue or fail what a dead child has not answered, then have it replaced."""
+        had_requests = False
+        if child.error is not None:
+            may_retry = not self.interrupted
+            had_requests = self.queue.take_back(child.in_flight, child.error, may_retry=may_retry)
+        self._receivers = None  # it keeps the dead child's memory mapped
+        self._supervisor.replace(child, had_requests and not self.interrupted)
+
+    def _is_possible(self, wait: Wait) -> bool:
+        """Return whether to block. False: results were copied out to make room, so look again.
+
+        Raises:
+            UsageError, BufferError: as Wait.check_possible.
+        """
+        try:
+            wait.check_possible()
+        except BufferError:
+            spilled = [request.spill() for request in list(self.unclaimed)]
+            self.unclaimed.clear()
+            if not any(spilled):
+                raise
+            return False
+        return True
+
+    def _sleep(self, wanting_room: list[Child], deadline: Optional[float]) -> None:
+        """Block until a child has an event, misses its deadline (it is then ended), or has room.
+
+        Args:
+            wanting_room: the children that must have room.
+            deadline: of the wait, by time.monotonic(); None for no limit.
+
+        Raises:
+            ClosedError: the pool was closed meanwhile.
+        """
+        if self._receivers is None:
+            self._receivers = WaitList([child.channel.receiver for child in self.children])
+        wait_list = self._receivers
+        if wanting_room:
+            ends: list[RingEnd] = [child.channel.receiver for child in self.children]
+            wait_list = WaitList([*ends, *(child.channel.sender for child in wanting_room)])
+        deadlines = [child.clock.deadline for child in self.children if child.clock.deadline is not None]
+        if deadline is not None:
+            deadlines.append(deadline)
+        timeout = NOTICE_SECONDS
+        if deadlines:
+            timeout = min(timeout, min(deadlines) - time.monotonic())
+        in_time = self._watcher.doorbell.wait(wait_list, timeout)
+        if self.interrupted:
+            raise ClosedError("the pool was closed [closed]")
+        if not in_time:
+            for child in list(self.children):
+                child.enforce_deadline()
+            self._supervisor.log_long_waits()
+
+
+def _load(child: Child) -> tuple[bool, int, int]:
+    if child.state is _DEAD:  # and not replaced yet
+        return (True, 0, 0)
+    return (False, child.in_flight.num_frames, child.channel.sender.used)
