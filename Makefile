@@ -5,6 +5,7 @@ NATIVE := setup.py pyproject.toml $(wildcard csrc/*)
 C_FLAGS := -std=c11 -O2 -Wall -Wextra -Werror -fsyntax-only
 # Most of the tests' time is waiting for processes. More than a few at once would share /dev/shm, which may be small.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
+PROSE := shmbridge csrc docs tests benchmarks examples sprint_entry.py Makefile pyproject.toml $(wildcard *.md)
 # Where the headers of Python and numpy are.
 INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())
 
@@ -45,6 +46,8 @@ check: .venv/with-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell --dictionary=- --dictionary=tests/docs/words.txt $(PROSE)
+	$(BIN)/python tests/docs/prose.py
 	$(CC) $(C_FLAGS) $$($(BIN)/python -c "$(INCLUDES)") csrc/*.c
 
 # Wants Python 3.11 or newer. The variable silences an advertisement, not a warning about our pages.

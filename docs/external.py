@@ -1,6 +1,6 @@
-"""What a built site would load from elsewhere when it is read: scripts, styles, fonts, pictures, frames.
+"""Find what the pages of a built site load from the network: scripts, styles, fonts, pictures, frames.
 
-Links that a reader may follow are no such thing.
+Links that a reader may follow do not count.
 """
 
 from __future__ import annotations
@@ -25,13 +25,21 @@ _LOADED = {
     "use": ("href", "xlink:href"),
     "video": ("src", "poster"),
 }
-_NOT_LOADED = {"canonical", "prev", "next", "alternate", "author", "license", "edit"}  # kinds of <link>
-_ELSEWHERE = re.compile(r"(?:^|[\s,])(?:https?:)?//", re.IGNORECASE)
+_LINKS = {
+    "canonical",
+    "prev",
+    "next",
+    "alternate",
+    "author",
+    "license",
+    "edit",
+}  # their <link> loads nothing
+_NETWORK = re.compile(r"(?:^|[\s,])(?:https?:)?//", re.IGNORECASE)
 _STYLE = re.compile(r"""(?:url\(|@import)\s*['"]?\s*(?:https?:)?//[^'")\s;]*""", re.IGNORECASE)
 
 
-def loaded_from_elsewhere(site: Path) -> list[str]:
-    """What the pages and styles of a site load from elsewhere, as "page: tag attribute=value"."""
+def network_resources(site: Path) -> list[str]:
+    """Return what the pages and styles of a site load from the network, as "page: tag attribute=value"."""
     found = []
     for page in sorted(site.rglob("*")):
         name = page.relative_to(site).as_posix()
@@ -51,21 +59,21 @@ class _Reader(HTMLParser):
         self._in_style = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, Optional[str]]]) -> None:
-        """Look at what the tag loads, and at its style."""
+        """Check what the tag loads, and its style."""
         self._in_style = tag == "style"
         given = {name: value or "" for name, value in attrs}
         self.found += _STYLE.findall(given.get("style", ""))
-        if tag == "link" and _NOT_LOADED.intersection(given.get("rel", "").split()):
+        if tag == "link" and _LINKS.intersection(given.get("rel", "").split()):
             return
         for name in _LOADED.get(tag, ()):
-            if _ELSEWHERE.search(given.get(name, "")):
+            if _NETWORK.search(given.get(name, "")):
                 self.found.append(f"<{tag} {name}={given[name]!r}>")
 
     def handle_endtag(self, tag: str) -> None:
-        """Leave a <style>."""
+        """End a <style>."""
         self._in_style = False
 
     def handle_data(self, data: str) -> None:
-        """Look at what stands in a <style>."""
+        """Check the text of a <style>."""
         if self._in_style:
             self.found += _STYLE.findall(data)

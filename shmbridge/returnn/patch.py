@@ -58,9 +58,10 @@ def install(
     Thread-safety: no other thread may use RETURNN's pools during the call.
 
     Args:
-        ring_size, num_labels, max_restarts, skip_fatal_segments, segment_timeout, start_timeout,
-            exit_timeout, env: as in shmbridge.SprintInstancePool, for all pools. A config's sprint_opts may
-            set them too, and takes precedence.
+        ring_size: this option, and those below, are as in shmbridge.SprintInstancePool, for all
+            pools. A config's sprint_opts may set them too, and takes precedence.
+        num_labels, max_restarts, skip_fatal_segments: see ring_size.
+        segment_timeout, start_timeout, exit_timeout, env: see ring_size.
         unknown: none; RETURNN's own options belong in sprint_opts.
 
     Raises:

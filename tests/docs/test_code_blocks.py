@@ -1,4 +1,4 @@
-"""The Python of the quick start, the ways, the README and the torch page runs, with refsprint."""
+"""The Python blocks of the quick start, the ways, README and the PyTorch page run with refsprint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOCS = ROOT / "docs"
 RECOGNITION = DOCS / "ways" / "recognition.md"
 WAYS = sorted(set((DOCS / "ways").glob("*.md")) - {RECOGNITION})  # those with a loss
 
-# What the README leaves to its reader.
+# The parts that README does not show.
 CONFIG = """
 [*.corpus]
 file = corpus.xml
@@ -29,7 +29,7 @@ READER = """
 import types
 import numpy as np
 frames, labels = 20, 6
-seq_lengths, tags = [20], ["corpus/recording/one"]
+seq_lengths, segment_names = [20], ["corpus/recording/one"]
 log_posteriors = np.full((frames, 1, labels), -np.log(labels))
 network = types.SimpleNamespace(forward=lambda out: np.copyto(out, log_posteriors[:, 0]))
 trained = []
@@ -48,14 +48,6 @@ OPTIONS = """sprint_exec_path="refsprint", sprint_config="--config=sprint.config
 
 def fenced(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
-
-
-def indented(page: Path) -> list[str]:
-    """The blocks of four blanks that are Python."""
-    blocks = re.findall(r"(?:^(?:    .*)?\n)+", page.read_text("utf-8"), flags=re.MULTILINE)
-    # Blocks with nothing but an empty line between them are one.
-    dedented = [re.sub(r"^pip install .*\n\n", "", textwrap.dedent(block).strip("\n")) for block in blocks]
-    return [block + "\n" for block in dedented if re.match(r"import |from |with ", block)]
 
 
 def files_of_quick_start() -> str:
@@ -78,7 +70,7 @@ def run(code: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_quick_start_runs_as_it_stands(tmp_path):
+def test_the_quick_start_runs(tmp_path):
     blocks = fenced(DOCS / "quickstart.md")
     assert len(blocks) == 6
     said = run("\n".join(blocks), tmp_path)
@@ -102,8 +94,8 @@ def test_the_page_of_the_recogniser_runs_with_the_files_of_the_quick_start(tmp_p
     assert out == "['corpus/recording/one', 'corpus/recording/two'] (20, 6)\n"
 
 
-def test_the_blocks_of_the_readme_run_with_refsprint_in_the_place_of_rasr(tmp_path):
-    batch, in_place = indented(ROOT / "README.md")
+def test_the_blocks_of_the_readme_run_with_refsprint_instead_of_rasr(tmp_path):
+    batch, in_place = fenced(ROOT / "README.md")
     assert '"/path/to/nn-trainer"' in batch
     (tmp_path / "sprint.config").write_text(CONFIG)
     in_place = in_place.replace("corpus/recording/segment", "corpus/recording/one")

@@ -1,4 +1,4 @@
-"""Every message of an error or warning in a tree of sources, as a template: what is filled in is "…"."""
+"""Collect the messages of all errors and warnings in a source tree, as templates with "…" for each value."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 FIELD = "…"
+SLUG = re.compile(r"(?<!\w)\[([a-z][a-z-]+)\]")
 _WARNS = {"warn", "warning", "error", "exception", "critical", "_try_to_warn"}
 _C_MESSAGE = re.compile(r'PyErr_(?:Format|SetString)\(\s*PyExc_\w+,((?:\s*"(?:[^"\\]|\\.)*")+)')
 _C_FIELD = re.compile(r"%[-+ #0]*\d*(?:\.\d+)?[hljzt]*[a-zA-Z]")
 
 
 class Message(NamedTuple):
-    """A template, and where it stands: "file:line"."""
+    """A template, and its place: "file:line"."""
 
     text: str
     where: str
 
 
 def messages(folder: Path) -> list[Message]:
-    """Those of all Python and C files below the folder, but for what is raised to be caught right there."""
+    """Return the messages of all Python and C files in a folder.
+
+    Messages that the same function catches are left out, and so are parts of other messages.
+    """
     trees = {path: ast.parse(path.read_text("utf-8")) for path in sorted(folder.rglob("*.py"))}
     makers = {name for tree in trees.values() for name in _makers(tree)}
     found = []
@@ -36,25 +40,48 @@ def messages(folder: Path) -> list[Message]:
             text = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', match[1]))
             line = source.count("\n", 0, match.start()) + 1
             found.append(Message(_C_FIELD.sub(FIELD, text), f"{path.relative_to(folder)}:{line}"))
-    return [message for message in found if words(message.text)]
+    with_slug = [message.text for message in found if SLUG.search(message.text)]
+    return [
+        message
+        for message in found
+        if words(message.text)
+        and (message.text in with_slug or not any(message.text in text for text in with_slug))
+    ]
+
+
+def by_slug(found: list[Message]) -> dict[str, list[str]]:
+    """Return the distinct messages of each slug, without the slug."""
+    texts: dict[str, dict[str, None]] = {}
+    for message in found:
+        for slug in SLUG.findall(message.text):
+            texts.setdefault(slug, {})[message.text.replace(f"[{slug}]", "").strip()] = None
+    return {slug: list(of_slug) for slug, of_slug in texts.items()}
 
 
 def words(text: str) -> list[str]:
-    """The fixed words of a template, or of a message on the page."""
+    """Return the fixed words of a text."""
     return re.findall(r"[^\W\d_]{2,}", text)
 
 
 def _makers(tree: ast.AST) -> Iterator[str]:
-    """The functions that return an error for others to raise, or never return."""
+    """Yield the functions that turn a message into an error, or that never return.
+
+    A function that adds a slug takes a part of a message, and is not among them.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.returns is not None:
             returns = ast.unparse(node.returns)
-            if returns.endswith("Error") or returns == "NoReturn":
+            if (returns.endswith("Error") or returns == "NoReturn") and not _adds_slug(node):
                 yield node.name
 
 
+def _adds_slug(function: ast.FunctionDef) -> bool:
+    texts = (node.value for node in ast.walk(function) if isinstance(node, ast.Constant))
+    return any(isinstance(text, str) and SLUG.search(text) for text in texts)
+
+
 class _Finder:
-    """Walks a file: what names hold texts in the function, and which errors are caught where it is."""
+    """Walks a file, with the texts that local names hold and the errors that enclosing blocks catch."""
 
     def __init__(self, makers: set[str]) -> None:
         self._makers = makers
@@ -120,7 +147,7 @@ def _texts_of_names(function: ast.AST) -> dict[str, list[str]]:
 
 
 def _texts(node: ast.AST, names: dict[str, list[str]]) -> Optional[list[str]]:
-    """What a text can be; None where it is no text."""
+    """Return all values of a text; None if the expression is not a text."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return [re.sub(r"%[srd]", FIELD, node.value)]
     if isinstance(node, ast.JoinedStr):
