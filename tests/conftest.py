@@ -3,7 +3,10 @@
 import os
 import signal
 
+import pytest
 from hypothesis import settings
+
+from support.packages import describe_left_out
 
 # In the background of a shell SIGINT is ignored, and Python does not raise KeyboardInterrupt: tests
 # of Ctrl-C would wait for ever. Under nohup it is SIGHUP. Processes that the tests start get the default
@@ -15,3 +18,11 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which tests were left out for lack of a large package."""
+    left_out = describe_left_out(str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
+    if left_out:
+        terminalreporter.section("left out", yellow=True)
+        terminalreporter.line(left_out)

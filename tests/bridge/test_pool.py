@@ -15,6 +15,7 @@ import pytest
 
 import shmbridge
 from support.internals import use_cores
+from support.packages import import_or_skip
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def test_posteriors_may_have_any_float_dtype_and_layout(
 
 
 def test_a_torch_tensor_is_taken_too(module_sprint_env: Any, shared: Any) -> None:
-    torch = pytest.importorskip("torch")
+    torch = import_or_skip("torch")
     names = module_sprint_env.NAMES[:3]
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)

@@ -12,8 +12,9 @@ import pytest
 
 import shmbridge
 from support.internals import children
+from support.packages import import_or_skip
 
-torch = pytest.importorskip("torch")
+torch = import_or_skip("torch")
 
 from shmbridge.torch import (  # noqa: E402 - only where there is torch
     cuda,

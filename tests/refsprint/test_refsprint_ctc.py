@@ -20,6 +20,7 @@ from shmbridge.refsprint.criterion import Model, create_criterion
 from shmbridge.refsprint.ctc import ForwardBackward
 from shmbridge.refsprint.lexicon import Lemma, Lexicon, Pronunciation
 from shmbridge.refsprint.orthography import parse_orthography, unknown_words
+from support.packages import import_or_skip
 
 Array = npt.NDArray[Any]
 
@@ -120,7 +121,7 @@ def torch_loss(torch: Any, logs: Any, target: list[int]) -> Any:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_one_pronunciation_agrees_with_torch(seed: int) -> None:
-    torch = pytest.importorskip("torch")
+    torch = import_or_skip("torch")
     rng = np.random.default_rng(seed)
     words = {f"w{i}": [tuple(int(x) for x in rng.integers(1, 12, rng.integers(1, 5)))] for i in range(6)}
     order = [f"w{i}" for i in rng.integers(0, 6, 8)]
@@ -139,7 +140,7 @@ def test_one_pronunciation_agrees_with_torch(seed: int) -> None:
 
 
 def test_several_pronunciations_sum_over_their_alternatives_in_torch() -> None:
-    torch = pytest.importorskip("torch")
+    torch = import_or_skip("torch")
     ways: list[list[tuple[int, ...]]] = [[(1, 2), (1, 3)], [(3,), (3, 3), (2, 1)]]
     lex = lexicon({"a": ways[0], "b": ways[1]})
     logits = torch.tensor(np.random.default_rng(3).normal(size=(20, 4)), requires_grad=True)
