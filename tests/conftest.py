@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -20,9 +21,10 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which tests were left out for lack of a large package."""
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say, below the summary, which tests were left out for lack of a large package."""
+    yield
     left_out = describe_left_out(str(report.longrepr) for report in terminalreporter.stats.get("skipped", []))
     if left_out:
-        terminalreporter.section("left out", yellow=True)
-        terminalreporter.line(left_out)
+        terminalreporter.line(left_out, yellow=True)
