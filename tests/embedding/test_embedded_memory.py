@@ -21,8 +21,8 @@ def measures(sprint_env: Any) -> list[dict[str, Any]]:
 def assert_nothing_grows(notes: list[dict[str, Any]]) -> None:
     """Compare the third measurement with the last: before it, modules are imported and caches fill.
 
-    A leak leaves an object, or a block, of each segment or of some of them. Without one, a handful remains: the
-    host empties Python's own cache, which grows by chance, before it counts (notes.c).
+    A leak leaves an object, or a block, of each segment or of some of them. Without one, a handful remains.
+    Before it counts, the host empties Python's own cache, which grows by chance (notes.c).
     """
     assert len(notes) >= 5
     first, last = notes[2], notes[-1]
