@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import shmbridge
+from support.ctc import automaton_loss
 from support.internals import use_cores
 from support.packages import import_or_skip
 
@@ -23,19 +24,6 @@ def shared(module_sprint_env: Any) -> Any:
     """Two children in the control loop; no test may leave it broken."""
     with module_sprint_env.pool("loop", num_instances=2) as pool:
         yield pool
-
-
-def loss_of_automaton(scores: Any, edges: Any, weights: Any, start: int, end: int) -> float:
-    """-ln of the sum over all paths from start to end, each edge taking one frame of (time,label) scores."""
-    reached = {start: 0.0}
-    for frame in np.asarray(scores, np.float64):
-        following: dict[int, float] = {}
-        for (source, target, emission), weight in zip(edges.T.tolist(), weights.tolist()):
-            if source in reached:
-                score = reached[source] + frame[emission] - weight
-                following[target] = np.logaddexp(following.get(target, -np.inf), score)
-        reached = following
-    return -reached[end]
 
 
 # --- batches
@@ -216,9 +204,7 @@ def test_the_sum_over_the_paths_of_the_automaton_is_the_loss(module_sprint_env: 
     edges, weights, ends = shared.get_automata_for_batch(names)
     for b, length in enumerate(lengths):
         mine = edges[3] == b
-        summed = loss_of_automaton(
-            posteriors[:length, b], edges[:3, mine], weights[mine], *ends[:, b].tolist()
-        )
+        summed = automaton_loss(posteriors[:length, b], edges[:, mine], weights[mine], *ends[:, b].tolist())
         assert summed == pytest.approx(loss[b], rel=1e-4)
 
 
