@@ -102,15 +102,24 @@ def test_the_error_signal_goes_where_out_says(module_sprint_env: Any, shared: An
     assert (untouched == 7).all()
 
 
-def test_the_given_posteriors_are_not_changed_and_out_may_be_the_posteriors(
-    module_sprint_env: Any, shared: Any
-) -> None:
+def test_the_given_posteriors_are_not_changed(module_sprint_env: Any, shared: Any) -> None:
     names = module_sprint_env.NAMES
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)
     given = posteriors.copy()
     shared.get_batch_loss_and_error_signal(given, np.array(lengths), names)
     np.testing.assert_array_equal(given, posteriors)
+
+
+def test_out_may_be_the_posteriors(module_sprint_env: Any, shared: Any) -> None:
+    """Each segment is sent before its error signal takes the place of its posteriors."""
+    names = module_sprint_env.NAMES
+    lengths = module_sprint_env.frames(names)
+    posteriors = module_sprint_env.posteriors(lengths)
+    out = posteriors.copy()
+    loss, error_signal = shared.get_batch_loss_and_error_signal(out, np.array(lengths), names, out=out)
+    assert error_signal is out
+    module_sprint_env.compare(loss, out, posteriors, lengths, names)
 
 
 def test_minus_infinity_is_a_posterior_like_others(module_sprint_env: Any, shared: Any) -> None:
