@@ -40,7 +40,7 @@ class Files:
         return {
             "sprint_config": [f"--config={self.config(way)}"],
             "use_python_segment_order": way != "loop",
-            "labels": len(self.task.phonemes),
+            "num_labels": len(self.task.phonemes),
         }
 
 
