@@ -13,7 +13,10 @@ INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('inclu
 
 help:
 	@echo "make demo      train a small acoustic model through two Sprint children"
-	@echo "make test      run all tests"
+	@echo "make test      run all tests but those that need a large package, such as torch"
+	@echo "make test FULL=1                          install these packages (some GB) too, and run all tests"
+	@echo "make test ARGS=tests/ring                 run the tests of a folder or file"
+	@echo "make test ARGS=tests/test_x.py::test_name run one test; ARGS are pytest's arguments"
 	@echo "make check     lint, formatting, types, C warnings"
 	@echo "make test-cuda run the CUDA tests without a device, on a stand-in for it (wants a torch with CUDA 13)"
 	@echo "make model     check rings, doorbells and deaths with spin, in all orders of their steps"
@@ -36,10 +39,10 @@ help:
 demo: .venv/with-demo
 	$(BIN)/python -m examples.demo $(ARGS)
 
-test: .venv/with-test
+test: .venv/with-test$(if $(FULL),-full)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
-test-cuda: .venv/with-test
+test-cuda: .venv/with-test-full
 	$(BIN)/python tests/cuda_standin $(ARGS)
 
 check: .venv/with-check

@@ -39,7 +39,7 @@ def run(python: str, version: str, numpy: str, arguments: list[str]) -> bool:
     commands = [
         [python, "-m", "venv", str(venv)],
         # Not editable: each environment gets a build of its own for its Python.
-        [*pip, "--upgrade", *([f"numpy=={numpy}"] if numpy else ["numpy"]), f"{ROOT}[test]"],
+        [*pip, "--upgrade", *([f"numpy=={numpy}"] if numpy else ["numpy"]), f"{ROOT}[test-full]"],
         [
             str(venv / "bin" / "pytest"),
             *("-c", str(ROOT / "pyproject.toml"), str(ROOT / "tests")),

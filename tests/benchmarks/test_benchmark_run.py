@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from support.packages import import_or_skip
+
 ROOT = Path(__file__).resolve().parents[2]
 PEERS_ALWAYS_THERE = ["in_place", "batch_out", "batch", "raw_pipe", "queue_shared_memory"]
 FLOORS = ["copy", "semaphore", "semaphore_spinning", "pipe_64"]
@@ -53,7 +55,7 @@ def is_alive(pid: int) -> bool:
 @pytest.fixture(scope="module")
 def quick_run(tmp_path_factory):
     pytest.importorskip("rich")
-    pytest.importorskip("matplotlib")
+    import_or_skip("matplotlib")
     out = tmp_path_factory.mktemp("bench")
     done = run("--sizes", "10x100", "20x50", "--repeat", "2", "--exchanges", "200", "--out", str(out))
     assert done.returncode == 0, done.stderr
@@ -142,7 +144,7 @@ def test_pictures_are_written(quick_run):
 
 
 def test_the_stored_results_can_be_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
+    import_or_skip("matplotlib")
     from benchmarks import pictures
 
     folder = ROOT / "benchmarks" / "results"
@@ -160,7 +162,7 @@ def test_tables_name_every_peer(quick_run, results):
 
 def test_a_peer_that_is_not_installed_is_reported_with_its_reason(tmp_path):
     pytest.importorskip("rich")
-    pytest.importorskip("matplotlib")
+    import_or_skip("matplotlib")
     broken = tmp_path / "path" / "zmq"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('no zmq for this test')\n")
@@ -181,7 +183,7 @@ def test_a_peer_that_is_not_installed_is_reported_with_its_reason(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_process_and_no_name_behind(tmp_path, number):
     pytest.importorskip("rich")
-    pytest.importorskip("matplotlib")
+    import_or_skip("matplotlib")
     from benchmarks.processes import children_of
 
     process = subprocess.Popen(

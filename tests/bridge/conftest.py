@@ -10,6 +10,7 @@ import contextlib
 import gc
 import itertools
 import json
+import math
 import os
 import re
 import signal
@@ -29,6 +30,7 @@ import pytest
 
 import shmbridge
 import support
+from support.ctc import enumerate_ctc
 
 # Seconds; no test takes as long, only one that hangs does.
 SAFETY_NET = int(os.environ.get("SHMBRIDGE_TEST_TIMEOUT", "60"))
@@ -177,7 +179,8 @@ class SprintEnv:
         loss = np.empty(len(names))
         error_signal = np.zeros(posteriors.shape)
         for b, (length, orthography) in enumerate(zip(lengths, self.orthographies(names))):
-            loss[b], error_signal[:length, b] = brute_force(posteriors[:length, b], orthography)
+            enumerated = enumerate_ctc(posteriors[:length, b], label_sequences(orthography), BLANK)
+            loss[b], error_signal[:length, b] = enumerated.loss, enumerated.error_signal
         return loss, error_signal
 
     def check(self, pool: Any, names: Sequence[str], seed: int = 0) -> None:
@@ -331,26 +334,15 @@ _WAYS = {
 }
 
 
-def brute_force(scores: Any, orthography: str) -> tuple[float, Any]:
-    """Loss and error signal of (time,label) scores, from the probability of every single path."""
-    scores = np.asarray(scores, np.float64)
-    frames, labels = scores.shape
-    wanted: dict[tuple[int, ...], float] = {}
-    for choice in itertools.product(*(WORDS[word] for word in orthography.split())):
+def label_sequences(orthography: str) -> dict[tuple[int, ...], float]:
+    """The label sequences that an orthography may mean, with their probabilities."""
+    pronunciations = [WORDS[word] for word in orthography.split()]
+    sequences: dict[tuple[int, ...], float] = {}
+    for choice in itertools.product(*pronunciations):
         sequence = tuple(itertools.chain.from_iterable(choice))
-        weight = float(np.prod([1 / len(WORDS[word]) for word in orthography.split()]))
-        wanted[sequence] = wanted.get(sequence, 0.0) + weight
-    total = 0.0
-    occupied = np.zeros((frames, labels))
-    for path in itertools.product(range(labels), repeat=frames):
-        weight = wanted.get(tuple(label for label, _ in itertools.groupby(path) if label != BLANK), 0.0)
-        if weight:
-            probability = weight * np.exp(scores[range(frames), path].sum())
-            total += probability
-            occupied[range(frames), path] += probability
-    softmax = np.exp(scores - scores.max(axis=1, keepdims=True))
-    softmax /= softmax.sum(axis=1, keepdims=True)
-    return -np.log(total), softmax - occupied / total
+        weight = 1 / math.prod(len(ways) for ways in pronunciations)
+        sequences[sequence] = sequences.get(sequence, 0.0) + weight
+    return sequences
 
 
 # --- nothing is left behind

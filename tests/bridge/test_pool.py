@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 import shmbridge
+from support.ctc import automaton_loss
 from support.internals import use_cores
+from support.packages import import_or_skip
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +25,6 @@ def shared(module_sprint_env: Any) -> Any:
     """Two children in the control loop; no test may leave it broken."""
     with module_sprint_env.pool("loop", num_instances=2) as pool:
         yield pool
-
-
-def loss_of_automaton(scores: Any, edges: Any, weights: Any, start: int, end: int) -> float:
-    """-ln of the sum over all paths from start to end, each edge taking one frame of (time,label) scores."""
-    reached = {start: 0.0}
-    for frame in np.asarray(scores, np.float64):
-        following: dict[int, float] = {}
-        for (source, target, emission), weight in zip(edges.T.tolist(), weights.tolist()):
-            if source in reached:
-                score = reached[source] + frame[emission] - weight
-                following[target] = np.logaddexp(following.get(target, -np.inf), score)
-        reached = following
-    return -reached[end]
 
 
 # --- batches
@@ -89,7 +78,7 @@ def test_posteriors_may_have_any_float_dtype_and_layout(
 
 
 def test_a_torch_tensor_is_taken_too(module_sprint_env: Any, shared: Any) -> None:
-    torch = pytest.importorskip("torch")
+    torch = import_or_skip("torch")
     names = module_sprint_env.NAMES[:3]
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)
@@ -114,15 +103,24 @@ def test_the_error_signal_goes_where_out_says(module_sprint_env: Any, shared: An
     assert (untouched == 7).all()
 
 
-def test_the_given_posteriors_are_not_changed_and_out_may_be_the_posteriors(
-    module_sprint_env: Any, shared: Any
-) -> None:
+def test_the_given_posteriors_are_not_changed(module_sprint_env: Any, shared: Any) -> None:
     names = module_sprint_env.NAMES
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)
     given = posteriors.copy()
     shared.get_batch_loss_and_error_signal(given, np.array(lengths), names)
     np.testing.assert_array_equal(given, posteriors)
+
+
+def test_out_may_be_the_posteriors(module_sprint_env: Any, shared: Any) -> None:
+    """Each segment is sent before its error signal takes the place of its posteriors."""
+    names = module_sprint_env.NAMES
+    lengths = module_sprint_env.frames(names)
+    posteriors = module_sprint_env.posteriors(lengths)
+    out = posteriors.copy()
+    loss, error_signal = shared.get_batch_loss_and_error_signal(out, np.array(lengths), names, out=out)
+    assert error_signal is out
+    module_sprint_env.compare(loss, out, posteriors, lengths, names)
 
 
 def test_minus_infinity_is_a_posterior_like_others(module_sprint_env: Any, shared: Any) -> None:
@@ -256,9 +254,7 @@ def test_the_sum_over_the_paths_of_the_automaton_is_the_loss(module_sprint_env: 
     edges, weights, ends = shared.get_automata_for_batch(names)
     for b, length in enumerate(lengths):
         mine = edges[3] == b
-        summed = loss_of_automaton(
-            posteriors[:length, b], edges[:3, mine], weights[mine], *ends[:, b].tolist()
-        )
+        summed = automaton_loss(posteriors[:length, b], edges[:, mine], weights[mine], *ends[:, b].tolist())
         assert summed == pytest.approx(loss[b], rel=1e-4)
 
 

@@ -11,8 +11,9 @@ import pytest
 
 import shmbridge
 from shmbridge.parent import copying
+from support.packages import import_or_skip
 
-torch = pytest.importorskip("torch")
+torch = import_or_skip("torch")
 
 from shmbridge.torch import cuda, sprint_loss  # noqa: E402 - requires torch
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+from support.packages import import_or_skip
+
+torch = import_or_skip("torch")
 
 if "cuda_kernels" not in sys.modules:
     pytest.skip("needs the stand-in for CUDA: make test-cuda", allow_module_level=True)

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 import shmbridge
+from support.packages import import_or_skip
 
-torch = pytest.importorskip("torch")
+torch = import_or_skip("torch")
 
 from shmbridge.torch import cuda, sprint_loss  # noqa: E402 - requires torch
 from shmbridge.torch.cuda import pin  # noqa: E402

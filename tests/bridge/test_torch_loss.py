@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import shmbridge
+from support.packages import import_or_skip
 
-torch = pytest.importorskip("torch")
+torch = import_or_skip("torch")
 
 from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402 - requires torch
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 import shmbridge
+from support.packages import import_or_skip
 
-torch = pytest.importorskip("torch")
+torch = import_or_skip("torch")
 
 from shmbridge.torch import SprintLoss, sprint_loss  # noqa: E402 - requires torch
 

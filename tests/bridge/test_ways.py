@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import shmbridge
+from support.packages import import_or_skip
 
 TRAINERS = {
     "python layer below an identity": (),
@@ -200,7 +201,7 @@ def test_an_unknown_segment_is_a_key_error_of_sprint_and_the_next_goes_on(sprint
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
 def test_losses_and_error_signals_agree_with_torchs_ctc(sprint_env: Any, way: str) -> None:
-    torch = pytest.importorskip("torch")
+    torch = import_or_skip("torch")
     words = {"a": (0,), "ab": (0, 1), "grün": (2, 1), "twice": (0, 0)}
     rng = np.random.default_rng(5)
     sprint_env.segments = {}

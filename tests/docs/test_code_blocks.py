@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from support.packages import import_or_skip
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 RECOGNITION = DOCS / "ways" / "recognition.md"
@@ -107,7 +109,7 @@ def test_the_blocks_of_the_readme_run_with_refsprint_instead_of_rasr(tmp_path):
 
 
 def test_the_blocks_of_the_torch_page_run(tmp_path):
-    pytest.importorskip("torch")
+    import_or_skip("torch")
     batch, in_place = fenced(DOCS / "torch.md")
     (tmp_path / "sprint.config").write_text(CONFIG)
     code = batch.replace("sprint_exec_path=…, sprint_config=…", OPTIONS)

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import build_host
 import numpy as np
 import pytest
-from ctc_by_paths import ctc_by_paths
+
+from support.ctc import enumerate_ctc
 
 _SPEC = importlib.util.spec_from_file_location(
     "bridge_conftest", Path(__file__).resolve().parent.parent / "bridge" / "conftest.py"
@@ -106,8 +107,9 @@ class HostSprintEnv(bridge_conftest.SprintEnv):  # type: ignore[misc] # the modu
         loss = np.empty(len(names))
         error_signal = np.zeros(posteriors.shape)
         for b, (length, orthography) in enumerate(zip(lengths, self.orthographies(names))):
-            sequence = [byte % (self.LABELS - 2) for byte in orthography.encode() if byte != ord(" ")]
-            loss[b], error_signal[:length, b] = ctc_by_paths(posteriors[:length, b], sequence, self.BLANK)
+            labels = tuple(byte % (self.LABELS - 2) for byte in orthography.encode() if byte != ord(" "))
+            enumerated = enumerate_ctc(posteriors[:length, b], {labels: 1.0}, self.BLANK)
+            loss[b], error_signal[:length, b] = enumerated.loss, enumerated.error_signal
         return loss, error_signal
 
     @staticmethod

@@ -80,6 +80,9 @@ void note_segment_done(void) {
     long every = atol(option("host.measure-every", "0"));
     if (notes() == NULL || every == 0 || segments % every != 0)
         return;
+    /* CPython caches attribute lookups by the address of the name. A name made for one call, as PyObject_CallMethod
+     * makes it, stays there until another takes its place: some thousand strings, which are no leak. */
+    PyType_ClearCache();
     of_python("gc", "collect");
     fprintf(notes(), "{\"segments\": %ld, \"held_elsewhere\": %ld, \"objects\": %ld, \"blocks\": %ld, \"kb\": %ld}\n",
             segments, held_elsewhere, of_python("gc", "get_objects"), of_python("sys", "getallocatedblocks"),

@@ -13,10 +13,10 @@ from typing import Any, Union
 import numpy as np
 import pytest
 import sprints
-from ctc_by_paths import ctc_by_paths
 
 import sprint_entry
 from shmbridge.child.feature_scorer import FeatureScorer
+from support.ctc import enumerate_ctc
 
 ABORTED = -signal.SIGABRT
 # The number of these calls differs between Sprints.
@@ -437,7 +437,8 @@ def test_the_criterion_is_ctc(sprint: sprints.Sprint, kind: str) -> None:
     (values,) = finished.arguments("error signal")
     logits = np.random.default_rng(5).normal(size=(5, sprints.LABELS)).astype(np.float32)
     scores = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    loss, error_signal = ctc_by_paths(scores, [ord("b") % 6, ord("a") % 6], sprints.LABELS - 1)
+    labels = (ord("b") % 6, ord("a") % 6)
+    loss, _, error_signal = enumerate_ctc(scores, {labels: 1.0}, sprints.LABELS - 1)
     if kind == "pseudo-targets":
         error_signal = np.exp(scores) - error_signal
     elif kind == "error-signal-before-softmax":

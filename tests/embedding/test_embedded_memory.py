@@ -19,14 +19,17 @@ def measures(sprint_env: Any) -> list[dict[str, Any]]:
 
 
 def assert_nothing_grows(notes: list[dict[str, Any]]) -> None:
-    """The first two are a beginning: caches fill, and modules are imported late."""
+    """Compare the third measurement with the last: before it, modules are imported and caches fill.
+
+    A leak leaves an object, or a block, of each segment or of some of them. Without one, a handful remains.
+    Before it counts, the host empties Python's own cache, which grows by chance (notes.c).
+    """
     assert len(notes) >= 5
     first, last = notes[2], notes[-1]
     segments = last["segments"] - first["segments"]
-    # What would be left of each segment is at least one; Python's own caches take ever fewer.
-    assert last["objects"] - first["objects"] < segments / 20, notes
-    assert last["blocks"] - first["blocks"] < segments / 10, notes
-    # Nothing as large as a matrix, of which there are some each segment.
+    assert last["objects"] - first["objects"] < segments / 100, notes
+    assert last["blocks"] - first["blocks"] < segments / 100, notes
+    # Memory outside of Python's allocator: a matrix, of which each segment has some, is large enough to show.
     assert last["kb"] - first["kb"] < 1024, notes
 
 

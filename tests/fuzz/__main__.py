@@ -3,7 +3,7 @@
     python tests/fuzz [--seconds N | --inputs N | --merge] [target …]
 
 Needs clang with libFuzzer for the C targets, and atheris for the Python ones. Starts from the kept inputs
-(corpora/), and adds what it learns to build/fuzz; --merge keeps the smallest set of it that covers the same.
+(kept_inputs.py), and writes new ones to build/fuzz. --merge keeps the smallest set with the same coverage.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import kept_inputs
 from c_targets import BUILD, C_TARGETS, HERE, build_c_target, find_clang
 from targets import TARGETS
-
-CORPORA = HERE / "corpora"
 
 MAX_LENGTHS = {"ring": 512}
 
@@ -42,28 +41,26 @@ def prepare(name: str) -> tuple[list[str], dict[str, str]]:
 
 def fuzz(name: str, limit: str, merge: bool) -> int:
     """Run one fuzzer, up to a limit that is an argument of libFuzzer's. Returns its exit status."""
-    learnt, kept = BUILD / "learnt" / name, CORPORA / name
-    for folder in (learnt, kept, BUILD / "findings"):
+    learnt, kept, smallest = (BUILD / folder / name for folder in ("learnt", "kept", "smallest"))
+    for folder in (kept, smallest):
+        shutil.rmtree(folder, ignore_errors=True)
+    for folder in (learnt, smallest, BUILD / "findings"):
         folder.mkdir(parents=True, exist_ok=True)
+    kept_inputs.extract(name, kept)
     command, environment = prepare(name)
     command += [f"-max_len={MAX_LENGTHS.get(name, 256)}", "-timeout=10", "-rss_limit_mb=1024"]
     command += [f"-artifact_prefix={BUILD}/findings/{name}-"]
     if merge:
-        # Into an empty folder, so that what others cover as well goes; what somebody named stays.
-        smallest = BUILD / "smallest" / name
-        shutil.rmtree(smallest, ignore_errors=True)
-        smallest.mkdir(parents=True)
+        # Into an empty folder, which drops each input that others cover as well.
         arguments = ["-set_cover_merge=1", str(smallest), str(learnt), str(kept)]
     else:
         arguments = [limit, "-print_final_stats=1", str(learnt), str(kept)]
     print(f"--- {name}", flush=True)
     done = subprocess.run([*command, *arguments], env=environment, check=False)
     if merge and done.returncode == 0:
-        for path in kept.iterdir():
-            if "-" not in path.name:  # named by libFuzzer, not by somebody
-                path.unlink()
-        for path in smallest.iterdir():
-            shutil.copy(path, kept)
+        # An input that a person named has a hyphen, and stays; libFuzzer's names have none.
+        named = [path for path in kept.iterdir() if "-" in path.name]
+        kept_inputs.write(name, {path.name: path.read_bytes() for path in (*named, *smallest.iterdir())})
     return done.returncode
 
 

@@ -1,6 +1,6 @@
-"""The fuzzers' kept inputs, played back without a fuzzer; and the Python targets with inputs of hypothesis.
+"""Replays of the fuzzers' kept inputs without a fuzzer, and the Python targets with inputs of hypothesis.
 
-What was found once lies among them as found-…: each is also a unit test beside the code's others.
+An input named found-… was a fault once. Each has a unit test next to the other tests of that code, too.
 """
 
 from __future__ import annotations
@@ -17,22 +17,19 @@ from hypothesis import strategies as st
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import kept_inputs  # noqa: E402
 from c_targets import C_TARGETS, build_c_target  # noqa: E402
 from targets import TARGETS  # noqa: E402
 
-CORPORA = HERE / "corpora"
 GCC = shutil.which("gcc") or "gcc"
-
-
-def inputs(target: str) -> list[Path]:
-    return sorted((CORPORA / target).iterdir())
+KEPT = {target: kept_inputs.read(target) for target in (*C_TARGETS, *TARGETS)}
 
 
 @pytest.mark.parametrize("target", C_TARGETS)
 def test_c_target_passes_all_inputs(target, tmp_path):
     program = tmp_path / "replay"
     build_c_target(target, [GCC], ["-fsanitize=address,undefined"], program, HERE / "replay.c")
-    paths = inputs(target)
+    paths = kept_inputs.extract(target, tmp_path / "inputs")
     assert len(paths) > 10
     done = subprocess.run([program, *paths], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
@@ -40,7 +37,7 @@ def test_c_target_passes_all_inputs(target, tmp_path):
 
 
 def test_a_failing_input_fails_the_replay(tmp_path):
-    """Not a build that checks nothing: a target that reads one byte too many is caught."""
+    """The build has its sanitizers: a target that reads one byte too many fails."""
     source = tmp_path / "fuzz.c"
     source.write_text(
         '#include "input.h"\n'
@@ -56,18 +53,15 @@ def test_a_failing_input_fails_the_replay(tmp_path):
     assert "heap-buffer-overflow" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("target", "path"),
-    [pytest.param(target, path, id=f"{target}-{path.name}") for target in TARGETS for path in inputs(target)],
-)
-def test_python_target_passes_the_input(target, path):
-    TARGETS[target](path.read_bytes())
+@pytest.mark.parametrize(("target", "name"), [(target, name) for target in TARGETS for name in KEPT[target]])
+def test_python_target_passes_the_input(target, name):
+    TARGETS[target](KEPT[target][name])
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_python_target_passes_any_bytes(target):
-    # What libFuzzer does best is to change an input that is known to be good; so here, too.
-    kept = st.sampled_from([path.read_bytes() for path in inputs(target)])
+    # As libFuzzer does: change a valid input.
+    kept = st.sampled_from(list(KEPT[target].values()))
     cut = st.builds(
         lambda data, start, length: data[:start] + data[start + length :], kept, *[st.integers(0, 200)] * 2
     )
@@ -81,3 +75,33 @@ def test_python_target_passes_any_bytes(target):
         TARGETS[target](data)
 
     passes()
+
+
+def run_kept_inputs(*arguments):
+    command = [sys.executable, str(HERE / "kept_inputs.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("target", ["copy", "corpus"])
+def test_a_kept_input_and_a_file_can_be_replayed(target, tmp_path):
+    name = next(iter(KEPT[target]))
+    (tmp_path / "file").write_bytes(KEPT[target][name])
+    done = run_kept_inputs("replay", target, name, tmp_path / "file")
+    assert (done.returncode, done.stdout) == (0, "2 inputs passed\n"), done.stderr
+
+
+def test_an_input_is_added_under_its_name_and_the_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_inputs, "CORPORA", tmp_path)
+    kept_inputs.write("corpus", {"b": b"2", "a": b"1"})
+    before = kept_inputs.archive("corpus").read_bytes()
+    kept_inputs.write("corpus", {"a": b"1", "b": b"2"})
+    assert kept_inputs.archive("corpus").read_bytes() == before
+    (tmp_path / "file").write_bytes(b"3")
+    assert kept_inputs.add("corpus", tmp_path / "file", "found-three") == "found-three"
+    assert kept_inputs.add("corpus", tmp_path / "file") == "77de68daecd823babbb58edb1c8e14d7106e83bb"
+    assert kept_inputs.read("corpus") == {
+        "77de68daecd823babbb58edb1c8e14d7106e83bb": b"3",
+        "a": b"1",
+        "b": b"2",
+        "found-three": b"3",
+    }

@@ -1,4 +1,7 @@
-"""CTC in float64, independent of shmbridge: the reference for refsprint and nn-trainer."""
+"""CTC by forward and backward sums, in float64 and with no part of shmbridge: the reference for RASR.
+
+Segments of RASR are too long for support.ctc, which enumerates paths.
+"""
 
 from __future__ import annotations
 
@@ -61,25 +64,3 @@ def _sweep(emissions: np.ndarray, skippable: np.ndarray) -> np.ndarray:
         reached[2:] = np.where(skippable[2:], skipped, reached[2:])
         sums[t] = reached + emissions[t]
     return sums
-
-
-def automaton_loss(
-    posteriors: np.ndarray, edges: np.ndarray, weights: np.ndarray, start: int, end: int
-) -> float:
-    """Return -ln of the summed probability of all paths through an automaton. Each edge consumes one frame.
-
-    Args:
-        posteriors: (time,label) log posteriors.
-        edges: (3,E) from, to, emission.
-        weights: (E,) -ln of the edges' probabilities.
-        start: the state before the first frame.
-        end: the state after the last.
-    """
-    source, target, emission = edges.astype(np.int64)
-    sums = np.full(max(source.max(), target.max()) + 1, -np.inf)
-    sums[start] = 0.0
-    for scores in posteriors.astype(np.float64):
-        after = np.full(sums.shape, -np.inf)
-        np.logaddexp.at(after, target, sums[source] + scores[emission] - weights)
-        sums = after
-    return -float(sums[end])

@@ -20,6 +20,8 @@ from shmbridge.refsprint.criterion import Model, create_criterion
 from shmbridge.refsprint.ctc import ForwardBackward
 from shmbridge.refsprint.lexicon import Lemma, Lexicon, Pronunciation
 from shmbridge.refsprint.orthography import parse_orthography, unknown_words
+from support.ctc import automaton_loss, enumerate_ctc
+from support.packages import import_or_skip
 
 Array = npt.NDArray[Any]
 
@@ -49,37 +51,10 @@ def log_posteriors(time: int, labels: int, seed: int) -> Array:
     return result
 
 
-def collapse(labels: tuple[int, ...], blank: int) -> tuple[int, ...]:
-    return tuple(label for label, _ in itertools.groupby(labels) if label != blank)
-
-
-def enumerate_paths(
-    posteriors: Array, weighted: dict[tuple[int, ...], float], blank: int
-) -> tuple[float, Array]:
-    """Return the loss and the occupation (time, label), by a sum over all sequences of labels."""
-    time, labels = posteriors.shape
-    total = 0.0
-    occupation = np.zeros((time, labels))
-    for path in itertools.product(range(labels), repeat=time):
-        weight = weighted.get(collapse(path, blank), 0.0)
-        if weight:
-            probability = weight * math.exp(sum(posteriors[t, label] for t, label in enumerate(path)))
-            total += probability
-            occupation[np.arange(time), path] += probability
-    return (math.inf, occupation) if total == 0 else (-math.log(total), occupation / total)
-
-
 def sum_exported(exported: ExportedAutomaton, posteriors: Array) -> float:
-    """Return the loss by a sum over the paths of an exported automaton, one edge per frame."""
-    count = exported.num_edges
-    sources, targets, labels = exported.edges.astype(int).reshape(3, count)
-    sums = np.full(exported.num_states, -np.inf)
-    sums[0] = 0.0
-    for frame in posteriors:
-        following = np.full(exported.num_states, -np.inf)
-        np.logaddexp.at(following, targets, sums[sources] - exported.weights + frame[labels])
-        sums = following
-    return -float(sums[-1])
+    """The loss from the edges of an exported automaton."""
+    edges = exported.edges.reshape(3, exported.num_edges)
+    return automaton_loss(posteriors, edges, exported.weights, 0, exported.num_states - 1)
 
 
 pronunciations = st.lists(st.integers(1, 3), min_size=1, max_size=2).map(tuple)
@@ -97,7 +72,7 @@ def test_loss_and_occupation_agree_with_an_enumeration_of_paths(
         labels = tuple(itertools.chain.from_iterable(choice))
         weighted[labels] = weighted.get(labels, 0.0) + 1.0 / math.prod(len(ways) for ways in words)
     posteriors = log_posteriors(time, 4, seed)
-    loss, occupation = enumerate_paths(posteriors, weighted, 0)
+    loss, occupation, _ = enumerate_ctc(posteriors, weighted, 0)
     graph = automaton("".join(f"w{i} " for i in range(len(words))), lex)
     paths = ForwardBackward(graph)
     result = paths.sum_paths(posteriors[:, paths.labels])
@@ -120,7 +95,7 @@ def torch_loss(torch: Any, logs: Any, target: list[int]) -> Any:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_one_pronunciation_agrees_with_torch(seed: int) -> None:
-    torch = pytest.importorskip("torch")
+    torch = import_or_skip("torch")
     rng = np.random.default_rng(seed)
     words = {f"w{i}": [tuple(int(x) for x in rng.integers(1, 12, rng.integers(1, 5)))] for i in range(6)}
     order = [f"w{i}" for i in rng.integers(0, 6, 8)]
@@ -138,8 +113,8 @@ def test_one_pronunciation_agrees_with_torch(seed: int) -> None:
     assert pytest.approx(logits.grad.numpy(), abs=1e-4) == outcome.error.T
 
 
-def test_several_pronunciations_agree_with_a_sum_of_torch_losses() -> None:
-    torch = pytest.importorskip("torch")
+def test_several_pronunciations_sum_over_their_alternatives_in_torch() -> None:
+    torch = import_or_skip("torch")
     ways: list[list[tuple[int, ...]]] = [[(1, 2), (1, 3)], [(3,), (3, 3), (2, 1)]]
     lex = lexicon({"a": ways[0], "b": ways[1]})
     logits = torch.tensor(np.random.default_rng(3).normal(size=(20, 4)), requires_grad=True)
@@ -255,7 +230,7 @@ def test_silences_between_words_are_optional_and_off_by_default() -> None:
         paths = ForwardBackward(automaton("a a ", lex, silence=optional))
         result = paths.sum_paths(logs[:, paths.labels])
         assert result is not None
-        assert result.loss == pytest.approx(enumerate_paths(logs, weighted, 0)[0])
+        assert result.loss == pytest.approx(enumerate_ctc(logs, weighted, 0).loss)
 
 
 def test_a_lemma_may_have_several_words() -> None:
@@ -264,7 +239,7 @@ def test_a_lemma_may_have_several_words() -> None:
     paths = ForwardBackward(automaton("new york ", lex))
     result = paths.sum_paths(logs[:, paths.labels])
     assert result is not None
-    assert result.loss == pytest.approx(enumerate_paths(logs, {(1, 2): 1.0, (3,): 1.0}, 0)[0])
+    assert result.loss == pytest.approx(enumerate_ctc(logs, {(1, 2): 1.0, (3,): 1.0}, 0).loss)
 
 
 def test_unknown_words_are_skipped_or_replaced() -> None:
@@ -278,7 +253,7 @@ def test_unknown_words_are_skipped_or_replaced() -> None:
     paths = ForwardBackward(automaton("x a ", with_unknown))
     result = paths.sum_paths(logs[:, paths.labels])
     assert result is not None
-    assert result.loss == pytest.approx(enumerate_paths(logs, {(3, 1): 1.0}, 0)[0])
+    assert result.loss == pytest.approx(enumerate_ctc(logs, {(3, 1): 1.0}, 0).loss)
 
 
 def test_a_word_without_a_pronunciation_is_a_critical_error() -> None:
