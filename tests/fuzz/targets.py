@@ -145,24 +145,31 @@ def _may_be_open(text: str) -> bool:
 
 _NAMES = (
     *("sprint_exec_path", "sprint_config", "sprint_control_config", "min_python_control_version"),
-    *("use_python_segment_order", "num_instances", "ring_size", "labels", "start_timeout", "exit_timeout"),
-    *("env", "sprintExecPath", "sprintConfigStr", "numInstances"),
+    *(
+        "use_python_segment_order",
+        "num_instances",
+        "ring_size",
+        "num_labels",
+        "start_timeout",
+        "exit_timeout",
+    ),
+    *("env", "max_restarts", "skip_fatal_segments", "segment_timeout"),
 )
 
 
 def options(data: bytes) -> None:
     """The options of a pool: names and values of any kind."""
     source = _Input(data)
-    given: dict[object, object] = {}
-    if source.byte() % 4:
-        given["sprint_exec_path"] = "true"
+    given: dict[str, object] = {}
+    given["sprint_exec_path"] = "true" if source.byte() % 4 else ""
     for _ in range(16):
         if not source:
             break
         choice = source.byte()
         name: object = _NAMES[choice] if choice < len(_NAMES) else _value(source, 2)
-        with contextlib.suppress(TypeError):  # unhashable: nobody can have it in a dict
-            given[name] = _value(source, 0)
+        value = _value(source, 0)
+        if isinstance(name, str):  # Python itself refuses other keywords
+            given[name] = value
     try:
         parsed = Options.parse(given)  # type: ignore[arg-type]
     except OptionError as error:

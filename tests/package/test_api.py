@@ -123,10 +123,11 @@ def errors_by_line(output: str) -> set[int]:
 
 def run_checker(command: list[str], folder: Path, text: str) -> str:
     (folder / "users_code.py").write_text(text, encoding="utf-8")
+    path = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
     done = subprocess.run(
         [*command, "users_code.py"],
         cwd=folder,
-        env={**os.environ, "MYPYPATH": str(ROOT), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "MYPYPATH": str(ROOT), "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
