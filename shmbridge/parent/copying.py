@@ -1,4 +1,4 @@
-"""Posteriors of any float dtype and stride into the ring, looking for NaN; error signals out of it."""
+"""Copy posteriors of any float dtype and stride into the ring, reject NaN, copy error signals out of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .. import _ring
 from .._native import lib
 from ..ring import Array
 
-# Rows of what C does not know (longdouble, another byte order) are converted in blocks of about this many
-# bytes, which stay in cache.
+# NumPy converts the dtypes that C does not support (longdouble, other byte orders) in blocks of about this
+# many bytes, which stay in cache.
 _BLOCK_BYTES = 1 << 18
 
 _CORES = len(os.sched_getaffinity(0))
@@ -26,15 +26,15 @@ _C_DTYPES = {
 
 
 def is_float(dtype: np.dtype[np.generic]) -> bool:
-    """Whether posteriors may be of this dtype (bfloat16 is ml_dtypes')."""
+    """Return whether posteriors may have this dtype (bfloat16 is that of ml_dtypes)."""
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def use_second_thread(busy: int) -> bool:
-    """Whether two threads are to copy a large matrix while so many Sprints compute.
+    """Return whether a second thread may copy a large matrix while `busy` children compute.
 
-    One core alone does not use all of the memory's bandwidth. But a second thread on a core on which a Sprint
-    computes delays that, and more than the copy, which nobody waits for, is sped up.
+    One core does not use all of the memory's bandwidth. But on a core on which Sprint computes, a second
+    thread delays Sprint by more than it gains for the copy, for which nothing waits.
     """
     return busy + 2 <= _CORES
 
@@ -47,10 +47,10 @@ def copy_rejecting_nan(
     Args:
         target: as claimed from a ring.
         source: of the same shape, any float dtype, any strides.
-        second_thread: whether a large matrix is shared with a second thread.
+        second_thread: whether a second thread copies half of a large matrix.
 
     Returns:
-        (time, label) of the first NaN, with which the copy ended; None where there is none.
+        (time, label) of the first NaN, at which the copy ended; None if there is none.
     """
     dtype = _C_DTYPES.get(source.dtype)
     if dtype is None and source.dtype.name == "bfloat16":
@@ -67,7 +67,7 @@ def copy_rejecting_nan(
 
 
 def copy_bfloat16(target: Array, source: Array, second_thread: bool = False) -> Optional[tuple[int, int]]:
-    """The same, of an array whose bits are bfloat16, whatever its two-byte dtype says."""
+    """Like copy_rejecting_nan, for an array of any two-byte dtype whose bits are bfloat16."""
     return _place(_ring.copy(target, source, lib.SHMB_BFLOAT16, True, second_thread), source)
 
 
@@ -81,15 +81,15 @@ def copy_out(target: Array, source: Array, second_thread: bool = False) -> None:
     """
     if target.strides[1] != target.itemsize or not target.flags.aligned:
         target[...] = source
-    else:  # whatever NaN Sprint gives is for the user to see
+    else:  # a NaN of Sprint's is for the user to see
         _ring.copy(target, source, _FLOAT32, False, second_thread)
 
 
 def find_nan(array: Array) -> Optional[tuple[int, int]]:
-    """(time, label) of the first NaN in a C-ordered float32 array, or None."""
+    """Return (time, label) of the first NaN in a C-ordered float32 array, or None."""
     return _place(_ring.find_nan(array), array)
 
 
 def _place(index: Optional[int], array: Array) -> Optional[tuple[int, int]]:
-    """The index as (time, label)."""
+    """Return the index as (time, label)."""
     return None if index is None else divmod(index, array.shape[1])

@@ -10,16 +10,26 @@ from ..units import format_bytes, pluralize
 
 __all__ = ["ChildStatistics", "Counters", "PoolStatistics"]
 
-_SKIPPED = lib.SHMB_SKIPPED  # looked up once: this stands in what runs for each segment
+_SKIPPED = lib.SHMB_SKIPPED  # a global name costs less on the hot path
 
 
 @dataclasses.dataclass
 class Counters:
-    """What a pool counts while it runs. Written by the call that works; any thread may read it.
+    """The running counters of a pool. The call that works writes them; any thread may read them.
 
     Attributes:
-        segments, skipped, failed, automata, scored, scored_frames, posteriors_bytes, error_signal_bytes,
-            copy_seconds, score_seconds, start_seconds: see PoolStatistics.
+        segments: answered with a loss.
+        skipped: segments that Sprint skipped.
+        failed: requests not answered: Sprint's Python raised, or Sprint ended.
+        automata: received.
+        scored: segments whose scores were sent (serve_scores).
+        scored_frames: their frames.
+        posteriors_bytes: of matrices sent.
+        error_signal_bytes: of matrices received.
+        copy_seconds: spent copying the matrices of batches, and scores, into and out of the rings (with
+            shmbridge.torch, also the log softmax of logits). Segments in place are not copied.
+        score_seconds: spent in the function that serve_scores calls.
+        start_seconds: spent waiting until children were ready, at first and after a death.
     """
 
     segments: int = 0
@@ -45,18 +55,18 @@ class Counters:
 
 @dataclasses.dataclass(frozen=True)
 class ChildStatistics:
-    """One child at one moment.
+    """One child at one moment. `answered` and `scored` include the children that it replaced.
 
     Attributes:
-        pid: of the process that was started last.
-        state: "starting", "ready", or "ended".
-        in_flight: requests that were sent and are not answered.
-        answered: requests that were answered, by this child and those in whose place it was started.
-        scored: segments whose features it, or those, sent to be scored, and whose scores were sent back.
-        restarts: how often a new child was started in the place of one that had ended.
-        ring_size: bytes that each of the two rings has.
-        posteriors_used: bytes of the ring to Sprint that were sent and that Sprint has not released.
-        error_signals_used: bytes of the ring from Sprint that were sent and are not released here.
+        pid: of its process.
+        state: "starting", "ready" or "ended".
+        in_flight: requests sent and not answered.
+        answered: requests answered.
+        scored: segments whose scores were sent.
+        restarts: how often a child was replaced here.
+        ring_size: bytes of each of its two rings.
+        posteriors_used: bytes that were sent to Sprint and that Sprint has not released.
+        error_signals_used: bytes that Sprint sent and that are not released here.
     """
 
     pid: int
@@ -70,52 +80,36 @@ class ChildStatistics:
     error_signals_used: int
 
 
-@dataclasses.dataclass(frozen=True)
-class PoolStatistics:
+@dataclasses.dataclass
+class PoolStatistics(Counters):
     """What has crossed the bridge since the pool was created. From `SprintInstancePool.stats`.
 
     Attributes:
-        seconds: since then, or from then until the pool was closed.
-        segments: answered with a loss.
-        skipped: answered by Sprint without one: it discarded the segment.
-        failed: not answered: an exception there, or its end.
-        automata: received.
-        scored: segments whose features Sprint sent, and whose scores were sent back (serve_scores).
-        scored_frames: of those.
-        posteriors_bytes: sent, of matrices of posteriors.
-        error_signal_bytes: received, of matrices of error signals.
-        wait_seconds: that calls have waited for Sprint, once it was ready the first time.
-        copy_seconds: in which calls have copied the matrices of batches into and out of the rings (with
-            shmbridge.torch: and computed the log softmax of logits), and scores into them. What is exchanged
-            in place is not.
-        score_seconds: in the function that serve_scores calls.
-        start_seconds: that calls have waited until children were ready, at first and when a call found one
-            dead.
-        restarts: children that were started in the place of others.
+        seconds: since the pool was created, until now or until it was closed.
+        wait_seconds: spent waiting for Sprint once it was ready.
+        restarts: of all children.
         children: each child now.
     """
 
-    seconds: float
-    segments: int
-    skipped: int
-    failed: int
-    automata: int
-    scored: int
-    scored_frames: int
-    posteriors_bytes: int
-    error_signal_bytes: int
-    wait_seconds: float
-    copy_seconds: float
-    score_seconds: float
-    start_seconds: float
-    restarts: int
-    children: tuple[ChildStatistics, ...]
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+    restarts: int = 0
+    children: tuple[ChildStatistics, ...] = ()
 
     def __str__(self) -> str:
-        """One sentence for people, as it is logged when the pool closes."""
+        """Return one line for people, as the pool logs it when it closes."""
         parts = [
             f"{pluralize(self.segments, 'segment', 'segments')} in {self.seconds:.1f} s by "
-            f"{pluralize(len(self.children), 'Sprint child', 'Sprint children')}",
+            f"{pluralize(len(self.children), 'Sprint child', 'Sprint children')}"
+        ]
+        if self.scored:
+            parts.append(
+                f"{pluralize(self.scored, 'segment', 'segments')} of "
+                f"{pluralize(self.scored_frames, 'frame', 'frames')} scored in {self.score_seconds:.1f} s"
+            )
+        if self.automata:
+            parts.append(pluralize(self.automata, "automaton", "automata"))
+        parts += [
             f"{self.skipped} skipped, {self.failed} failed, "
             f"{pluralize(self.restarts, 'restart', 'restarts')}",
             f"{format_bytes(self.posteriors_bytes)} of posteriors sent, "
@@ -123,12 +117,4 @@ class PoolStatistics:
             f"{self.wait_seconds:.1f} s waiting for Sprint, {self.copy_seconds:.1f} s copying, "
             f"{self.start_seconds:.1f} s until Sprint was ready",
         ]
-        if self.automata:
-            parts.insert(1, pluralize(self.automata, "automaton", "automata"))
-        if self.scored:
-            parts.insert(
-                1,
-                f"{pluralize(self.scored, 'segment', 'segments')} of "
-                f"{pluralize(self.scored_frames, 'frame', 'frames')} scored in {self.score_seconds:.1f} s",
-            )
         return "; ".join(parts)
