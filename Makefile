@@ -1,12 +1,12 @@
-# One command each; all work on a fresh clone. They share one virtual environment in .venv.
+# One command each; all work on a fresh clone. Most share the virtual environment .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 NATIVE := setup.py pyproject.toml $(wildcard csrc/*)
 C_FLAGS := -std=c11 -O2 -Wall -Wextra -Werror -fsyntax-only
-# Most of the tests' time is waiting for processes. More than a few at once would share /dev/shm, which may be small.
+# Tests mostly wait for processes. They share /dev/shm, which may be small: no more than four at once.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 PROSE := shmbridge csrc docs tests benchmarks examples sprint_entry.py Makefile pyproject.toml $(wildcard *.md)
-# Where the headers of Python and numpy are.
+# The header directories of Python and NumPy.
 INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())
 
 .PHONY: help demo test test-cuda model sanitize test-all check docs bench fuzz soak clean
@@ -17,8 +17,8 @@ help:
 	@echo "make test FULL=1                          install these packages (some GB) too, and run all tests"
 	@echo "make test ARGS=tests/ring                 run the tests of a folder or file"
 	@echo "make test ARGS=tests/test_x.py::test_name run one test; ARGS are pytest's arguments"
-	@echo "make check     lint, formatting, types, C warnings"
-	@echo "make test-cuda run the CUDA tests without a device, on a stand-in for it (wants a torch with CUDA 13)"
+	@echo "make check     lint, formatting, types, words, C warnings"
+	@echo "make test-cuda run the CUDA tests without a device, on a stand-in for it (needs a torch with CUDA 13)"
 	@echo "make model     check rings, doorbells and deaths with spin, in all orders of their steps"
 	@echo "make sanitize  run the C part under AddressSanitizer, UBSan and valgrind"
 	@echo "make docs      build the documentation site into site/"
@@ -31,7 +31,7 @@ help:
 .venv:
 	$(PYTHON) -m venv .venv
 
-# The package with the extra %, built anew when the C part or the list of packages changes.
+# The package with the extra %, rebuilt when the C part or the list of packages changes.
 .venv/with-%: $(NATIVE) | .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
@@ -53,19 +53,19 @@ check: .venv/with-check
 	$(BIN)/python tests/docs/prose.py
 	$(CC) $(C_FLAGS) $$($(BIN)/python -c "$(INCLUDES)") csrc/*.c
 
-# Wants Python 3.11 or newer. The variable silences an advertisement, not a warning about our pages.
+# Needs Python 3.11 or newer. The variable silences an advertisement, not a warning about our pages.
 docs: .venv/with-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 	@echo "open site/index.html, or serve it: $(BIN)/python -m http.server --directory site"
 
-# Needs no environment: Python, a C compiler, and spin, which is fetched where Debian has it.
+# Needs no environment: Python, a C compiler, and spin, which apt-get installs on Debian.
 model:
 	$(PYTHON) tests/model/run.py
 
 test-all:
 	$(PYTHON) tests/run_all_pythons.py $(ARGS)
 
-# The peers want an older numpy than the tests: an environment of its own.
+# Its own environment: the peers need an older NumPy than the tests.
 .venvs/bench/ready: $(NATIVE)
 	$(PYTHON) -m venv .venvs/bench
 	.venvs/bench/bin/pip install --quiet --disable-pip-version-check --editable '.[bench]'
@@ -74,7 +74,7 @@ test-all:
 bench: .venvs/bench/ready
 	.venvs/bench/bin/python -m benchmarks $(ARGS)
 
-# atheris has wheels for few Pythons: an environment of its own.
+# Its own environment: atheris has wheels for few Pythons.
 .venvs/fuzz/ready: $(NATIVE)
 	$(PYTHON) -m venv .venvs/fuzz
 	.venvs/fuzz/bin/pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
@@ -83,7 +83,7 @@ bench: .venvs/bench/ready
 fuzz: .venvs/fuzz/ready
 	.venvs/fuzz/bin/python tests/fuzz $(ARGS)
 
-# The C part with AddressSanitizer and UBSan, built from a copy: the checkout keeps its own build of it.
+# The C part with AddressSanitizer and UBSan, built from a copy so that the checkout keeps its own build.
 SANITIZED := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g -O1
 .venvs/asan/ready: $(NATIVE) $(shell find shmbridge -name '*.py')
 	rm -rf build/asan
@@ -95,9 +95,9 @@ SANITIZED := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fr
 	    --disable-pip-version-check --force-reinstall './build/asan[sanitize]'
 	@touch $@
 
-# Python itself is not built so: the sanitizers' libraries are loaded before it, its own leaks are not looked for, and
-# it allocates by malloc, so that they see its objects too. What they find goes into files: pytest would keep it from
-# us, and a child may be meant to die. valgrind runs over the C tests, where there is one.
+# Python itself is not built with sanitizers: their libraries are preloaded, its own leaks are ignored, and it allocates
+# by malloc, so that they see its objects too. Findings go into files: pytest captures standard error, and some children
+# are meant to die. If valgrind is installed, it runs the C tests.
 FOUND := $(CURDIR)/build/asan/found
 SANITIZED_TESTS := tests/ring $(addprefix tests/bridge/test_,zero_copy.py in_place.py restarts.py)
 sanitize: .venvs/asan/ready

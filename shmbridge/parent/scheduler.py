@@ -251,12 +251,11 @@ class Scheduler:
 
     def _on_child_exit(self, child: Child) -> None:
         """Requeue or fail what a dead child has not answered, then have it replaced."""
-        had_requests = False
+        may_retry, had_requests = not self.interrupted, False
         if child.error is not None:
-            may_retry = not self.interrupted
             had_requests = self.queue.take_back(child.in_flight, child.error, may_retry=may_retry)
         self._receivers = None  # it keeps the dead child's memory mapped
-        self._supervisor.replace(child, had_requests and not self.interrupted)
+        self._supervisor.replace(child, had_requests=had_requests, may_start=may_retry)
 
     def _is_possible(self, wait: Wait) -> bool:
         """Return whether to block. False: results were copied out to make room, so look again.

@@ -112,7 +112,7 @@ class Supervisor:
             self.children.append(child)
             self.slots.append(Slot(child))
 
-    def replace(self, dead: Child, had_requests: bool) -> None:
+    def replace(self, dead: Child, *, had_requests: bool, may_start: bool) -> None:
         """Start another child in the place of a dead one if that can help; otherwise leave the slot vacant.
 
         A child that died before its hello is not replaced, nor an idle one after more than max_restarts
@@ -121,13 +121,15 @@ class Supervisor:
         Args:
             dead: the child.
             had_requests: whether it had requests to answer.
+            may_start: False while the pool closes.
         """
         slot = self._slot_of(dead)
         if slot is None:  # Ctrl-C came between the start of its replacement and the end of this method
             self._refresh()
             return
         limit = self._options.max_restarts
-        if limit > 0 and dead.hello is not None and (had_requests or slot.consecutive_failures <= limit):
+        can_help = dead.hello is not None and (had_requests or slot.consecutive_failures <= limit)
+        if limit > 0 and may_start and can_help:
             _log.warning("%s\nAnother child is started in its place. [peer-gone]", dead.error)
             try:
                 self._start(slot)
@@ -162,7 +164,7 @@ class Supervisor:
         now = time.monotonic()
         if now < self._next_notice:
             return
-        self._next_notice = now + NOTICE_SECONDS / 2
+        self._next_notice = now + 0.9 * NOTICE_SECONDS
         for child in self.children:
             seconds = now - child.clock.since
             if child.hello is None:
