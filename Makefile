@@ -58,7 +58,7 @@ docs: .venv/with-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 	@echo "open site/index.html, or serve it: $(BIN)/python -m http.server --directory site"
 
-# Needs no environment: Python, a C compiler, and spin, which apt-get installs on Debian.
+# Needs no environment: Python, a C compiler, and spin (unpacked into .tools on Debian).
 model:
 	$(PYTHON) tests/model/run.py
 

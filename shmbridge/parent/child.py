@@ -32,7 +32,7 @@ class ChildState(enum.Enum):
     DEAD = "ended"
 
 
-_DEAD = ChildState.DEAD
+_READY, _DEAD = ChildState.READY, ChildState.DEAD
 _IN_FLIGHT = RequestState.IN_FLIGHT
 
 
@@ -123,7 +123,7 @@ class Child:
     def send(self, claim: Claim, request: Request) -> None:
         """Send a filled claim; `request` receives the answer."""
         in_flight = self.in_flight
-        if not in_flight and self.hello is not None:
+        if not in_flight and self.state is _READY:
             self.clock.begin(self._timeout)
         entry = in_flight.add(claim.sequence, request)
         try:
@@ -140,6 +140,12 @@ class Child:
     def has_exited(self) -> bool:
         """Whether the process has ended, also if nothing has polled the child since. From any thread."""
         return self._process.exited
+
+    def oldest_open_claim(self) -> Optional[tuple[int, str]]:
+        """Return the sequence number and segment name of the oldest claim that is not sent, or None."""
+        claim = None if self._channel is None else self._channel.sender.oldest_open()
+        # The name was read from shared memory, where the child may write any bytes.
+        return None if claim is None else (claim[0], claim[1].decode("utf-8", "replace"))
 
     # --- receiving
 

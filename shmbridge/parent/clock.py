@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import monotonic
 from typing import Optional
 
 __all__ = ["Clock"]
@@ -24,15 +24,16 @@ class Clock:
 
     def begin(self, timeout: Optional[float]) -> None:
         """Begin to measure new work, which must be finished in `timeout` seconds."""
-        self.since = now = time.monotonic()
+        self.since = now = monotonic()
         self.deadline = None if timeout is None else now + timeout
 
     def answered(self, timeout: Optional[float]) -> None:
         """Measure the work that is done, and begin with the next."""
-        began = self.since
-        self.begin(timeout)
-        if self.since - began > self.longest:
-            self.longest = self.since - began
+        now = monotonic()
+        seconds, self.since = now - self.since, now
+        if seconds > self.longest:
+            self.longest = seconds
+        self.deadline = None if timeout is None else now + timeout
 
     def stop(self) -> None:
         """Set no deadline: the child has nothing to do."""
@@ -40,4 +41,4 @@ class Clock:
 
     def is_late(self) -> bool:
         """Return whether the deadline has passed."""
-        return self.deadline is not None and time.monotonic() >= self.deadline
+        return self.deadline is not None and monotonic() >= self.deadline

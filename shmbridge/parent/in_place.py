@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Optional
 
 from ..errors import PeerGoneError, ShmbridgeError, UsageError, without_traceback
@@ -13,7 +12,6 @@ from .copying import copy_rejecting_nan, find_nan
 from .lifecycle import Lifecycle
 from .request import Request, no_answer
 from .segment_result import SegmentResult
-from .statistics import Counters
 
 _DEAD = ChildState.DEAD
 
@@ -22,11 +20,10 @@ class InPlaceRequest(Request):
     """The scheduler's side of a segment that was claimed: it stores the answer until the user asks for it.
 
     Args:
+        pool: the pool's parts.
         name: the full segment name.
         rows, columns: of the posteriors.
         kept: the posteriors, for a retry on another child; None if a retry is not allowed.
-        statistics: the pool's.
-        unclaimed: the answered requests whose results nobody has asked for.
 
     Attributes:
         result: the result, once there is one.
@@ -39,20 +36,13 @@ class InPlaceRequest(Request):
     awaited = False
 
     def __init__(
-        self,
-        name: str,
-        rows: int,
-        columns: int,
-        kept: Optional[FloatArray],
-        statistics: Counters,
-        unclaimed: weakref.WeakSet[InPlaceRequest],
+        self, pool: Lifecycle, name: str, rows: int, columns: int, kept: Optional[FloatArray]
     ) -> None:
+        self.pool = pool
         self.name = name
         self.rows = rows
         self.columns = columns
         self._kept = kept
-        self._statistics = statistics
-        self._unclaimed = unclaimed
 
     def fill(self, claim: Claim) -> None:
         """Copy the posteriors to another child than the one for which they were claimed.
@@ -78,14 +68,14 @@ class InPlaceRequest(Request):
         return not self.awaited and self.result is not None and self.result.copy_out()
 
     def _take(self, record: Record) -> None:
-        self._statistics.count(record)
+        self.pool.statistics.count(record)
         self.result = SegmentResult(self.name, (self.rows, self.columns), record)
         self._kept = None
         if not self.awaited:
-            self._unclaimed.add(self)
+            self.pool.scheduler.unclaimed.add(self)
 
     def _take_error(self, error: ShmbridgeError) -> None:
-        self._statistics.failed += 1
+        self.pool.statistics.failed += 1
         self.error = error
         self._kept = None
 
@@ -94,24 +84,25 @@ class SentSegment:
     """A segment that was sent in place: a future for its result. From `SegmentClaim.send`.
 
     Thread-safety: the pool's.
-
-    Attributes:
-        name: the full segment name.
     """
 
-    __slots__ = ("_pool", "_request", "name")
+    __slots__ = ("_request",)
 
-    def __init__(self, pool: Lifecycle, request: InPlaceRequest) -> None:
-        self.name = request.name
-        self._pool = pool
+    def __init__(self, request: InPlaceRequest) -> None:
         self._request = request
+
+    @property
+    def name(self) -> str:
+        """The full segment name."""
+        return self._request.name
 
     def done(self) -> bool:
         """Return whether `result` has an answer or an error. Never blocks, also not for another thread."""
-        lock = self._pool.lock
+        pool = self._request.pool
+        lock = pool.lock
         if self._request.is_open and lock.acquire(blocking=False):
             try:
-                self._pool.poll_if_open()
+                pool.poll_if_open()
             finally:
                 lock.release()
         return not self._request.is_open
@@ -130,12 +121,14 @@ class SentSegment:
             BridgeTimeoutError: the answer did not come in time; `result` may be called again.
             ClosedError: the pool was closed before the answer came.
         """
-        request, pool = self._request, self._pool
+        request = self._request
+        pool = request.pool
         with pool.lock:
             if request.is_open:
                 request.awaited = True
                 try:
-                    pool.await_answer(request, timeout)
+                    pool.check_can_wait()
+                    pool.scheduler.await_answer(request, timeout)
                 except BaseException:
                     request.awaited = False
                     raise
@@ -177,7 +170,9 @@ class SegmentClaim:
         Raises:
             UsageError: the claim was sent or aborted.
         """
-        return self._open_claim().matrix
+        if self._claim is None:
+            raise self._not_open()
+        return self._claim.matrix
 
     def send(self, *, check_nan: bool = True) -> SentSegment:
         """Send the posteriors to Sprint, without a copy.
@@ -197,7 +192,9 @@ class SegmentClaim:
         lock.acquire()
         try:
             pool.check_open()
-            claim, child = self._open_claim(), self._child
+            claim, child = self._claim, self._child
+            if claim is None:
+                raise self._not_open()
             if check_nan:
                 nan = find_nan(claim.matrix)
                 if nan is not None:
@@ -206,22 +203,16 @@ class SegmentClaim:
             is_lost = child is None or child.state is _DEAD
             if is_lost and not may_retry:
                 raise _lost(self.name, child)
-            request = InPlaceRequest(
-                self.name,
-                claim.rows,
-                claim.columns,
-                claim.matrix if may_retry else None,
-                pool.statistics,
-                pool.scheduler.unclaimed,
-            )
-            sent = SentSegment(pool, request)
+            rows, columns = claim.rows, claim.columns
+            request = InPlaceRequest(pool, self.name, rows, columns, claim.matrix if may_retry else None)
+            sent = SentSegment(request)
             # In this order: Ctrl-C may come as soon as it is sent.
             self._claim = self._child = None
             if is_lost or child is None:
                 pool.scheduler.queue.append(request)
             else:
                 child.send(claim, request)
-            pool.statistics.posteriors_bytes += 4 * request.rows * request.columns
+            pool.statistics.posteriors_bytes += 4 * rows * columns
             return sent
         finally:
             lock.release()
@@ -237,12 +228,11 @@ class SegmentClaim:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.abort()
+        if self._claim is not None:
+            self.abort()
 
-    def _open_claim(self) -> Claim:
-        if self._claim is None:
-            raise UsageError(f"segment {self.name!r} was already sent or aborted [claim-state]")
-        return self._claim
+    def _not_open(self) -> UsageError:
+        return UsageError(f"segment {self.name!r} was already sent or aborted [claim-state]")
 
 
 def _lost(name: str, child: Optional[Child]) -> PeerGoneError:

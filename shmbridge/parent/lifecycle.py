@@ -12,7 +12,6 @@ from typing import Any, NoReturn, Optional, TypeVar
 from ..errors import ClosedError, UsageError
 from . import fork_safety, stats_socket
 from .options import Options
-from .request import Request
 from .request_queue import RequestQueue
 from .scheduler import Scheduler
 from .statistics import Counters, PoolStatistics
@@ -121,11 +120,11 @@ class Lifecycle:
                 "in each process [forked]"
             )
 
-    def await_answer(self, request: Request, timeout: Optional[float]) -> None:
-        """Wait for an answer, as Scheduler.await_answer; but raise if none can come in this state."""
-        self.check_not_forked()
-        self.check_not_closed()
-        self.scheduler.await_answer(request, timeout)
+    def check_can_wait(self) -> None:
+        """Raise UsageError or ClosedError if no answer can come in this state."""
+        if self.state is not _OPEN:
+            self.check_not_forked()
+            self.check_not_closed()
 
     def poll_if_open(self) -> None:
         """Deliver the answers that are there, if the pool is open."""

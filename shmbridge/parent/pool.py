@@ -272,25 +272,34 @@ class SprintInstancePool(OwnedPool):
             name, encoded = decode_name(segment_name)
             scheduler.restart_dead_children()
 
-            def attempt(child: Child) -> Optional[Claim]:
-                check_shape(name, num_frames, num_labels, child.num_labels or self._num_labels)
-                try:
-                    return child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
-                except ProtocolError:  # the child was killed for it
-                    if scheduler.queue.max_restarts == 0:
-                        raise
-                    return None
-
-            if not scheduler.queue:
+            if not scheduler.queue:  # the usual case, without the cost of a Wait
                 child = scheduler.least_loaded()
-                claim = attempt(child)
+                claim = self._try_claim(child, name, encoded, num_frames, num_labels)
                 if claim is not None:
                     return SegmentClaim(pool, child, name, claim)
-            room = Room(scheduler.least_loaded, attempt, scheduler.children, scheduler.queue)
-            scheduler.run_until(room)
-            return SegmentClaim(pool, room.child, name, room.claim)
+            return self._wait_for_claim(name, encoded, num_frames, num_labels)
         finally:
             lock.release()
+
+    def _wait_for_claim(self, name: str, encoded: bytes, num_frames: int, num_labels: int) -> SegmentClaim:
+        def attempt(child: Child) -> Optional[Claim]:
+            return self._try_claim(child, name, encoded, num_frames, num_labels)
+
+        scheduler = self._pool.scheduler
+        room = Room(scheduler.least_loaded, attempt, scheduler.children, scheduler.queue)
+        scheduler.run_until(room)
+        return SegmentClaim(self._pool, room.child, name, room.claim)
+
+    def _try_claim(
+        self, child: Child, name: str, encoded: bytes, num_frames: int, num_labels: int
+    ) -> Optional[Claim]:
+        check_shape(name, num_frames, num_labels, child.num_labels or self._num_labels)
+        try:
+            return child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
+        except ProtocolError:  # the child was killed for it
+            if self._pool.scheduler.queue.max_restarts == 0:
+                raise
+            return None
 
     def serve_scores(self, score: ScoreFunction) -> None:
         """Score features for children that recognise, or align, until all have ended.

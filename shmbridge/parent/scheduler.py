@@ -26,7 +26,7 @@ from .request import Request, RequestState
 from .request_queue import RequestQueue
 from .statistics import Counters
 from .supervisor import NOTICE_SECONDS, Slot, Supervisor
-from .waits import Answer, BatchAnswers, Ready, Wait, check_no_open_claim, oldest_open_claim
+from .waits import Answer, BatchAnswers, Ready, Wait, check_no_open_claim
 from .watcher import Watcher
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 # it is known which child is free first.
 _MAX_IN_FLIGHT = 2
 
-_DEAD, _QUEUED = ChildState.DEAD, RequestState.QUEUED  # global names cost less on the hot path
+# Global names cost less on the hot path.
+_DEAD, _READY, _QUEUED = ChildState.DEAD, ChildState.READY, RequestState.QUEUED
 
 
 class Scheduler:
@@ -128,9 +129,11 @@ class Scheduler:
         Raises:
             OptionError, ResourceError, PeerGoneError, ProtocolError, BridgeTimeoutError: as at first.
         """
-        dead = [child for child in self.children if child.poll_exit()]
-        for child in dead:
-            self._on_child_exit(child)
+        for child in self.children:
+            if child.poll_exit():
+                self._on_child_exit(child)
+                self.restart_dead_children()  # `children` has changed
+                return
         if len(self.children) < len(self._supervisor.slots):
             self._receivers = None
             self.await_ready(self._supervisor.fill_vacancies())
@@ -168,16 +171,17 @@ class Scheduler:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not wait.done():
-            progress = self.poll()
             full: list[Child] = []
-            if self.queue:
-                progress = self._dispatch(full) or progress
+            progress = self.poll()
+            if self.queue and self._dispatch(full):
+                continue
             if progress:
                 continue
             if deadline is not None and time.monotonic() >= deadline:
                 raise BridgeTimeoutError(f"Sprint gave no answer within {timeout} seconds [timeout]")
             if self._is_possible(wait):
-                self._sleep([*full, *wait.room_at], deadline)
+                full += wait.room_at
+                self._sleep(full, deadline)
 
     def poll(self) -> bool:
         """Deliver an answer of each child, and process deaths. Return whether anything happened."""
@@ -225,15 +229,15 @@ class Scheduler:
         """Return the child that is to receive the next request; None if none is free."""
         children = self.children
         # Behind an open claim, a request would wait for the user.
-        unblocked = [child for child in children if oldest_open_claim(child) is None] or children
+        unblocked = [child for child in children if child.oldest_open_claim() is None] or children
         free = [
             child
             for child in unblocked
-            if child.state is ChildState.READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
+            if child.state is _READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
         ]
-        return (
-            min(free, key=lambda child: (child.in_flight.num_frames, len(child.in_flight))) if free else None
-        )
+        if len(free) < 2:
+            return free[0] if free else None
+        return min(free, key=lambda child: (child.in_flight.num_frames, len(child.in_flight)))
 
     def _send(self, child: Child, request: Request) -> bool:
         """Send the request. Return False if the child's ring has no room for it."""
@@ -289,12 +293,13 @@ class Scheduler:
         if wanting_room:
             ends: list[RingEnd] = [child.channel.receiver for child in self.children]
             wait_list = WaitList([*ends, *(child.channel.sender for child in wanting_room)])
-        deadlines = [child.clock.deadline for child in self.children if child.clock.deadline is not None]
-        if deadline is not None:
-            deadlines.append(deadline)
+        for child in self.children:
+            due = child.clock.deadline
+            if due is not None and (deadline is None or due < deadline):
+                deadline = due
         timeout = NOTICE_SECONDS
-        if deadlines:
-            timeout = min(timeout, min(deadlines) - time.monotonic())
+        if deadline is not None:
+            timeout = min(timeout, deadline - time.monotonic())
         in_time = self._watcher.doorbell.wait(wait_list, timeout)
         if self.interrupted:
             raise ClosedError("the pool was closed [closed]")

@@ -15,11 +15,12 @@ from ..errors import PeerGoneError, UsageError, without_traceback
 from ..ring import Claim
 from .batch import Batch
 from .child import Child, ChildState
-from .request import Request, no_answer
+from .request import Request, RequestState, no_answer
 from .score_requests import Asking
 from .supervisor import Slot
 
 _DEAD = ChildState.DEAD
+_QUEUED, _IN_FLIGHT = RequestState.QUEUED, RequestState.IN_FLIGHT
 
 
 class Wait(abc.ABC):
@@ -71,16 +72,19 @@ class Answer(Wait):
 
     def done(self) -> bool:
         """Return whether the request is answered or has failed."""
-        return not self._request.is_open
+        state = self._request.state
+        return state is not _IN_FLIGHT and state is not _QUEUED
 
     def check_possible(self) -> None:
         """Raise if the child that has the request can answer nothing, or if no child has it."""
+        request = self._request
         for child in self._children:
-            if child.in_flight.holds(self._request):
+            in_flight = child.in_flight
+            if in_flight and (in_flight[0][1] is request or in_flight.holds(request)):
                 _check_can_answer(child)
                 return
-        if self._request not in self._queue:
-            raise no_answer(self._request)
+        if request not in self._queue:
+            raise no_answer(request)
         _check_any_can_answer(self._children)
 
 
@@ -188,16 +192,9 @@ def _has_finished(child: Child) -> bool:
     raise without_traceback(error)
 
 
-def oldest_open_claim(child: Child) -> Optional[tuple[int, str]]:
-    """Return the sequence number and segment name of the child's oldest claim that is not sent, or None."""
-    claim = None if child.state is _DEAD else child.channel.sender.oldest_open()
-    # The name was read from shared memory, where the child may write any bytes.
-    return None if claim is None else (claim[0], claim[1].decode("utf-8", "replace"))
-
-
 def check_no_open_claim(child: Child) -> None:
     """Raise UsageError if a claim is open, behind which Sprint would receive all that is sent now."""
-    claim = oldest_open_claim(child)
+    claim = child.oldest_open_claim()
     if claim is not None:
         raise UsageError(
             f"segment {claim[1]!r} is claimed and not sent; Sprint receives segments in the order of their "
@@ -221,13 +218,15 @@ def _check_can_answer(child: Child) -> None:
             f"segment {name!r} cannot be answered: Sprint waits for feature scores; call serve_scores() "
             "first [serving]"
         )
-    claim = oldest_open_claim(child)
+    claim = child.oldest_open_claim()
     if claim is not None and claim[0] < oldest:
         raise UsageError(
             f"segment {name!r} cannot be answered before {claim[1]!r}, which was claimed earlier on the same "
             "child and is not sent; Sprint receives segments in the order of their claims: send or abort "
             "that one [behind-claim]"
         )
+    if child.no_room is None:
+        return
     receiver = child.channel.receiver
     if child.no_room == (oldest, receiver.released) and receiver.used:
         raise BufferError(
