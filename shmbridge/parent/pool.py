@@ -212,7 +212,8 @@ class SprintInstancePool(OwnedPool):
         scheduler.least_loaded().channel.sender.check_size(
             max(lengths, default=0), num_labels, max((len(name.encode()) for name in names), default=0)
         )
-        loss: FloatArray = np.full(len(names), np.nan, np.float32)
+        loss: FloatArray = np.empty(len(names), np.float32)
+        loss.fill(np.nan)
         skipped = np.zeros(len(names), np.bool_)
         batch = Batch(self._pool.statistics, scheduler.second_thread_is_free)
         for b, (name, length) in enumerate(zip(names, lengths)):
@@ -244,6 +245,7 @@ class SprintInstancePool(OwnedPool):
             self._pool.check_open()
             batch = Batch(self._pool.statistics, scheduler.second_thread_is_free)
             requests = [AutomatonRequest(batch, name) for name in decode_names(tags)]
+            scheduler.restart_dead_children()
             scheduler.run(batch)
             batch.raise_errors()
             return combine(requests)

@@ -88,7 +88,6 @@ class Scheduler:
             ClosedError: the pool was closed meanwhile.
         """
         try:
-            self.restart_dead_children()
             for child in self.children:
                 check_no_open_claim(child)
             self.queue.extend(batch.requests)
@@ -173,8 +172,8 @@ class Scheduler:
         while not wait.done():
             full: list[Child] = []
             progress = self.poll()
-            if self.queue and self._dispatch(full):
-                continue
+            if self.queue and self._dispatch(full) and wait.done():
+                return
             if progress:
                 continue
             if deadline is not None and time.monotonic() >= deadline:
@@ -214,10 +213,10 @@ class Scheduler:
                     if not self._send(child, request):
                         full.append(child)
                         continue
-                except ProtocolError as error:  # the child was killed for it; poll() replaces it
-                    self.queue.retry_or_fail(
-                        request, without_traceback(error), died_at=True, may_retry=not self.interrupted
-                    )
+                except ProtocolError as error:  # the child was killed for it
+                    self._end_dispatch(child, request, without_traceback(error))
+                    changed = True
+                    continue
                 except ShmbridgeError as error:
                     request.fail(without_traceback(error))
             changed = True
@@ -225,9 +224,20 @@ class Scheduler:
                 self.queue.popleft()
         return changed
 
+    def _end_dispatch(self, child: Child, request: Request, error: ShmbridgeError) -> None:
+        """Retry or fail the next request after the child that was to receive it was killed."""
+        self.queue.retry_or_fail(request, error, died_at=True, may_retry=not self.interrupted)
+        if request.state is not _QUEUED:
+            self.queue.popleft()
+        self._on_child_exit(child)
+
     def _free_child(self, full: list[Child]) -> Optional[Child]:
         """Return the child that is to receive the next request; None if none is free."""
         children = self.children
+        if len(children) == 1:
+            child = children[0]
+            is_free = child.state is _READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
+            return child if is_free else None
         # Behind an open claim, a request would wait for the user.
         unblocked = [child for child in children if child.oldest_open_claim() is None] or children
         free = [
@@ -235,9 +245,7 @@ class Scheduler:
             for child in unblocked
             if child.state is _READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
         ]
-        if len(free) < 2:
-            return free[0] if free else None
-        return min(free, key=lambda child: (child.in_flight.num_frames, len(child.in_flight)))
+        return min(free, key=_in_flight, default=None)
 
     def _send(self, child: Child, request: Request) -> bool:
         """Send the request. Return False if the child's ring has no room for it."""
@@ -307,6 +315,10 @@ class Scheduler:
             for child in list(self.children):
                 child.enforce_deadline()
             self._supervisor.log_long_waits()
+
+
+def _in_flight(child: Child) -> tuple[int, int]:
+    return (child.in_flight.num_frames, len(child.in_flight))
 
 
 def _load(child: Child) -> tuple[bool, int, int]:
