@@ -1,6 +1,6 @@
-"""The beginning of each scripted Sprint: its text is put before the test's own, in one file.
+"""The beginning of each scripted Sprint.
 
-The names in it are for those scripts: init, segment_list, process, attempt, callback, OPTIONS, CONFIG, SEEN.
+The Sprints of this folder import it. SprintEnv.scripted puts its text before the script of a test, in one file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ import sprint_entry  # noqa: E402
 
 SEGMENTS = ["c/s1", "c/s2", "c/s3"]
 SEEN: dict[str, Any] = {"orthographies": []}  # written to a file at the end: SprintEnv.seen()
+
+
+def setting(name: str) -> str:
+    """Return a setting that the test has passed to SprintEnv.sprint_file."""
+    return OPTIONS[f"*.test-{name}"]
 
 
 def callback(command: str, **arguments: Any) -> Any:

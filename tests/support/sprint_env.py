@@ -61,7 +61,8 @@ SHORT = "kórpus/rec/short"  # too short for its words: Sprint skips it
 SHORT_SEGMENT = ("twice ab", 2)
 
 
-_PRELUDE = _TESTS / "sprints" / "prelude.py"
+_SPRINTS = _TESTS / "sprints"
+_PRELUDE = _SPRINTS / "prelude.py"
 
 
 class SprintEnv:
@@ -207,6 +208,26 @@ class SprintEnv:
     def scripted_pool(self, body: str, **more: Any) -> shmbridge.SprintInstancePool:
         """Start a pool with these options."""
         return shmbridge.SprintInstancePool(**self.scripted(body, **more))
+
+    def sprint_file(self, name: str, settings: dict[str, object], **more: Any) -> Options:
+        """Return the options of a pool whose Sprint is tests/sprints/NAME.py.
+
+        Args:
+            name: of the file, without .py.
+            settings: for prelude.setting() there.
+            more: more options of the pool.
+        """
+        script = self.path / f"sprint_{name}.py"  # a test removes it, so that no Sprint can be started
+        if not script.is_symlink():
+            script.symlink_to(_SPRINTS / f"{name}.py")
+        return {
+            "sprint_exec_path": [sys.executable, str(script)],
+            "sprint_config": [f"--*.test-{key}={value}" for key, value in settings.items()],
+            "ring_size": 1 << 20,
+            "exit_timeout": SAFETY_NET,
+            "env": self.env,
+            **more,
+        }
 
     def seen(self) -> dict[str, Any]:
         """Return SEEN of the scripted Sprint, after it has run to its end."""
