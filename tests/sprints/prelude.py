@@ -1,6 +1,6 @@
 """The beginning of each scripted Sprint.
 
-The Sprints of this folder import it. SprintEnv.scripted puts its text before the script of a test, in one file.
+The Sprints of this folder import it. SprintEnv.scripted writes its text before the script of a test.
 """
 
 from __future__ import annotations

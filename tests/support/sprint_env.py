@@ -265,21 +265,33 @@ class SprintEnv:
         """Wait until none of these processes is alive."""
         self.wait_until(lambda: not any(is_alive(pid) for pid in pids), f"the processes {pids} are gone")
 
-    @contextlib.contextmanager
-    def trainer(self, body: str, options: Options) -> Iterator[subprocess.Popen[str]]:
+    def trainer(
+        self, body: str, options: Options
+    ) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
         """Run a script as a trainer in its own process; its body has OPTIONS and say(object)."""
         script = self.path / "trainer.py"
-        head = f"""
+        head = """
             import gc, json, os, signal, sys, threading
             import numpy as np
             import shmbridge
-            OPTIONS = { ({k: v for k, v in options.items() if k != "env"})!r}
-            def say(what):
-                print(json.dumps(what), flush=True)
+            from support.trainer import OPTIONS, say
             """
         script.write_text(textwrap.dedent(head) + textwrap.dedent(body), encoding="utf-8")
+        return self._run_trainer(script, options, {})
+
+    def trainer_file(
+        self, name: str, options: Options, **settings: object
+    ) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+        """Run tests/sprints/NAME.py as a trainer in its own process; it imports support.trainer."""
+        return self._run_trainer(_SPRINTS / f"{name}.py", options, settings)
+
+    @contextlib.contextmanager
+    def _run_trainer(
+        self, script: Path, options: Options, settings: dict[str, object]
+    ) -> Iterator[subprocess.Popen[str]]:
+        given = {"options": {k: v for k, v in options.items() if k != "env"}, **settings}
         process = subprocess.Popen(
-            [sys.executable, str(script)],
+            [sys.executable, str(script), json.dumps(given)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
