@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 NATIVE := setup.py pyproject.toml $(wildcard csrc/*)
 C_FLAGS := -std=c11 -O2 -Wall -Wextra -Werror -fsyntax-only
-# Most of the tests' time is waiting for processes. More than a few at once would share /dev/shm, which may be small.
+# The tests mostly wait for processes. More than four at once could fill /dev/shm, which may be small.
 SIDE_BY_SIDE := --numprocesses=auto --maxprocesses=4 --dist=worksteal
-# Where the headers of Python and numpy are.
+# The folders with the headers of Python and numpy.
 INCLUDES := import numpy, sysconfig; print('-isystem', sysconfig.get_path('include'), '-isystem', numpy.get_include())
 
 .PHONY: help demo test test-cuda model sanitize test-all check docs bench fuzz soak clean
@@ -17,20 +17,20 @@ help:
 	@echo "make test ARGS=tests/ring                 run the tests of a folder or file"
 	@echo "make test ARGS=tests/test_x.py::test_name run one test; ARGS are pytest's arguments"
 	@echo "make check     lint, formatting, types, C warnings"
-	@echo "make test-cuda run the CUDA tests without a device, on a stand-in for it (wants a torch with CUDA 13)"
+	@echo "make test-cuda run the CUDA tests on a stand-in for the device (needs a torch with CUDA 13)"
 	@echo "make model     check rings, doorbells and deaths with spin, in all orders of their steps"
 	@echo "make sanitize  run the C part under AddressSanitizer, UBSan and valgrind"
 	@echo "make docs      build the documentation site into site/"
 	@echo "make test-all  run all tests on every Python that is installed, with its lowest and highest numpy"
 	@echo "make bench     measure the exchange"
-	@echo "make fuzz      fuzz what reads other people's bytes, for some minutes (ARGS=--seconds=600 for longer)"
+	@echo "make fuzz      fuzz the code that reads untrusted bytes, for some minutes (ARGS=--seconds=600 for longer)"
 	@echo "make soak      load, kills and forks at random, for three minutes (ARGS=--seconds=3600 for longer)"
 	@echo "make clean     remove everything that was built"
 
 .venv:
 	$(PYTHON) -m venv .venv
 
-# The package with the extra %, built anew when the C part or the list of packages changes.
+# The package with the extra %, rebuilt when the C part or the list of packages changes.
 .venv/with-%: $(NATIVE) | .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
