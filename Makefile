@@ -24,7 +24,7 @@ help:
 	@echo "make docs      build the documentation site into site/"
 	@echo "make test-all  run all tests on every Python that is installed, with its lowest and highest numpy"
 	@echo "make bench     measure the exchange"
-	@echo "make fuzz      fuzz what reads other people's bytes, for some minutes (ARGS=--seconds=600 for longer)"
+	@echo "make fuzz      fuzz the code that reads untrusted bytes, for some minutes (ARGS=--seconds=600 for longer)"
 	@echo "make soak      load, kills and forks at random, for three minutes (ARGS=--seconds=3600 for longer)"
 	@echo "make clean     remove everything that was built"
 

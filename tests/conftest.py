@@ -1,4 +1,4 @@
-"""What all tests rely on."""
+"""Signals, hypothesis profiles and the summary of all tests."""
 
 import os
 import signal
@@ -9,13 +9,12 @@ from hypothesis import settings
 
 from support.packages import describe_left_out
 
-# In the background of a shell SIGINT is ignored, and Python does not raise KeyboardInterrupt: tests
-# of Ctrl-C would wait for ever. Under nohup it is SIGHUP. Processes that the tests start get the default
-# again by this.
+# A shell ignores SIGINT in its background jobs, and nohup ignores SIGHUP: Python then raises no
+# KeyboardInterrupt, and tests of Ctrl-C hang. Processes that the tests start inherit the default from here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# What decides whether a change lands always tries the same examples; everybody else looks for new ones.
+# CI always tries the same examples; other runs look for new ones.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")

@@ -14,41 +14,6 @@ import shmbridge
 from shmbridge.memory import POSTERIORS_LINES
 from support.internals import before_each_memory_reservation, before_each_sleep, once
 
-# A criterion that does what the segment's file says, at most so many times: `kill`, `exit`, `hang`, `stop`.
-DEADLY = """
-import ctypes, signal, time
-
-def callback(command, **arguments):
-    if command != "calculate_criterion":
-        return {"version": "v", "get_orthography_by_segment_name": "word "}[command]
-    name = arguments["segment_name"]
-    todo = os.path.join(FOLDER, name.replace("/", "-"))
-    if os.path.exists(todo):
-        what, _, times = open(todo).read().partition(" ")
-        if int(times) > 1:
-            open(todo, "w").write(what + " " + str(int(times) - 1))
-        else:
-            os.unlink(todo)
-        print("at", name, "it will", what, flush=True)
-        if what == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        elif what == "abort":
-            os.abort()
-        elif what == "exit":
-            os._exit(7)
-        elif what == "stop":
-            os.kill(os.getpid(), signal.SIGSTOP)
-        elif what == "hang":
-            while True:
-                time.sleep(1)
-        elif what == "raise":
-            raise RuntimeError("for a change")
-    posteriors = arguments["posteriors"]
-    return float(posteriors.sum()), np.asfortranarray(2 * posteriors)
-
-control = init()
-control.run_control_loop(callback=callback)
-"""
 NAMES = [f"c/s{i}" for i in range(8)]
 
 
@@ -59,7 +24,8 @@ class Deadly:
         self.folder.mkdir()
 
     def pool(self, **more):
-        return self.sprint_env.scripted_pool(f"FOLDER = {str(self.folder)!r}\n{DEADLY}", **more)
+        options = self.sprint_env.sprint_file("deadly", {"folder": self.folder}, **more)
+        return shmbridge.SprintInstancePool(**options)
 
     def plan(self, name, what, times=1):
         (self.folder / name.replace("/", "-")).write_text(f"{what} {times}")

@@ -1,12 +1,14 @@
-"""What a child does while it has nothing to do, or nobody to do it for."""
+"""Children that wait for room, or for a parent that has ended."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from support.sprint_env import SprintEnv
 
-def test_a_child_that_waits_for_room_sleeps_while_a_further_segment_lies_there(sprint_env: Any) -> None:
+
+def test_a_child_that_waits_for_room_sleeps_while_a_further_segment_lies_there(sprint_env: SprintEnv) -> None:
     sprint = "init().run_control_loop(callback=callback)"
     # The ring takes three answers.
     with sprint_env.scripted_pool(sprint, use_python_segment_order=False, ring_size=1 << 16) as pool:
@@ -41,7 +43,7 @@ def sleeps_on(pid: int) -> bool:
 
 
 def test_when_the_trainer_is_killed_a_sprint_that_it_asked_to_exit_and_that_hangs_ends_too(
-    sprint_env: Any,
+    sprint_env: SprintEnv,
 ) -> None:
     hangs = sprint_env.path / "hangs"
     sprint = f"""

@@ -1,91 +1,23 @@
-"""No byte is copied by us: what the parent writes is what Sprint reads, and the other way round."""
+"""No byte is copied: the parent and Sprint read and write the same memory."""
 
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import shmbridge
-
-# A Sprint that does nothing but call: it notes where the matrices lie, and keeps what it is told to keep.
-SPRINT = """
-import importlib, json, sys
-import numpy as np
-
-options = dict(a[4:].split("=", 1) for a in sys.argv[1:] if a.startswith("--*."))
-sys.path.insert(0, options["pymod-path"])
-module = importlib.import_module(options["pymod-name"])
-notes = open(sys.argv[-1], "a", buffering=1)
-kept = []
-
-def offset_in_shared_memory(array):
-    address = array.__array_interface__["data"][0]
-    for line in open("/proc/self/maps"):
-        start, end = (int(x, 16) for x in line.split()[0].split("-"))
-        if start <= address < end:
-            return address - start + int(line.split()[2], 16) if "/dev/shm/" in line else None
-
-def callback(command, posteriors=None, segment_name=None, **_):
-    if command != "calculate_criterion":
-        return "a b "
-    way = segment_name.split("/")[-1]
-    if way == "discarded":
-        return None, None
-    if way == "other-size":
-        np.empty((3, 5), np.float32)
-        error_signal = np.asfortranarray(np.array(posteriors * 1.0))
-    elif way == "first-one-freed":
-        first = np.empty(posteriors.shape, np.float32, order="F"); first[...] = 1; del first
-        error_signal = np.empty(posteriors.shape, np.float32, order="F")
-    elif way == "c-order":
-        error_signal = np.empty(posteriors.shape, np.float32)
-    elif way == "float64":
-        error_signal = np.empty(posteriors.shape, np.float64, order="F")
-    else:
-        error_signal = np.empty(posteriors.shape, np.float32, order="F")
-    error_signal[...] = posteriors * 2
-    if way == "kept":
-        kept.append((error_signal, error_signal.copy()))
-    notes.write(json.dumps({
-        "name": segment_name, "posteriors": offset_in_shared_memory(posteriors),
-        "error_signal": offset_in_shared_memory(error_signal), "strides": posteriors.strides,
-        "kept_are_unchanged": all(bool((a == b).all()) for a, b in kept),
-    }) + "\\n")
-    return 1.5, error_signal
-
-control = module.init(name="Sprint.PythonControl", sprint_unit="NnTrainer.pythonControl", reference=object(),
-                      callback=callback, version_number=5, config=options["pymod-config"])
-control.run_control_loop(callback=callback)
-control.exit()
-"""
-
-
-def offset_in_shared_memory(array) -> int | None:
-    address = array.__array_interface__["data"][0]
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        fields = line.split()
-        start, end = (int(x, 16) for x in fields[0].split("-"))
-        if start <= address < end:
-            return address - start + int(fields[2], 16) if "/dev/shm/" in line else None
-    return None
+from support.mappings import offset_in_shared_memory
 
 
 @pytest.fixture
-def sprint(tmp_path):
-    """A pool of that one Sprint, and what it has noted."""
-    (tmp_path / "sprint.py").write_text(SPRINT)
-    notes = tmp_path / "notes"
+def sprint(sprint_env):
+    """A pool of tests/sprints/zero_copy.py, and a function that returns its notes."""
+    notes = sprint_env.path / "notes"
     notes.write_text("")
-    with shmbridge.SprintSubprocessInstance(
-        sprint_exec_path=[sys.executable, str(tmp_path / "sprint.py")],
-        sprint_config=[str(notes)],
-        use_python_segment_order=False,
-        ring_size=1 << 20,
-    ) as pool:
+    options = sprint_env.sprint_file("zero_copy", {"notes": notes}, use_python_segment_order=False)
+    with shmbridge.SprintSubprocessInstance(**options) as pool:
         yield pool, lambda: [json.loads(line) for line in notes.read_text().splitlines()]
 
 

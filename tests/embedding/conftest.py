@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -14,15 +13,11 @@ import numpy as np
 import pytest
 
 from support.ctc import enumerate_ctc
+from support.fixtures import sprint_log, watch_over_the_test
+from support.leftovers import nothing_left_behind
+from support.sprint_env import SAFETY_NET, SprintEnv
 
-_SPEC = importlib.util.spec_from_file_location(
-    "bridge_conftest", Path(__file__).resolve().parent.parent / "bridge" / "conftest.py"
-)
-bridge_conftest: Any = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(bridge_conftest)
-
-_watch_over_the_test = bridge_conftest._watch_over_the_test
-sprint_log = bridge_conftest.sprint_log
+__all__ = ["sprint_log", "watch_over_the_test"]
 
 # Full segment name -> orthography, frames. In the host, each byte of the orthography is a label.
 SEGMENTS = {
@@ -51,7 +46,7 @@ WAYS = {
 }
 
 
-class HostSprintEnv(bridge_conftest.SprintEnv):  # type: ignore[misc] # the module is loaded from its file
+class HostSprintEnv(SprintEnv):
     """Pools of hosts, and their expected answers."""
 
     LABELS = 8
@@ -91,7 +86,7 @@ class HostSprintEnv(bridge_conftest.SprintEnv):  # type: ignore[misc] # the modu
             "sprint_config": [f"--*.{word}" for word in words],
             "use_python_segment_order": way not in ("loop", "score"),
             "ring_size": 1 << 20,
-            "exit_timeout": bridge_conftest.SAFETY_NET,
+            "exit_timeout": SAFETY_NET,
             "env": self.env,
             **more,
         }
@@ -135,5 +130,5 @@ def sprint_env(tmp_path: Path, host_program: Path) -> Iterator[HostSprintEnv]:
     sprint_env = HostSprintEnv(tmp_path, host_program)
     (tmp_path / "tmp").mkdir()
     sprint_env.env["TMPDIR"] = str(tmp_path / "tmp")
-    with bridge_conftest._nothing_left_behind(sprint_env):
+    with nothing_left_behind(sprint_env.mark, tmp_path / "tmp"):
         yield sprint_env

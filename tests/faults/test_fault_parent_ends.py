@@ -1,7 +1,6 @@
 """The trainer ends at any stage, in any way: its Sprints end by themselves, and nothing is left behind.
 
-The stage is reached by replacing the function of the trainer's side that stands there: it ends the process at
-its first call. A fork of the trainer (a data loader, say) lives on meanwhile, with all that it inherited.
+A fork of the trainer, such as a data loader, lives on with everything that it has inherited.
 """
 
 from __future__ import annotations
@@ -12,92 +11,25 @@ import textwrap
 
 import pytest
 
-# Each calls last_moment() at its stage. `go()` starts the pool, sends a batch, and closes.
-STAGES = {
-    "starting": """
-        with internals.in_place_of_start_wait(last_moment):
-            go()
-    """,
-    "waiting": """
-        go(while_waiting=last_moment)
-    """,
-    "copying a batch": """
-        def dying_copy(target, source, two_threads):
-            target[: len(target) // 2] = source[: len(target) // 2]
-            last_moment()
-        pool = shmbridge.SprintInstancePool(**OPTIONS)
-        pool.get_batch_loss(POSTERIORS, LENGTHS, NAMES, None, copy_in=dying_copy, copy_out=None)
-    """,
-    "in-place claim open": """
-        pool = shmbridge.SprintInstancePool(**OPTIONS)
-        claim = pool.claim("c/s1", 4, 3)
-        claim.posteriors[:2] = -1
-        last_moment()
-    """,
-    "result held": """
-        pool = shmbridge.SprintInstancePool(**OPTIONS)
-        claim = pool.claim("c/s1", 4, 3)
-        claim.posteriors[:] = -1
-        error_signal = claim.send().result().error_signal
-        last_moment()
-    """,
-    "closing": """
-        with internals.before_each_exit_wait(last_moment):
-            go()
-    """,
-    # Ctrl-C in a batch leads there, while Sprint computes.
-    "closing behind Ctrl-C": """
-        def interrupt():
-            wait_for_sprint()
-            raise KeyboardInterrupt
-        with internals.before_each_exit_wait(last_moment):
-            go(while_waiting=interrupt)
-    """,
-}
-ENDS = {
-    "SIGKILL": "os.kill(os.getpid(), signal.SIGKILL)",
-    "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM)",
-    "exit": "os._exit(3)",
-}
-TRAINER = """
-from support import internals
-
-POSTERIORS, LENGTHS, NAMES = -np.ones((50, 2, 7), np.float32), [50, 40], ["c/s1", "c/s2"]
-PIDS = []
-noting = internals.after_each_spawn(PIDS.append)
-noting.__enter__()
-
-def wait_for_sprint():
-    while WAIT_FOR and not os.path.exists(WAIT_FOR):
-        time.sleep(0.005)
-
-def last_moment(*_, **__):
-    wait_for_sprint()
-    fork = os.fork()
-    if fork == 0:
-        sys.stdin.read()
-        os._exit(0)
-    say([fork, PIDS])
-    {end}
-
-def go(while_waiting=None):
-    with shmbridge.SprintInstancePool(**OPTIONS) as pool:
-        def hook():
-            if while_waiting is not None and pool.stats().children[0].in_flight:
-                while_waiting()
-        with internals.before_each_sleep(pool, hook):
-            pool.get_batch_loss_and_error_signal(POSTERIORS, LENGTHS, NAMES)
-
-{stage}
-"""
+# Those of tests/sprints/trainer_that_ends.py.
+STAGES = [
+    "starting",
+    "waiting",
+    "copying a batch",
+    "in-place claim open",
+    "result held",
+    "closing",
+    "closing behind Ctrl-C",
+]
+ENDS = ["SIGKILL", "SIGTERM", "exit"]
 QUICK_SPRINT = "init().run_control_loop(callback=callback)"
 
 
 def trainer_that_ends(sprint_env, stage, end, sprint=QUICK_SPRINT, wait_for="", **more):
-    """Run it to its end, see that its Sprints end too, and then let the fork end."""
-    text = TRAINER.format(stage=textwrap.dedent(STAGES[stage]), end=ENDS[end])
-    text = f"import time\nWAIT_FOR = {str(wait_for)!r}\n" + text
-    with sprint_env.trainer(text, sprint_env.scripted(sprint, num_instances=2, **more)) as trainer:
+    """Run it to its end, check that its Sprints end too, and then let the fork end."""
+    options = sprint_env.scripted(sprint, num_instances=2, **more)
+    settings = {"stage": stage, "end": end, "wait_for": str(wait_for)}
+    with sprint_env.trainer_file("trainer_that_ends", options, **settings) as trainer:
         fork, pids = sprint_env.said(trainer)
         assert len(pids) == 2
         trainer.wait()

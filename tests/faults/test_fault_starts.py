@@ -15,62 +15,12 @@ QUICK = "init().run_control_loop(callback=callback)"
 
 # --- forks
 
-# Right behind the start of each Sprint another thread forks. The fork tells what it has open, and ends.
-FORKING = """
-import time
-from support.internals import after_each_spawn, kill_child
-
-def open_files():
-    found = []
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            found.append(os.readlink(f"/proc/self/fd/{number}"))
-        except OSError:
-            pass
-    return found
-
-def fork():
-    if os.fork() == 0:
-        with open(REPORT, "w") as file:
-            json.dump(open_files(), file)
-        os._exit(0)
-    forked.set()
-
-forked = threading.Event()
-
-def fork_in_another_thread(_pid):
-    if os.path.exists(MARK):
-        os.unlink(MARK)
-        threading.Thread(target=fork).start()
-        forked.wait(2)  # if forks are held off, this times out
-
-forking = after_each_spawn(fork_in_another_thread)
-forking.__enter__()
-before = open_files()
-if RESTART:
-    pool = shmbridge.SprintInstancePool(**OPTIONS)
-    kill_child(pool)
-    open(MARK, "w").close()
-    pool.claim("c/s1", 3, 4).abort()
-else:
-    open(MARK, "w").close()
-    pool = shmbridge.SprintInstancePool(**OPTIONS)
-assert forked.wait(60)
-os.wait()
-with open(REPORT) as file:
-    in_fork = json.load(file)
-with pool:
-    during = open_files()
-    loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
-say([loss.tolist(), before, during, in_fork])
-"""
-
 
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_fork_made_while_a_sprint_is_started_has_nothing_of_it_open(sprint_env, restart):
-    paths = {"MARK": str(sprint_env.path / "mark"), "REPORT": str(sprint_env.path / "report")}
-    head = "".join(f"{name} = {path!r}\n" for name, path in paths.items())
-    with sprint_env.trainer(f"{head}RESTART = {restart}\n{FORKING}", sprint_env.scripted(QUICK)) as trainer:
+    settings = {name: str(sprint_env.path / name) for name in ("mark", "report")}
+    options = sprint_env.scripted(QUICK)
+    with sprint_env.trainer_file("forking_trainer", options, restart=restart, **settings) as trainer:
         loss, before, during, in_fork = sprint_env.said(trainer)
     assert loss == [1.5]
 

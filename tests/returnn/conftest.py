@@ -5,7 +5,6 @@ The corpus and the checks for leftovers are those of tests/bridge.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shlex
@@ -19,23 +18,19 @@ import numpy as np
 import pytest
 
 import shmbridge.returnn
+from support.fixtures import sprint_env, watch_over_the_test
+from support.sprint_env import SprintEnv
 
 HERE = Path(__file__).resolve().parent
 _TIMEOUT = 120
 
-# Not `import conftest`: several files have that name.
-_spec = importlib.util.spec_from_file_location("bridge_fixtures", HERE.parent / "bridge" / "conftest.py")
-_fixtures = importlib.util.module_from_spec(_spec)
-sys.modules["bridge_fixtures"] = _fixtures
-_spec.loader.exec_module(_fixtures)
-sprint_env = _fixtures.sprint_env
-_watch_over_the_test = _fixtures._watch_over_the_test
+__all__ = ["sprint_env", "watch_over_the_test"]
 
 
 class Returnn:
     """The settings of a RETURNN user, for the corpus of a SprintEnv."""
 
-    def __init__(self, sprint_env: Any) -> None:
+    def __init__(self, sprint_env: SprintEnv) -> None:
         self.sprint_env = sprint_env
         self.executable = sprint_env.executable(
             f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m shmbridge.refsprint "$@"\n'

@@ -1,4 +1,4 @@
-"""A thread of the trainer that kills, stops and pauses Sprints, and forks the trainer, at random moments."""
+"""A thread of the trainer that kills, stops and pauses Sprints, and forks the trainer, at random."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from plan import Plan
 
 from support.internals import ChildProcess, children
 
-_FORK_LIVES = 2.0  # seconds at the most
+_FORK_LIVES = 2.0  # seconds at most
 _PATIENCE = 60.0  # seconds, for what takes none
 
 
 class Forks:
-    """Forks of this process, which have to end well.
+    """Forks of this process, which must exit with 0.
 
     Thread-safety: may be used from several threads.
     """
@@ -33,11 +33,11 @@ class Forks:
         self._pids: list[int] = []
         self._unraisable: list[str] = []
         self._lock = threading.Lock()
-        # An exception in what runs after a fork goes nowhere else.
+        # Python reports an exception of a hook that runs after a fork only here.
         sys.unraisablehook = lambda args: self._unraisable.append(f"{args.object!r}: {args.exc_value!r}")
 
     def fork(self, work: Callable[[], None]) -> int:
-        """Run `work` in a fork; an exception there fails the soak at `reap`. Returns its pid."""
+        """Run `work` in a fork; an exception there makes `reap` raise. Returns its pid."""
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -56,10 +56,10 @@ class Forks:
         return pid
 
     def reap(self) -> None:
-        """Wait for the end of all.
+        """Wait for all forks.
 
         Raises:
-            AssertionError: one did not end well, or not at all.
+            AssertionError: a fork failed, or hangs.
         """
         with self._lock:
             pids, self._pids = self._pids, []
@@ -72,14 +72,14 @@ class Forks:
 
 
 class Disturber:
-    """Disturbs a pool until it is stopped.
+    """A thread that disturbs a pool until it is stopped.
 
     Args:
         plan: how often.
         rng: decides what and when.
         pool: the pool.
         forks: to make forks with.
-        use_in_fork: called in a fork, where it has to see that the pool cannot be used.
+        use_in_fork: called in a fork; must check that the pool cannot be used there.
         counts: kills, pauses and forks are counted here.
     """
 
@@ -104,13 +104,13 @@ class Disturber:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and raise what went wrong in it."""
+        """End the thread, and raise its error if it had one."""
         self.quit()
         if self._error is not None:
             raise self._error
 
     def quit(self) -> None:
-        """End the thread, whatever went wrong in it. May be called again."""
+        """End the thread, and ignore its error. May be called again."""
         self._stop.set()
         self._thread.join()
 
@@ -142,10 +142,10 @@ class Disturber:
             self._counts["pauses"] += 1
 
     def _signal(self, number: int, anybody: bool = False) -> Optional[ChildProcess]:
-        """Send it to one of the children; only to one that is ready, unless to anybody."""
+        """Send a signal to a random child that is ready, or to any child if `anybody`. Returns the child."""
         child = self._rng.choice(children(self._pool))
         if not anybody:
-            # It has to be ready for some time: while one is replaced, that says nothing for a moment.
+            # Twice, as a child that is just replaced may still look ready.
             for _ in range(2):
                 if not child.is_ready:
                     return None

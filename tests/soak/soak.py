@@ -41,7 +41,7 @@ def soak_ring(seed: int, seconds: float, show: Callable[[str], None]) -> Counter
         How many records went through how many rings.
 
     Raises:
-        FailedError: a record was wrong, or somebody slept for ever.
+        FailedError: a record was wrong, or a side never woke.
     """
     program = BUILD / "stress_ring-plain"
     make = ["make", "--silent", "-C", str(C_PROGRAMS), f"BUILD={BUILD}", str(program)]

@@ -1,4 +1,4 @@
-"""A short soak, with seeds that are always the same; and that the soak finds what is wrong."""
+"""A short soak with fixed seeds, and a fault that the soak must find."""
 
 from __future__ import annotations
 

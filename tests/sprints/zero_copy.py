@@ -1,0 +1,61 @@
+"""A Sprint that notes where its matrices lie; the last part of a segment's name says how it allocates.
+
+The setting `notes` names the file, which gets a line of JSON for each segment.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from prelude import init, setting
+
+from support.mappings import offset_in_shared_memory
+
+Array = npt.NDArray[Any]
+NOTES = setting("notes")
+kept: list[tuple[Array, Array]] = []
+
+
+def allocate(way: str, posteriors: Array) -> Array:
+    """Return an uninitialised error signal."""
+    if way == "other-size":
+        np.empty((3, 5), np.float32)
+        return np.asfortranarray(np.array(posteriors * 1.0))
+    if way == "first-one-freed":
+        first = np.empty(posteriors.shape, np.float32, order="F")
+        first[...] = 1
+        del first
+    if way == "c-order":
+        return np.empty(posteriors.shape, np.float32)
+    return np.empty(posteriors.shape, np.float64 if way == "float64" else np.float32, order="F")
+
+
+def callback(command: str, posteriors: Any = None, segment_name: str = "", **_: Any) -> Any:
+    """Return twice the posteriors, and write the note."""
+    if command != "calculate_criterion":
+        return "a b "
+    way = segment_name.rpartition("/")[2]
+    if way == "discarded":
+        return None, None
+    error_signal = allocate(way, posteriors)
+    error_signal[...] = posteriors * 2
+    if way == "kept":
+        kept.append((error_signal, error_signal.copy()))
+    note = {
+        "name": segment_name,
+        "posteriors": offset_in_shared_memory(posteriors),
+        "error_signal": offset_in_shared_memory(error_signal),
+        "strides": posteriors.strides,
+        "kept_are_unchanged": all(bool((array == copy).all()) for array, copy in kept),
+    }
+    with open(NOTES, "a") as file:
+        file.write(json.dumps(note) + "\n")
+    return 1.5, error_signal
+
+
+control = init(callback=callback)
+control.run_control_loop(callback=callback)
+control.exit()
