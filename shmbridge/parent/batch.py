@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -12,7 +12,9 @@ import numpy as np
 from .._native import lib
 from ..errors import BatchError, ShmbridgeError, without_traceback
 from ..ring import Array, Claim, FloatArray, Record
+from .child import Child
 from .copying import copy_out, copy_rejecting_nan
+from .placement import second_thread_is_free
 from .request import Request
 from .statistics import Counters
 
@@ -57,7 +59,7 @@ class Batch:
 
     Args:
         statistics: the pool's.
-        second_thread: returns whether a second thread may copy a large matrix now.
+        children: the pool's.
 
     Attributes:
         requests: in the order in which they are sent.
@@ -65,12 +67,16 @@ class Batch:
         errors: the errors by segment name, the first one first.
     """
 
-    def __init__(self, statistics: Counters, second_thread: Callable[[], bool]) -> None:
+    def __init__(self, statistics: Counters, children: Sequence[Child]) -> None:
         self.statistics = statistics
-        self.second_thread = second_thread
+        self._children = children
         self.requests: list[BatchRequest] = []
         self.outstanding = 0
         self.errors: dict[str, ShmbridgeError] = {}
+
+    def second_thread(self) -> bool:
+        """Return whether a second thread may copy a large matrix now."""
+        return second_thread_is_free(self._children)
 
     def cancel(self) -> None:
         """Discard all answers that are still to come."""

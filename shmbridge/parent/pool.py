@@ -215,7 +215,7 @@ class SprintInstancePool(OwnedPool):
         loss: FloatArray = np.empty(len(names), np.float32)
         loss.fill(np.nan)
         skipped = np.zeros(len(names), np.bool_)
-        batch = Batch(self._pool.statistics, scheduler.second_thread_is_free)
+        batch = Batch(self._pool.statistics, scheduler.children)
         for b, (name, length) in enumerate(zip(names, lengths)):
             error_segment = None if error_signal is None else error_signal[:, b]
             SegmentRequest(batch, b, name, posteriors[:length, b], loss, skipped, error_segment, **copies)
@@ -243,7 +243,7 @@ class SprintInstancePool(OwnedPool):
         scheduler = self._pool.scheduler
         with self._pool.lock:
             self._pool.check_open()
-            batch = Batch(self._pool.statistics, scheduler.second_thread_is_free)
+            batch = Batch(self._pool.statistics, scheduler.children)
             requests = [AutomatonRequest(batch, name) for name in decode_names(tags)]
             scheduler.restart_dead_children()
             scheduler.run(batch)

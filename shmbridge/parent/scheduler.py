@@ -21,7 +21,7 @@ from ..errors import (
 from ..ring import RingEnd
 from .batch import Batch
 from .child import Child, ChildState
-from .copying import use_second_thread
+from .placement import free_child, least_loaded
 from .request import Request, RequestState
 from .request_queue import RequestQueue
 from .statistics import Counters
@@ -32,12 +32,9 @@ from .watcher import Watcher
 if TYPE_CHECKING:
     from .in_place import InPlaceRequest
 
-# One segment that Sprint computes, and the next one in its ring. More would bind segments to a child before
-# it is known which child is free first.
-_MAX_IN_FLIGHT = 2
 
 # Global names cost less on the hot path.
-_DEAD, _READY, _QUEUED = ChildState.DEAD, ChildState.READY, RequestState.QUEUED
+_DEAD, _QUEUED = ChildState.DEAD, RequestState.QUEUED
 
 
 class Scheduler:
@@ -143,20 +140,9 @@ class Scheduler:
         Raises:
             PeerGoneError, ProtocolError, BridgeTimeoutError: no child is alive.
         """
-        children = self.children
-        if len(children) == 1:
-            return children[0]
-        if not children:
+        if not self.children:
             raise self._supervisor.first_error()
-        return min(children, key=_load)
-
-    def second_thread_is_free(self) -> bool:
-        """Return whether a core is idle that a second thread may copy on."""
-        busy = 0
-        for child in self.children:
-            if child.in_flight:
-                busy += 1
-        return use_second_thread(busy)
+        return least_loaded(self.children)
 
     # --- the loop
 
@@ -206,7 +192,7 @@ class Scheduler:
                 self.queue.fail_all(self._supervisor.first_error())
                 return True
             if request.state is _QUEUED:
-                child = self._free_child(full)
+                child = free_child(self.children, full)
                 if child is None:
                     break
                 try:
@@ -230,22 +216,6 @@ class Scheduler:
         if request.state is not _QUEUED:
             self.queue.popleft()
         self._on_child_exit(child)
-
-    def _free_child(self, full: list[Child]) -> Optional[Child]:
-        """Return the child that is to receive the next request; None if none is free."""
-        children = self.children
-        if len(children) == 1:
-            child = children[0]
-            is_free = child.state is _READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
-            return child if is_free else None
-        # Behind an open claim, a request would wait for the user.
-        unblocked = [child for child in children if child.oldest_open_claim() is None] or children
-        free = [
-            child
-            for child in unblocked
-            if child.state is _READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
-        ]
-        return min(free, key=_in_flight, default=None)
 
     def _send(self, child: Child, request: Request) -> bool:
         """Send the request. Return False if the child's ring has no room for it."""
@@ -315,13 +285,3 @@ class Scheduler:
             for child in list(self.children):
                 child.enforce_deadline()
             self._supervisor.log_long_waits()
-
-
-def _in_flight(child: Child) -> tuple[int, int]:
-    return (child.in_flight.num_frames, len(child.in_flight))
-
-
-def _load(child: Child) -> tuple[bool, int, int]:
-    if child.state is _DEAD:  # and not replaced yet
-        return (True, 0, 0)
-    return (False, child.in_flight.num_frames, child.channel.sender.used)

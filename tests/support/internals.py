@@ -331,7 +331,7 @@ def use_cores(number: int) -> Iterator[None]:
 
 def receive_automaton(record: object) -> Array:
     """The edges that a pool makes of a record with an automaton."""
-    request = AutomatonRequest(Batch(Counters(), lambda: False), "a segment")
+    request = AutomatonRequest(Batch(Counters(), []), "a segment")
     request.accept(record)  # type: ignore[arg-type]  # only what it has of a record is used
     return request.edges
 

@@ -1,0 +1,62 @@
+"""Which child receives the next record, and whether a core is left for a second copying thread."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Optional
+
+from .child import Child, ChildState
+from .copying import use_second_thread
+
+__all__ = ["free_child", "least_loaded", "second_thread_is_free"]
+
+# One segment that Sprint computes, and the next one in its ring. More would bind segments to a child before
+# it is known which child is free first.
+_MAX_IN_FLIGHT = 2
+
+_READY, _DEAD = ChildState.READY, ChildState.DEAD  # global names cost less on the hot path
+
+
+def least_loaded(children: Sequence[Child]) -> Child:
+    """Return the child with the fewest frames in flight or claimed; a dead one only if there is no other."""
+    return children[0] if len(children) == 1 else min(children, key=_load)
+
+
+def free_child(children: Sequence[Child], full: Collection[Child]) -> Optional[Child]:
+    """Return the child that is to receive the next queued request; None if none is free.
+
+    Args:
+        children: those of the pool.
+        full: those whose rings have no room for it.
+    """
+    if len(children) == 1:
+        child = children[0]
+        is_free = child.state is _READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
+        return child if is_free else None
+    # Behind an open claim, a request would wait for the user.
+    unblocked = [child for child in children if child.oldest_open_claim() is None] or children
+    free = [
+        child
+        for child in unblocked
+        if child.state is _READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
+    ]
+    return min(free, key=_in_flight, default=None)
+
+
+def second_thread_is_free(children: Sequence[Child]) -> bool:
+    """Return whether a core is idle that a second thread may copy on."""
+    busy = 0
+    for child in children:
+        if child.in_flight:
+            busy += 1
+    return use_second_thread(busy)
+
+
+def _load(child: Child) -> tuple[bool, int, int]:
+    if child.state is _DEAD:  # and not replaced yet
+        return (True, 0, 0)
+    return (False, child.in_flight.num_frames, child.channel.sender.used)
+
+
+def _in_flight(child: Child) -> tuple[int, int]:
+    return (child.in_flight.num_frames, len(child.in_flight))
