@@ -51,7 +51,7 @@ class Scheduler:
     Attributes:
         queue: the requests that wait for a child.
         children: the supervisor's.
-        interrupted: the pool is closing; whoever waits gets a ClosedError.
+        interrupted: the pool is closing; a call that waits raises ClosedError.
         unclaimed: the answered requests whose results nobody has asked for.
         startup_wait_seconds: spent waiting for children to start, not for answers.
     """
