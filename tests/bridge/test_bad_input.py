@@ -1,4 +1,4 @@
-"""What is wrong with the input is said at once and in full, and the pool goes on."""
+"""Invalid input raises immediately with all details, and the pool stays usable."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_only() -> Any:
 LENGTHS = np.array([3, 4])
 TAGS = [A, B]
 
-# posteriors, lengths, tags, out -> what the message has
+# posteriors, lengths, tags, out -> parts of the message
 BATCHES: dict[str, tuple[Any, ...]] = {
     "two dimensions": (scores()[0], LENGTHS, TAGS, None, ["(2, 4)", "(time,batch,label)"]),
     "four dimensions": (scores()[None], LENGTHS, TAGS, None, ["(1, 5, 2, 4)"]),
@@ -48,7 +48,7 @@ BATCHES: dict[str, tuple[Any, ...]] = {
     "complex numbers": (scores().astype(np.complex64), LENGTHS, TAGS, None, ["complex64"]),
     "truth values": (scores() > 0, LENGTHS, TAGS, None, ["bool"]),
     "objects": (scores().astype(object), LENGTHS, TAGS, None, ["object"]),
-    "texts": (np.full((5, 2, 4), "x"), LENGTHS, TAGS, None, ["<U1"]),
+    "strings": (np.full((5, 2, 4), "x"), LENGTHS, TAGS, None, ["<U1"]),
     "float lengths": (scores(), np.array([3.0, 4.0]), TAGS, None, ["float64", "integer"]),
     "bool lengths": (scores(), np.array([True, True]), TAGS, None, ["bool"]),
     "two-dimensional lengths": (scores(), np.array([[3, 4]]), TAGS, None, ["(1, 2)", "batch of 2"]),
@@ -67,7 +67,7 @@ BATCHES: dict[str, tuple[Any, ...]] = {
     "a length of zero": (scores(), np.array([0, 4]), TAGS, None, [A, "0 frames"]),
     "a negative length": (scores(), np.array([3, -4]), TAGS, None, [B, "-4 frames"]),
     "a huge unsigned length": (scores(), np.array([3, 2**64 - 1], np.uint64), TAGS, None, [str(2**64 - 1)]),
-    "no label": (scores(labels=0), LENGTHS, TAGS, None, ["0 labels"]),
+    "zero labels": (scores(labels=0), LENGTHS, TAGS, None, ["0 labels"]),
     "a NaN": (with_nan(), LENGTHS, TAGS, None, [B, "index 1", "time 2, label 3"]),
     "a NaN in float64": (with_nan().astype("f8"), LENGTHS, TAGS, None, [B, "time 2, label 3"]),
     "a NaN in float16": (with_nan().astype("f2"), LENGTHS, TAGS, None, [B, "time 2, label 3"]),
@@ -89,19 +89,17 @@ BATCHES: dict[str, tuple[Any, ...]] = {
 
 @pytest.fixture(scope="module")
 def shared(module_sprint_env: Any) -> Any:
-    """Two children in the control loop that know their number of labels."""
+    """Two children in the control loop, with the option num_labels."""
     with module_sprint_env.pool("loop", num_instances=2) as pool:
         module_sprint_env.check(pool, module_sprint_env.NAMES)
         yield pool
 
 
-# --- a batch that cannot be
+# --- invalid batches
 
 
 @pytest.mark.parametrize("what", BATCHES)
-def test_a_batch_that_cannot_be_is_refused_with_what_was_given(
-    module_sprint_env: Any, shared: Any, what: str
-) -> None:
+def test_an_invalid_batch_is_refused_with_its_value(module_sprint_env: Any, shared: Any, what: str) -> None:
     posteriors, lengths, tags, out, expected = BATCHES[what]
     pids = module_sprint_env.sprint_pids()
     with pytest.raises(shmbridge.BatchError) as caught:
@@ -113,14 +111,14 @@ def test_a_batch_that_cannot_be_is_refused_with_what_was_given(
     assert module_sprint_env.sprint_pids() == pids
 
 
-def test_nan_beyond_the_length_is_nobodys_business(module_sprint_env: Any, shared: Any) -> None:
+def test_a_nan_beyond_the_length_is_ignored(module_sprint_env: Any, shared: Any) -> None:
     given = with_junk_behind()
     loss, error_signal = shared.get_batch_loss_and_error_signal(given, LENGTHS, TAGS)
     module_sprint_env.compare(loss, error_signal, given, LENGTHS.tolist(), TAGS)
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_another_label_dimension_than_that_of_earlier_batches_is_refused(sprint_env: Any, way: str) -> None:
+def test_a_label_dimension_that_differs_from_earlier_batches_is_refused(sprint_env: Any, way: str) -> None:
     with sprint_env.pool(way) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
         with pytest.raises(shmbridge.BatchError, match="5 labels; Sprint's model has 4"):
@@ -130,7 +128,7 @@ def test_another_label_dimension_than_that_of_earlier_batches_is_refused(sprint_
         sprint_env.check(pool, sprint_env.NAMES)
 
 
-def test_another_label_dimension_than_that_of_the_option_is_refused_at_the_first_batch(
+def test_a_label_dimension_that_differs_from_the_option_is_refused_at_the_first_batch(
     sprint_env: Any,
 ) -> None:
     with sprint_env.pool("loop", num_labels=4) as pool:
@@ -139,7 +137,7 @@ def test_another_label_dimension_than_that_of_the_option_is_refused_at_the_first
         sprint_env.check(pool, sprint_env.NAMES)
 
 
-def test_a_label_dimension_that_sprint_alone_knows_ends_it_with_its_last_words_and_the_pool_goes_on(
+def test_a_label_dimension_that_only_sprint_rejects_raises_with_its_output_and_the_pool_continues(
     sprint_env: Any,
 ) -> None:
     with sprint_env.pool("loop") as pool:
@@ -161,7 +159,7 @@ def test_a_label_dimension_that_sprint_alone_knows_ends_it_with_its_last_words_a
         (["\udc80"], "UTF-8"),
     ],
 )
-def test_automata_of_tags_that_cannot_be_are_refused(
+def test_automata_of_invalid_segment_names_are_refused(
     module_sprint_env: Any, shared: Any, tags: Any, expected: str
 ) -> None:
     with pytest.raises(shmbridge.BatchError, match=expected):
@@ -169,7 +167,7 @@ def test_automata_of_tags_that_cannot_be_are_refused(
     module_sprint_env.check(shared, module_sprint_env.NAMES)
 
 
-def test_one_bad_segment_of_a_batch_does_not_keep_the_others_from_being_counted(sprint_env: Any) -> None:
+def test_one_failed_segment_does_not_prevent_the_others_from_being_counted(sprint_env: Any) -> None:
     names = [A, "kórpus/rec/nowhere", B]
     with sprint_env.pool("loop", num_instances=2) as pool:
         with pytest.raises(shmbridge.RemoteError, match="nowhere"):
@@ -178,26 +176,29 @@ def test_one_bad_segment_of_a_batch_does_not_keep_the_others_from_being_counted(
         sprint_env.check(pool, sprint_env.NAMES)
 
 
-# --- options that cannot be
+# --- invalid options
 
 OPTIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a misspelt option": ({"num_instance": 2}, ["'num_instance'", "did you mean num_instances?"]),
-    "an option like no other": ({"zzz": 2}, ["'zzz'", "valid options: ", "num_instances, ", "env, "]),
+    "an option without a similar name": (
+        {"zzz": 2},
+        ["'zzz'", "valid options: ", "num_instances, ", "env, "],
+    ),
     "an unknown option of RETURNN": ({"sprintFoo": 2}, ["sprintFoo", "[unknown-option]"]),
-    "no instance": ({"num_instances": 0}, ["num_instances is 0"]),
-    "instances that are a text": ({"num_instances": "2"}, ["num_instances is '2'"]),
+    "zero instances": ({"num_instances": 0}, ["num_instances is 0"]),
+    "instances that are a string": ({"num_instances": "2"}, ["num_instances is '2'"]),
     "instances that are True": ({"num_instances": True}, ["num_instances is True"]),
     "an empty ring": ({"ring_size": 0}, ["ring_size is 0"]),
     "a fractional ring": ({"ring_size": 1e6}, ["ring_size is 1000000.0"]),
-    "a ring beyond all bounds": ({"ring_size": 1 << 60}, [str(1 << 60)]),
+    "a ring beyond every bound": ({"ring_size": 1 << 60}, [str(1 << 60)]),
     "labels that are True": ({"num_labels": True}, ["num_labels is True"]),
     "labels of zero": ({"num_labels": 0}, ["num_labels is 0"]),
     "a negative version": ({"min_python_control_version": -1}, ["min_python_control_version is -1"]),
     "a timeout of zero": ({"start_timeout": 0}, ["start_timeout is 0"]),
     "a timeout that is NaN": ({"exit_timeout": float("nan")}, ["exit_timeout is nan"]),
-    "a timeout that is a text": ({"exit_timeout": "1"}, ["exit_timeout is '1'"]),
+    "a timeout that is a string": ({"exit_timeout": "1"}, ["exit_timeout is '1'"]),
     "a timeout that is True": ({"start_timeout": True}, ["start_timeout is True"]),
-    "a timeout beyond all clocks": ({"exit_timeout": 10**400}, ["exit_timeout is 1000"]),
+    "a timeout beyond every clock": ({"exit_timeout": 10**400}, ["exit_timeout is 1000"]),
     "a comma in the config string": ({"sprint_control_config": {"a": "b,c:d"}}, ["'a'", "b,c:d"]),
     "a colon in a key of it": ({"sprint_control_config": {"a:b": "c"}}, ["'a:b'"]),
     "an empty key of it": ({"sprint_control_config": {"": "c"}}, ["''"]),
@@ -205,22 +206,22 @@ OPTIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a number as a key of it": ({"sprint_control_config": {5: "c"}}, ["5", "'c'"]),
     "a NUL in it": ({"sprint_control_config": {"a": "b\0"}}, ["'b\\x00'"]),
     "a lone surrogate in it": ({"sprint_control_config": {"a": "\ud800"}}, ["\\ud800"]),
-    "a config string that is no mapping": ({"sprint_control_config": "verbose:True"}, ["verbose:True"]),
-    "quotes that do not end": ({"sprint_config": "--a='b"}, ["--a='b"]),
-    "words that are no texts": ({"sprint_config": [1, 2]}, ["[1, 2]"]),
+    "a config string that is not a mapping": ({"sprint_control_config": "verbose:True"}, ["verbose:True"]),
+    "an unterminated quote": ({"sprint_config": "--a='b"}, ["--a='b"]),
+    "words that are not strings": ({"sprint_config": [1, 2]}, ["[1, 2]"]),
     "a NUL in the words": ({"sprint_config": ["--a", "\0"]}, ["sprint_config", "'\\x00'"]),
     "a NUL in the arguments": ({"sprint_exec_path": [sys.executable, "\0"]}, ["sprint_exec_path", "'\\x00'"]),
     "a lone surrogate in the words": ({"sprint_config": "--a=\ud800"}, ["sprint_config", "\\ud800"]),
     "a number in the environment": ({"env": {"A": 1}}, ["env", "'A': 1"]),
     "a NUL in the environment": ({"env": {"A": "\0"}}, ["env", "'A'"]),
     "a name that holds a =": ({"env": {"A=B": "c"}}, ["env", "'A=B'"]),
-    "an environment that is no mapping": ({"env": "A=b"}, ["A=b"]),
+    "an environment that is not a mapping": ({"env": "A=b"}, ["A=b"]),
     "an executable that is a number": ({"sprint_exec_path": 7}, ["7"]),
 }
 
 
 @pytest.mark.parametrize("what", OPTIONS)
-def test_an_option_that_cannot_be_is_refused_with_its_value(sprint_env: Any, what: str) -> None:
+def test_an_invalid_option_is_refused_with_its_value(sprint_env: Any, what: str) -> None:
     given, expected = OPTIONS[what]
     options = sprint_env.options("loop")
     for name in given:
@@ -232,12 +233,12 @@ def test_an_option_that_cannot_be_is_refused_with_its_value(sprint_env: Any, wha
     assert isinstance(caught.value, ValueError)
 
 
-def test_an_exit_timeout_may_be_endless(sprint_env: Any) -> None:
+def test_the_exit_timeout_may_be_infinite(sprint_env: Any) -> None:
     with sprint_env.pool("loop", exit_timeout=float("inf")) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
 
 
-def test_without_an_executable_the_option_is_named() -> None:
+def test_without_an_executable_the_error_names_the_option() -> None:
     with pytest.raises(shmbridge.OptionError, match="sprint_exec_path"):
         shmbridge.SprintInstancePool()
 
@@ -247,13 +248,13 @@ def test_an_instance_is_one_child(sprint_env: Any) -> None:
         shmbridge.SprintSubprocessInstance(**sprint_env.options("loop", num_instances=2))
 
 
-def test_the_config_string_cannot_be_given_what_the_bridge_sets_itself(sprint_env: Any) -> None:
+def test_the_config_string_cannot_set_keys_that_the_bridge_sets(sprint_env: Any) -> None:
     options = sprint_env.options("loop", sprint_control_config={"c2p_fd": 1})
     with pytest.raises(shmbridge.OptionError, match="'c2p_fd', which the bridge sets itself"):
         shmbridge.SprintInstancePool(**options)
 
 
-# --- executables that cannot be
+# --- invalid executables
 
 ELF = b"\x7fELF" + b"\0" * 100
 
@@ -279,7 +280,9 @@ def test_an_executable_that_cannot_be_executed_is_an_option_error_with_its_path(
 
 
 @pytest.mark.parametrize("content", [b"no script\n", b"#!/no/such/interpreter\n", ELF, b""])
-def test_a_file_that_is_no_program_is_an_option_error_with_its_path(sprint_env: Any, content: bytes) -> None:
+def test_a_file_that_is_not_a_program_is_an_option_error_with_its_path(
+    sprint_env: Any, content: bytes
+) -> None:
     path = sprint_env.executable("")
     with open(path, "wb") as file:
         file.write(content)
@@ -288,7 +291,7 @@ def test_a_file_that_is_no_program_is_an_option_error_with_its_path(sprint_env: 
     assert path in str(caught.value)
 
 
-# --- children that end too early
+# --- children that end prematurely
 
 
 def test_a_child_that_exits_during_start_up_is_an_error_with_its_exit_code_and_last_output(
@@ -305,14 +308,14 @@ def test_a_child_that_exits_during_start_up_is_an_error_with_its_exit_code_and_l
         assert text in str(error)
 
 
-def test_a_child_that_exits_well_without_a_word_is_an_error_too() -> None:
+def test_a_child_that_exits_with_0_during_start_up_is_also_an_error() -> None:
     with pytest.raises(shmbridge.PeerGoneError, match="exited with code 0") as caught:
         shmbridge.SprintInstancePool(sprint_exec_path="true", ring_size=1 << 20)
     assert caught.value.exit_code == 0
     assert caught.value.last_output == ()
 
 
-def test_a_child_that_is_not_ready_in_time_is_a_timeout_and_is_ended(sprint_env: Any) -> None:
+def test_a_child_that_is_not_ready_in_time_is_terminated_and_raises_a_timeout(sprint_env: Any) -> None:
     path = sprint_env.executable("#!/bin/sh\necho reading models\nexec sleep 1000")
     with pytest.raises(
         shmbridge.BridgeTimeoutError,
@@ -331,14 +334,16 @@ def test_an_exception_at_import_reaches_the_parent_with_its_traceback(sprint_env
     assert caught.value.last_output[-1] == "ZeroDivisionError: on purpose"
 
 
-def test_only_the_last_lines_of_much_output_are_kept(sprint_env: Any) -> None:
+def test_only_the_last_lines_of_output_are_kept(sprint_env: Any) -> None:
     with pytest.raises(shmbridge.PeerGoneError) as caught:
         sprint_env.scripted_pool("for i in range(10000):\n    print('line', i)\nsys.exit(3)")
     assert caught.value.last_output[-1] == "line 9999"
     assert 10 <= len(caught.value.last_output) <= 100
 
 
-def test_much_output_without_a_line_end_is_cut_and_holds_nothing_up(sprint_env: Any, sprint_log: Any) -> None:
+def test_long_output_without_a_line_end_is_truncated_and_does_not_block(
+    sprint_env: Any, sprint_log: Any
+) -> None:
     body = """
     control = init()
     for name in segment_list():
@@ -356,7 +361,7 @@ def test_much_output_without_a_line_end_is_cut_and_holds_nothing_up(sprint_env: 
     assert said[-1].endswith(" the end")
 
 
-def test_output_that_is_not_utf_8_is_shown_as_well_as_can_be(sprint_env: Any) -> None:
+def test_output_that_is_not_utf_8_is_shown_with_escapes(sprint_env: Any) -> None:
     body = "sys.stdout.buffer.write(b'gr\\xfcn \\xe2\\x82\\xac\\r\\n')\nsys.stdout.flush()\nsys.exit(3)"
     with pytest.raises(shmbridge.PeerGoneError) as caught:
         sprint_env.scripted_pool(body)
@@ -364,7 +369,7 @@ def test_output_that_is_not_utf_8_is_shown_as_well_as_can_be(sprint_env: Any) ->
 
 
 @pytest.mark.parametrize("signal_name", ["SIGSEGV", "SIGABRT", "SIGKILL", "SIGTERM"])
-def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_all_that_is_known(
+def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_signal_segment_and_output(
     sprint_env: Any, signal_name: str
 ) -> None:
     body = f"""
@@ -403,11 +408,11 @@ def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_all_that_is_kn
                 )
                 assert loss[0] == 1.5
                 assert (error_signal[:3] == -2).all()
-        # two for each round, and the segment of the first child that was answered before
+        # two for each round, and the first child's segment that was answered before
         assert pool.stats().segments == 2 * 3
 
 
-def test_the_other_child_goes_on_when_one_is_killed(sprint_env: Any) -> None:
+def test_the_other_child_continues_when_one_is_killed(sprint_env: Any) -> None:
     body = """
     import signal
 
@@ -431,7 +436,7 @@ def test_the_other_child_goes_on_when_one_is_killed(sprint_env: Any) -> None:
         assert len(set(before) & set(after)) == 1
 
 
-def test_a_child_that_exits_in_the_middle_is_an_error_with_its_exit_code(sprint_env: Any) -> None:
+def test_a_child_that_exits_during_a_batch_is_an_error_with_its_exit_code(sprint_env: Any) -> None:
     body = """
     init()
     for name in segment_list():
@@ -498,17 +503,17 @@ def test_a_word_that_the_lexicon_lacks_is_an_error_with_file_and_line(sprint_env
     assert "unheard" in said
 
 
-def test_an_option_of_sprint_that_cannot_be_is_an_error_with_its_value(sprint_env: Any) -> None:
+def test_an_invalid_option_of_sprint_is_an_error_with_its_value(sprint_env: Any) -> None:
     with pytest.raises(shmbridge.PeerGoneError) as caught:
         sprint_env.pool("loop", "action=dance")
     assert "dance" in "\n".join(caught.value.last_output)
     assert caught.value.exit_code == 1
 
 
-# --- a machine that is too small
+# --- a machine with too few resources
 
 
-def test_shared_memory_that_cannot_be_reserved_is_an_error_that_says_what_to_do(sprint_env: Any) -> None:
+def test_shared_memory_that_cannot_be_reserved_is_an_error_with_a_remedy(sprint_env: Any) -> None:
     status = os.statvfs("/dev/shm")
     there = status.f_blocks * status.f_frsize
     if there > 1 << 38:

@@ -1,4 +1,4 @@
-"""Sprint dies at every stage, in every way: what was not answered is an error, or goes to a new one.
+"""Sprint dies at every stage, in every way: unanswered segments fail, or a new child answers them.
 
 A stage is reached by replacing the function of Sprint's side that stands there: it dies at its first call for
 the segment that is marked, as often as the mark says.
@@ -170,9 +170,7 @@ IN_FLIGHT = [stage for stage in STAGES if "hello" not in stage and stage != "wai
 
 
 @pytest.mark.parametrize("stage", IN_FLIGHT)
-def test_without_restarts_it_is_an_error_that_says_all_and_the_next_batch_is_answered(
-    sprint_env, stage, death
-):
+def test_without_restarts_the_error_is_complete_and_the_next_batch_is_answered(sprint_env, stage, death):
     mortal = Mortal(sprint_env, stage, death)
     mortal.plan(1)
     with mortal.pool() as pool:
@@ -191,7 +189,7 @@ def test_without_restarts_it_is_an_error_that_says_all_and_the_next_batch_is_ans
 
 @pytest.mark.parametrize("num_instances", [1, 2])
 @pytest.mark.parametrize("stage", IN_FLIGHT)
-def test_with_restarts_all_is_answered_exactly_once(sprint_env, stage, num_instances):
+def test_with_restarts_each_segment_is_answered_exactly_once(sprint_env, stage, num_instances):
     mortal = Mortal(sprint_env, stage, "SIGKILL")
     with mortal.pool(max_restarts=2, num_instances=num_instances) as pool:
         mortal.plan(1 if stage == "between commit and doorbell" else 2)
@@ -205,7 +203,7 @@ def test_with_restarts_all_is_answered_exactly_once(sprint_env, stage, num_insta
     assert times == {**dict.fromkeys(NAMES, 1), "c/s2": lost}
 
 
-def test_a_sprint_that_dies_while_it_waits_costs_nothing(sprint_env, death):
+def test_the_death_of_an_idle_sprint_fails_no_segment(sprint_env, death):
     mortal = Mortal(sprint_env, "waiting", death)
     with mortal.pool(
         max_restarts=1
@@ -218,7 +216,7 @@ def test_a_sprint_that_dies_while_it_waits_costs_nothing(sprint_env, death):
         assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (10, 0, 1)
 
 
-def test_death_before_the_hello_is_an_error_of_the_start(sprint_env, death):
+def test_a_death_before_the_hello_is_an_error_of_the_constructor(sprint_env, death):
     mortal = Mortal(sprint_env, "before its hello", death)
     mortal.plan(1)
     with pytest.raises(shmbridge.PeerGoneError) as caught:
@@ -230,7 +228,7 @@ def test_death_before_the_hello_is_an_error_of_the_start(sprint_env, death):
 
 
 @pytest.mark.parametrize("max_restarts", [0, 1])
-def test_death_just_behind_the_hello_is_noticed_by_the_first_batch_at_the_latest(
+def test_a_death_right_after_the_hello_is_noticed_by_the_first_batch_at_the_latest(
     sprint_env, death, max_restarts
 ):
     mortal = Mortal(sprint_env, "after its hello", death)

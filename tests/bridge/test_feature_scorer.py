@@ -1,4 +1,4 @@
-"""A Sprint that recognises: it sends features, the trainer's function answers with scores."""
+"""Sprint as a recogniser: it sends features, and the trainer's function returns scores."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ WEIGHTS = np.random.default_rng(7).normal(size=(DIM, LABELS)).astype(np.float32)
 
 
 def network(features: Any) -> Any:
-    """-log softmax of a linear layer, float64: not of Sprint's dtype."""
+    """Return -log softmax of a linear layer in float64, which is not Sprint's dtype."""
     x = features.astype(np.float64) @ WEIGHTS
     return np.log(np.exp(x).sum(axis=1, keepdims=True)) - x
 
 
 @pytest.fixture
 def features(sprint_env: Any) -> dict[str, Any]:
-    """(dimension, time) of each segment of the corpus, in features.npz too."""
+    """Return (dimension, time) of each segment of the corpus; write them to features.npz."""
     random = np.random.default_rng(5)
     matrices = {
         name: random.normal(size=(DIM, f)).astype(np.float32) for name, (_, f) in sprint_env.segments.items()
@@ -50,7 +50,7 @@ def features(sprint_env: Any) -> dict[str, Any]:
 
 
 def recognizer(sprint_env: Any, *sprint: str, **more: Any) -> dict[str, Any]:
-    """Options of a pool whose Sprint recognises the corpus."""
+    """Return the options of a pool whose Sprint recognises the corpus."""
     config = [
         "action=refsprint-recognition",
         f"corpus.file={sprint_env.path}/corpus.xml",
@@ -68,7 +68,7 @@ def pool_of(sprint_env: Any, *sprint: str, **more: Any) -> Any:
     return shmbridge.SprintInstancePool(**recognizer(sprint_env, *sprint, **more))
 
 
-# A Sprint by hand that scores features.
+# A scripted Sprint that scores features.
 SCORER = f"""
 scorer = init(sprint_unit="PythonFeatureScorer")
 scorer.init(input_dim={DIM}, output_dim={LABELS})
@@ -91,7 +91,7 @@ def wait_for_death(sprint_env: Any, pool: Any) -> None:
     sprint_env.wait_until(only.notice_death, "the pool knows that Sprint has ended")
 
 
-def test_a_recogniser_gets_the_scores_of_the_trainers_function(
+def test_a_recogniser_receives_the_scores_of_the_trainers_function(
     sprint_env: Any, features: dict[str, Any], sprint_log: Any
 ) -> None:
     asked = []
@@ -118,10 +118,10 @@ def test_a_recogniser_gets_the_scores_of_the_trainers_function(
             assert any(repr(name) in line and line.endswith(f"best labels {best}") for line in sprint_log())
 
 
-def test_several_recognisers_share_the_function_and_each_gets_its_own_scores(
+def test_several_recognisers_share_the_function_and_each_receives_its_own_scores(
     sprint_env: Any, features: dict[str, Any]
 ) -> None:
-    # The pool's children have one command line: the shell that starts them gives each its part of the corpus.
+    # All children have the same command line: the shell that starts them selects a part of the corpus.
     names = list(features)
     for part in range(2):
         (sprint_env.path / f"part{part}").write_text("\n".join(names[part::2]) + "\n")
@@ -165,13 +165,13 @@ def test_a_segment_longer_than_any_buffer_and_scores_of_every_stride_arrive_whol
         assert scores == [[float(time)] * LABELS for time in range(frames)]
 
 
-def test_infinite_scores_are_scores(sprint_env: Any) -> None:
+def test_infinite_scores_are_valid(sprint_env: Any) -> None:
     with scorer_by_hand(sprint_env, "SEEN['scores'] = score(1)") as pool:
         pool.serve_scores(lambda segment: np.full((1, LABELS), np.inf))
     assert sprint_env.seen()["scores"] == [[float("inf")] * LABELS]
 
 
-def test_rings_that_hold_little_more_than_one_segment_are_enough(sprint_env: Any) -> None:
+def test_rings_that_hold_little_more_than_one_segment_suffice(sprint_env: Any) -> None:
     body = "SEEN['scores'] = [score(1 + i * 7 % 100, i) for i in range(300)]"
     with scorer_by_hand(sprint_env, body, ring_size=4096) as pool:
         pool.serve_scores(lambda segment: np.repeat(segment[:, :1], LABELS, axis=1))
@@ -179,7 +179,7 @@ def test_rings_that_hold_little_more_than_one_segment_are_enough(sprint_env: Any
         assert scores == [[float(i + time)] * LABELS for time in range(1 + i * 7 % 100)]
 
 
-# --- what the function does wrong
+# --- errors of the function
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_rings_that_hold_little_more_than_one_segment_are_enough(sprint_env: Any
     ],
     ids=["labels", "frames", "dtype", "none", "nan"],
 )
-def test_scores_that_cannot_be_are_an_error_here_and_in_sprint(
+def test_invalid_scores_are_an_error_here_and_in_sprint(
     sprint_env: Any, features: Any, sprint_log: Any, answer: Any, message: str
 ) -> None:
     with pool_of(sprint_env) as pool:
@@ -208,7 +208,7 @@ def test_scores_that_cannot_be_are_an_error_here_and_in_sprint(
     assert not (sprint_env.path / "scores.npz").exists()
 
 
-def test_what_the_function_raises_is_raised_here_and_ends_sprint(
+def test_an_exception_of_the_function_is_raised_here_and_ends_sprint(
     sprint_env: Any, features: Any, sprint_log: Any
 ) -> None:
     def score(segment: Any) -> Any:
@@ -218,7 +218,7 @@ def test_what_the_function_raises_is_raised_here_and_ends_sprint(
         with pytest.raises(KeyError, match="no such layer"):
             pool.serve_scores(score)
         assert sprint_env.sprint_pids() == []
-        pool.serve_scores(network)  # which starts it anew
+        pool.serve_scores(network)  # restarts the child
         assert pool.stats().scored == len(features)
     assert any("score function raised KeyError: 'no such layer'" in line for line in sprint_log())
 
@@ -254,14 +254,14 @@ def test_ctrl_c_in_the_copy_loses_no_segment(sprint_env: Any, features: dict[str
             pool.serve_scores(network)
         pool.serve_scores(network)
         assert pool.stats().scored == len(features)
-    assert caught.tb is not None  # it has the claim that was not sent
+    assert caught.tb is not None  # its frames hold the unsent claim
     with np.load(sprint_env.path / "scores.npz") as scores:
         for name, matrix in features.items():
             np.testing.assert_array_equal(scores[name], network(matrix.T).astype(np.float32))
 
 
 class Interrupted:
-    """A claim at whose commit Ctrl-C comes, just before it or just behind."""
+    """A claim with Ctrl-C right before or right after its commit."""
 
     def __init__(self, claim: Any, when: str) -> None:
         self._claim = claim
@@ -302,10 +302,10 @@ def test_ctrl_c_at_the_commit_loses_no_segment_and_answers_none_twice(
             np.testing.assert_array_equal(scores[name], network(matrix.T).astype(np.float32))
 
 
-def test_a_sprint_is_late_with_its_question_only_while_it_is_served_and_has_not_asked(
+def test_the_segment_timeout_runs_only_while_serve_scores_waits_for_a_request(
     sprint_env: Any,
 ) -> None:
-    """There are two, and each asks once, when it gets the turn."""
+    """Each of two children sends one request, when it is its turn."""
     turn = sprint_env.path / "turn"
     body = f"""
 import time
@@ -320,7 +320,7 @@ score(2)
     late = []
 
     def note() -> None:
-        """For the one that asks now, and for the other, whether it can be late."""
+        """Note whether each child can time out: the child with the open request first."""
         asking, other = sorted(children(pool), key=lambda child: not child.awaits_scores)
         late.append((asking.is_timed, other.is_timed))
 
@@ -338,7 +338,7 @@ score(2)
         note()
         pool.serve_scores(score)
         assert pool.stats().scored == 2
-    # Asked while it was served; between the calls; asked before the call; and the last that is alive.
+    # A request during serve_scores; between the calls; before the call; and with one child alive.
     assert late[:3] == [(False, True), (False, False), (False, True)]
     assert late[3][0] is False
 
@@ -354,11 +354,11 @@ def test_the_function_cannot_use_its_own_pool(sprint_env: Any, features: Any, ca
     with pool_of(sprint_env) as pool:
         with pytest.raises(shmbridge.UsageError, match="serve_scores is running"):
             pool.serve_scores(lambda segment: calls[call]())
-        pool.serve_scores(network)  # after which all is as before
+        pool.serve_scores(network)  # the pool works as before
         assert pool.stats().scored == len(features)
 
 
-def test_features_that_are_kept_until_the_ring_is_full_are_an_error_that_says_so(sprint_env: Any) -> None:
+def test_features_that_are_kept_until_the_ring_is_full_are_an_error_with_a_remedy(sprint_env: Any) -> None:
     kept = []
 
     def score(segment: Any) -> Any:
@@ -375,7 +375,7 @@ def test_features_that_are_kept_until_the_ring_is_full_are_an_error_that_says_so
     assert sprint_env.seen()["n"] == 400
 
 
-def test_scores_too_large_for_the_ring_are_an_error_that_says_how_large_it_has_to_be(
+def test_scores_too_large_for_the_ring_are_an_error_with_the_required_size(
     sprint_env: Any, sprint_log: Any
 ) -> None:
     frames = MIN_RING_SIZE // 16  # of features 12 bytes each, of scores 20
@@ -387,7 +387,7 @@ def test_scores_too_large_for_the_ring_are_an_error_that_says_how_large_it_has_t
     assert any("SegmentTooLargeError" in line for line in sprint_log())
 
 
-def test_features_too_large_for_the_ring_end_sprint_with_the_size_that_it_takes(sprint_env: Any) -> None:
+def test_features_too_large_for_the_ring_end_sprint_with_the_required_size(sprint_env: Any) -> None:
     frames = MIN_RING_SIZE // 12
     with scorer_by_hand(sprint_env, f"score({frames})", ring_size=1) as pool:
         message = rf"SegmentTooLargeError: {frames} x 3 .* ring_size"
@@ -395,7 +395,7 @@ def test_features_too_large_for_the_ring_end_sprint_with_the_size_that_it_takes(
             pool.serve_scores(network)
 
 
-# --- what Sprint does
+# --- faults of Sprint
 
 
 def test_a_sprint_that_is_killed_while_it_awaits_scores_is_an_error(sprint_env: Any, features: Any) -> None:
@@ -410,13 +410,13 @@ def test_a_sprint_that_is_killed_while_it_awaits_scores_is_an_error(sprint_env: 
     assert caught.value.signal_name == "SIGKILL"
 
 
-def test_a_question_of_a_dead_sprint_takes_no_room_when_the_next_is_started(
+def test_an_open_request_of_a_dead_sprint_occupies_no_room_after_the_restart(
     sprint_env: Any, features: Any
 ) -> None:
     mapped = []
 
     def count_mapped() -> None:
-        gc.collect()  # the error has the frames in which the features were
+        gc.collect()  # the error's traceback holds the features
         mapped.append(Path("/proc/self/maps").read_text().count("/dev/shm/"))
 
     def score(segment: Any) -> Any:
@@ -432,7 +432,7 @@ def test_a_question_of_a_dead_sprint_takes_no_room_when_the_next_is_started(
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_sprint_that_is_killed_ends_the_call_while_others_have_much_to_ask(
+def test_a_sprint_that_is_killed_ends_the_call_while_others_send_many_requests(
     sprint_env: Any, victim: int
 ) -> None:
     calls = 0
@@ -452,7 +452,7 @@ def test_a_sprint_that_is_killed_ends_the_call_while_others_have_much_to_ask(
         assert calls <= 2
 
 
-def test_a_sprint_that_fails_between_two_segments_is_an_error_with_its_last_words(sprint_env: Any) -> None:
+def test_a_sprint_that_fails_between_two_segments_is_an_error_with_its_last_output(sprint_env: Any) -> None:
     body = "score(2)\nprint('out of hypotheses', flush=True)\nos._exit(3)"
     with scorer_by_hand(sprint_env, body) as pool:
         with pytest.raises(shmbridge.PeerGoneError, match=r"exited with code 3.*(\n.*)*out of hypotheses"):
@@ -460,7 +460,7 @@ def test_a_sprint_that_fails_between_two_segments_is_an_error_with_its_last_word
         assert pool.stats().scored == 1
 
 
-def test_a_sprint_that_ends_well_while_it_awaits_scores_has_not_ended_well(sprint_env: Any) -> None:
+def test_a_sprint_that_exits_with_0_while_it_awaits_scores_is_an_error(sprint_env: Any) -> None:
     go = sprint_env.path / "go"
     os.mkfifo(go)
     body = f"""
@@ -483,7 +483,9 @@ def test_a_sprint_that_ends_well_while_it_awaits_scores_has_not_ended_well(sprin
 
 
 @pytest.mark.parametrize("asked", [0, 1])
-def test_a_sprint_that_hangs_before_or_between_its_segments_is_ended(sprint_env: Any, asked: int) -> None:
+def test_a_sprint_that_hangs_before_or_between_its_segments_is_terminated(
+    sprint_env: Any, asked: int
+) -> None:
     body = "score(2)\n" * asked + "threading.Event().wait()"
     with scorer_by_hand(sprint_env, body, segment_timeout=0.5) as pool:
         message = r"neither requested scores nor ended within 0.5 seconds \(segment_timeout\)"
@@ -492,11 +494,11 @@ def test_a_sprint_that_hangs_before_or_between_its_segments_is_ended(sprint_env:
         assert pool.stats().scored == asked
 
 
-def test_a_sprint_that_is_stopped_where_its_scores_find_no_room_yet_is_ended(sprint_env: Any) -> None:
+def test_a_sprint_that_is_stopped_while_its_scores_wait_for_room_is_terminated(sprint_env: Any) -> None:
     frames = (MIN_RING_SIZE - 64) // (4 * LABELS)  # as many as fit into a ring that is empty
 
     def score(segment: Any) -> Any:
-        if len(segment) == frames:  # the end of the ring has to be passed first
+        if len(segment) == frames:  # the next record must first wrap around the end of the ring
             os.kill(pool.stats().children[0].pid, signal.SIGSTOP)
         return np.zeros((len(segment), LABELS))
 
@@ -506,7 +508,7 @@ def test_a_sprint_that_is_stopped_where_its_scores_find_no_room_yet_is_ended(spr
         assert pool.stats().scored == 1
 
 
-def test_a_function_slower_than_the_segment_timeout_is_not_sprints_fault(sprint_env: Any) -> None:
+def test_a_function_slower_than_the_segment_timeout_does_not_end_sprint(sprint_env: Any) -> None:
     body = "SEEN['scores'] = [score(2), score(2)]"
     slow = threading.Event()
 
@@ -519,7 +521,9 @@ def test_a_function_slower_than_the_segment_timeout_is_not_sprints_fault(sprint_
         assert pool.stats().scored == 2
 
 
-def test_a_sprint_that_never_asks_is_told_of(sprint_env: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_sprint_that_never_requests_scores_is_logged(
+    sprint_env: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     go = sprint_env.path / "go"
     os.mkfifo(go)
     with scorer_by_hand(sprint_env, f"open({str(go)!r}).close()") as pool:
@@ -540,7 +544,7 @@ def test_a_sprint_that_never_asks_is_told_of(sprint_env: Any, caplog: pytest.Log
 
 
 @pytest.mark.parametrize("way", ["loop", "iterate"])
-def test_serving_a_sprint_that_awaits_segments_is_an_error_and_its_segments_go_on(
+def test_serving_a_sprint_that_awaits_segments_is_an_error_and_its_batches_continue(
     sprint_env: Any, way: str
 ) -> None:
     with sprint_env.pool(way) as pool:
@@ -556,7 +560,7 @@ def test_a_batch_for_a_sprint_that_awaits_scores_is_an_error(sprint_env: Any, fe
             pool.get_batch_loss_and_error_signal(posteriors, np.array([4]), [sprint_env.NAMES[0]])
 
 
-def test_serving_is_refused_until_what_was_claimed_and_sent_is_done(sprint_env: Any) -> None:
+def test_serving_is_refused_while_claimed_or_sent_segments_are_unfinished(sprint_env: Any) -> None:
     with sprint_env.pool("loop") as pool:
         name, frames = sprint_env.NAMES[0], sprint_env.segments[sprint_env.NAMES[0]][1]
         with pool.claim(name, frames, sprint_env.LABELS) as segment:
@@ -569,7 +573,7 @@ def test_serving_is_refused_until_what_was_claimed_and_sent_is_done(sprint_env: 
             pending.result().release()
 
 
-def test_what_cannot_be_served_is_refused(sprint_env: Any, features: Any) -> None:
+def test_invalid_arguments_of_serve_scores_are_refused(sprint_env: Any, features: Any) -> None:
     with (
         pool_of(sprint_env, max_restarts=1) as pool,
         pytest.raises(shmbridge.OptionError, match="max_restarts"),
@@ -596,10 +600,10 @@ def test_closing_from_another_thread_ends_the_serving_and_sprint(sprint_env: Any
     assert sprint_env.sprint_pids() == []
 
 
-# --- what Sprint's side refuses
+# --- checks in the child
 
 
-def test_calls_out_of_order_are_errors_that_name_what_was_expected(sprint_env: Any) -> None:
+def test_calls_out_of_order_are_errors_that_name_the_expected_call(sprint_env: Any) -> None:
     body = f"""
 feature = np.zeros({DIM}, np.float32)
 SEEN["size"] = scorer.get_feature_buffer_size()
@@ -631,7 +635,7 @@ scorer.exit()
     assert "0 frames were computed" in messages[6]
 
 
-def test_a_sprint_that_keeps_scores_is_told_to_copy_them_instead_of_waiting_for_room(sprint_env: Any) -> None:
+def test_a_sprint_that_keeps_scores_raises_with_the_advice_to_copy_them(sprint_env: Any) -> None:
     body = (
         SCORER
         + "scorer.add_feature(feature=np.zeros(3, np.float32), time=0)\n"
@@ -645,7 +649,7 @@ def test_a_sprint_that_keeps_scores_is_told_to_copy_them_instead_of_waiting_for_
     assert "it must copy them" in sprint_env.seen()["error"][1]
 
 
-# --- what a Sprint may write into the ring
+# --- records that an untrusted Sprint writes
 
 
 @pytest.mark.parametrize(
@@ -661,7 +665,7 @@ def test_a_sprint_that_keeps_scores_is_told_to_copy_them_instead_of_waiting_for_
     ],
     ids=["dtype", "empty", "no labels", "many labels", "failed", "twice", "scores"],
 )
-def test_features_that_cannot_be_end_the_sprint_that_wrote_them(
+def test_invalid_features_end_the_sprint_that_wrote_them(
     sprint_env: Any, changes: dict[str, int], message: str
 ) -> None:
     given = {
@@ -685,12 +689,12 @@ threading.Event().wait()
         sprint_env.wait_until(lambda: poll(pool) and child.is_dead, "the second record is there")
         return np.zeros((2, 5))
 
-    # It may be found while the pool still waits for Sprint's hello.
+    # The pool may detect it while it still waits for Sprint's hello.
     with pytest.raises(shmbridge.ProtocolError, match=message), scorer_by_hand(sprint_env, body) as pool:
         pool.serve_scores(score)
 
 
-def test_a_position_that_cannot_be_ends_the_sprint_that_wrote_it_when_it_gets_its_scores(
+def test_an_invalid_position_ends_the_sprint_that_wrote_it_when_it_receives_its_scores(
     sprint_env: Any,
 ) -> None:
     body = """
@@ -707,8 +711,8 @@ score(2)
 
 
 @pytest.mark.parametrize("change", ["sequence", "kind", "shape", "dtype", "report"])
-def test_answers_that_cannot_be_end_the_call_in_sprint(sprint_env: Any, change: str) -> None:
-    """What the parent may write is checked too."""
+def test_invalid_answers_end_the_call_in_sprint(sprint_env: Any, change: str) -> None:
+    """The child also checks the records of the parent."""
     pieces = {
         "sequence": ("waits for the scores of request 1", {"sequence": 9}),
         "kind": ("of kind 2, but", {"kind": lib.SHMB_POSTERIORS}),

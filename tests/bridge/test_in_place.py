@@ -1,4 +1,4 @@
-"""The in-place way: claim, fill, send, result, release."""
+"""Segments in place: claim, fill, send, result, release."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOUBLER = """
 init().run_control_loop(callback=callback)
 """
 
-# As DOUBLER, but each segment waits until a file of the segment's name (without "c/") is there.
+# Like DOUBLER, but each segment waits until a file with its name (without "c/") exists.
 WAITER = """
 import time
 
@@ -35,7 +35,7 @@ init().run_control_loop(callback=patient)
 
 @pytest.fixture
 def pool(sprint_env: Any) -> Any:
-    """One child that doubles; its rings take three and a bit of what `claim` claims."""
+    """One child that doubles the posteriors; its rings hold a little more than three claims of `claim`."""
     with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 16) as pool:
         yield pool
 
@@ -46,7 +46,7 @@ def waiter(sprint_env: Any, **more: Any) -> Any:
 
 
 def claim(pool: Any, name: str = "c/s1", value: float = 1.0, frames: int = 1200) -> Any:
-    """A filled claim of 19 kB."""
+    """Return a filled claim of 19 kB."""
     claimed = pool.claim(name, frames, 4)
     claimed.posteriors[:] = value
     return claimed
@@ -59,7 +59,7 @@ def batch(pool: Any, name: str = "c/s1") -> Any:
 
 
 def go_on_until_the_ring_is_full(pool: Any) -> None:
-    """Segments come and go, all round the ring up to an array that is held."""
+    """Send segments until the ring is full up to the held array."""
     values = itertools.count()
 
     def go_on() -> None:
@@ -72,7 +72,7 @@ def go_on_until_the_ring_is_full(pool: Any) -> None:
     assert next(values) > 40
 
 
-# --- the way through
+# --- claim to release
 
 
 def test_claim_fill_send_result_release(pool: Any) -> None:
@@ -104,7 +104,7 @@ def test_frames_and_labels_may_be_any_integers(pool: Any, integer: Any) -> None:
         assert claimed.posteriors.shape == (3, 4)
 
 
-def test_it_gives_what_a_batch_gives(sprint_env: Any) -> None:
+def test_an_in_place_segment_has_the_result_of_a_batch(sprint_env: Any) -> None:
     names = sprint_env.NAMES
     lengths = sprint_env.frames(names)
     posteriors = sprint_env.posteriors(lengths)
@@ -136,7 +136,7 @@ def test_the_error_signal_is_a_view_of_the_shared_memory(pool: Any) -> None:
     raise AssertionError("the error signal lies in no mapping")
 
 
-def test_a_segment_that_sprint_discards_has_an_infinite_loss_and_a_zero_error_signal(sprint_env: Any) -> None:
+def test_a_skipped_segment_has_an_infinite_loss_and_a_zero_error_signal_in_place(sprint_env: Any) -> None:
     with sprint_env.pool("iterate") as pool, pool.claim(sprint_env.SHORT, 2, sprint_env.LABELS) as claimed:
         claimed.posteriors[:] = -1
         result = claimed.send().result()
@@ -164,9 +164,9 @@ def test_an_unknown_segment_is_a_remote_error_of_that_claim_alone(sprint_env: An
 # --- views
 
 
-def test_an_error_in_the_with_block_is_not_hidden_by_an_array_that_is_held(pool: Any) -> None:
+def test_a_held_array_does_not_hide_an_error_in_the_with_block(pool: Any) -> None:
     held = []
-    for number in range(10):  # more than the ring has room for
+    for number in range(10):  # more than fit into the ring
         result = claim(pool, value=number).send().result()
         held.append(result.error_signal)
         with pytest.raises(ZeroDivisionError), result:
@@ -182,7 +182,7 @@ def test_an_error_in_the_with_block_is_not_hidden_by_an_array_that_is_held(pool:
         del view
 
 
-def test_an_error_signal_stays_as_it_is_while_later_segments_come_and_go(pool: Any) -> None:
+def test_an_error_signal_does_not_change_while_later_segments_are_answered(pool: Any) -> None:
     result = claim(pool, value=3).send().result()
     view = result.error_signal[10:20]
     with pytest.raises(BufferError, match="still views it"):
@@ -194,7 +194,7 @@ def test_an_error_signal_stays_as_it_is_while_later_segments_come_and_go(pool: A
     batch(pool)
 
 
-def test_an_error_signal_stays_valid_when_all_but_a_view_of_it_is_gone(pool: Any) -> None:
+def test_an_error_signal_stays_valid_while_only_a_view_of_it_exists(pool: Any) -> None:
     view = claim(pool, value=3).send().result().error_signal[::7]
     gc.collect()
     go_on_until_the_ring_is_full(pool)
@@ -216,7 +216,7 @@ def test_an_error_signal_stays_valid_after_the_pool_was_closed(sprint_env: Any) 
     result.release()
 
 
-def test_an_error_signal_stays_valid_after_the_child_was_killed_and_started_anew(
+def test_an_error_signal_stays_valid_after_the_child_was_killed_and_restarted(
     sprint_env: Any, pool: Any
 ) -> None:
     view = claim(pool, value=3).send().result().error_signal
@@ -225,13 +225,13 @@ def test_an_error_signal_stays_valid_after_the_child_was_killed_and_started_anew
     sprint_env.wait_gone([pid])
     assert (view == 6).all()
     with contextlib.suppress(shmbridge.PeerGoneError):
-        batch(pool)  # an error only where the death was noticed after the segment was sent
+        batch(pool)  # an error only if the pool noticed the death after it had sent the segment
     batch(pool)
     assert sprint_env.sprint_pids() != [pid]
     assert (view == 6).all()
 
 
-def test_the_posteriors_may_be_kept_after_send_and_show_what_was_sent(pool: Any) -> None:
+def test_posteriors_that_are_kept_after_send_do_not_change(pool: Any) -> None:
     claimed = claim(pool, value=3)
     kept = claimed.posteriors
     claimed.send().result()
@@ -244,7 +244,7 @@ def test_the_posteriors_may_be_kept_after_send_and_show_what_was_sent(pool: Any)
 # --- order
 
 
-def test_claims_may_be_sent_in_another_order_than_they_were_claimed(pool: Any) -> None:
+def test_claims_may_be_sent_in_any_order(pool: Any) -> None:
     first, second, third = (claim(pool, f"c/s{i}", i) for i in (1, 2, 3))
     sent = {3: third.send(), 1: first.send(), 2: second.send()}
     for expected in (2, 3, 1):
@@ -262,7 +262,7 @@ def test_waiting_behind_a_claim_that_was_not_sent_is_an_error_and_not_a_hang(poo
 
 
 @pytest.mark.parametrize("how", ["abort", "context", "drop"])
-def test_a_claim_that_is_given_up_holds_nothing_up(pool: Any, how: str) -> None:
+def test_an_abandoned_claim_does_not_block_later_ones(pool: Any, how: str) -> None:
     first, second = claim(pool, "c/s1"), claim(pool, "c/s2", 2)
     sent = second.send()
     if how == "abort":
@@ -328,10 +328,10 @@ def test_holding_results_until_the_ring_is_full_is_a_buffer_error_and_not_a_hang
     batch(pool)
 
 
-def test_results_that_nobody_has_taken_yet_make_room_for_the_one_that_is_asked_for(pool: Any) -> None:
+def test_unclaimed_results_make_room_for_the_requested_one(pool: Any) -> None:
     sent = [claim(pool, value=i).send() for i in range(5)]
     results = {i: sent[i].result() for i in (4, 1, 3)}
-    sent[0] = None  # nobody wants it
+    sent[0] = None  # abandon it
     results[2] = sent[2].result()
     for i, result in results.items():
         assert not result.skipped
@@ -343,7 +343,7 @@ def test_results_that_nobody_has_taken_yet_make_room_for_the_one_that_is_asked_f
     batch(pool)
 
 
-def test_a_batch_goes_on_where_results_that_nobody_has_taken_yet_fill_the_ring(pool: Any) -> None:
+def test_a_batch_continues_if_unclaimed_results_fill_the_ring(pool: Any) -> None:
     sent = [claim(pool, value=i).send() for i in range(3)]
     large = np.ones((1200, 1, 4), np.float32)
     _, error_signal = pool.get_batch_loss_and_error_signal(large, np.array([1200]), ["c/s1"])
@@ -351,8 +351,8 @@ def test_a_batch_goes_on_where_results_that_nobody_has_taken_yet_fill_the_ring(p
     assert [float(claimed.result().error_signal[0, 0]) for claimed in sent] == [0, 2, 4]
 
 
-def test_claiming_goes_on_where_results_that_nobody_has_taken_yet_fill_the_ring(pool: Any) -> None:
-    sent = [claim(pool, value=i).send() for i in range(12)]  # four times what a ring has room for
+def test_claiming_continues_if_unclaimed_results_fill_the_ring(pool: Any) -> None:
+    sent = [claim(pool, value=i).send() for i in range(12)]  # four times as many as fit into a ring
     for i, claimed in enumerate(sent):
         with claimed.result() as result:
             assert (result.error_signal == 2 * i).all()
@@ -369,7 +369,7 @@ def test_a_batch_while_held_results_fill_the_ring_is_a_buffer_error(pool: Any) -
     assert (error_signal == 2).all()
 
 
-def test_claiming_more_than_the_ring_takes_is_a_buffer_error_and_not_a_hang(pool: Any) -> None:
+def test_claiming_more_than_fits_into_the_ring_is_a_buffer_error_and_not_a_hang(pool: Any) -> None:
     claims = [claim(pool, f"c/{i}", i) for i in range(3)]
     with pytest.raises(BufferError, match="ring_size"):
         claim(pool)
@@ -381,7 +381,7 @@ def test_claiming_more_than_the_ring_takes_is_a_buffer_error_and_not_a_hang(pool
         assert (result.error_signal == 10).all()
 
 
-def test_claiming_waits_for_the_room_that_sprint_makes(pool: Any) -> None:
+def test_claiming_waits_until_sprint_releases_records(pool: Any) -> None:
     sent = [claim(pool, value=i).send() for i in range(2)]
     for i in range(2, 40):
         sent.append(claim(pool, value=i).send())
@@ -389,10 +389,10 @@ def test_claiming_waits_for_the_room_that_sprint_makes(pool: Any) -> None:
             assert (result.error_signal == 2 * (i - 2)).all()
 
 
-# --- what goes wrong
+# --- errors
 
 
-def test_a_nan_is_found_at_send_with_its_place_and_the_claim_stays_open(pool: Any) -> None:
+def test_send_raises_with_the_position_of_a_nan_and_the_claim_stays_open(pool: Any) -> None:
     claimed = claim(pool, "c/s1", frames=5)
     claimed.posteriors[3, 2] = np.nan
     with pytest.raises(shmbridge.BatchError, match="'c/s1' are NaN at time 3, label 2"):
@@ -402,14 +402,14 @@ def test_a_nan_is_found_at_send_with_its_place_and_the_claim_stays_open(pool: An
         assert (result.error_signal == 2).all()
 
 
-def test_a_nan_is_not_looked_for_where_the_user_says_so(pool: Any) -> None:
+def test_the_check_for_nan_can_be_disabled(pool: Any) -> None:
     claimed = claim(pool, frames=5)
     claimed.posteriors[3, 2] = np.nan
     with claimed.send(check_nan=False).result() as result:
         assert np.isnan(result.error_signal[3, 2])
 
 
-def test_a_timeout_is_an_error_and_the_result_can_be_had_later(sprint_env: Any) -> None:
+def test_after_a_timeout_the_result_is_still_available(sprint_env: Any) -> None:
     with waiter(sprint_env) as pool:
         claimed = claim(pool, "c/slow").send()
         for timeout in (0.01, 0, 0.02):
@@ -421,7 +421,7 @@ def test_a_timeout_is_an_error_and_the_result_can_be_had_later(sprint_env: Any) 
             assert (result.error_signal == 2).all()
 
 
-def test_results_are_had_in_any_order_and_one_child_does_not_wait_for_the_other(sprint_env: Any) -> None:
+def test_results_are_available_in_any_order_and_children_do_not_wait_for_each_other(sprint_env: Any) -> None:
     with waiter(sprint_env, num_instances=2) as pool:
         slow, fast = claim(pool, "c/slow", 1).send(), claim(pool, "c/fast", 2).send()
         (sprint_env.path / "fast").touch()
@@ -432,7 +432,7 @@ def test_results_are_had_in_any_order_and_one_child_does_not_wait_for_the_other(
             assert (result.error_signal == 2).all()
 
 
-def test_the_death_of_the_child_is_the_error_of_all_that_was_sent_and_the_next_claim_goes_on(
+def test_the_death_of_the_child_fails_all_sent_segments_and_the_next_claim_works(
     sprint_env: Any,
 ) -> None:
     with waiter(sprint_env) as pool:
@@ -449,7 +449,7 @@ def test_the_death_of_the_child_is_the_error_of_all_that_was_sent_and_the_next_c
             assert (result.error_signal == 2).all()
 
 
-def test_a_claim_on_a_child_that_has_died_is_an_error_at_send_and_not_in_the_way(sprint_env: Any) -> None:
+def test_a_claim_on_a_dead_child_fails_at_send_and_does_not_block_others(sprint_env: Any) -> None:
     with waiter(sprint_env) as pool:
         sent = claim(pool, "c/s1").send()
         stale = claim(pool, "c/s2")
@@ -459,7 +459,7 @@ def test_a_claim_on_a_child_that_has_died_is_an_error_at_send_and_not_in_the_way
         (sprint_env.path / "s4").touch()
         with claim(pool, "c/s4").send().result() as result:
             assert (result.error_signal == 2).all()
-        stale.posteriors[:] = 0  # still memory of ours
+        stale.posteriors[:] = 0  # still mapped
         with pytest.raises(shmbridge.PeerGoneError, match=r"'c/s2'.*SIGKILL") as caught:
             stale.send()
         assert "[claim-lost]" in str(caught.value)
@@ -468,7 +468,7 @@ def test_a_claim_on_a_child_that_has_died_is_an_error_at_send_and_not_in_the_way
         batch(pool, "c/s4")
 
 
-def test_a_result_that_was_not_answered_before_the_pool_was_closed_is_a_closed_error(sprint_env: Any) -> None:
+def test_a_result_that_was_unanswered_when_the_pool_was_closed_is_a_closed_error(sprint_env: Any) -> None:
     with waiter(sprint_env, exit_timeout=0.2) as pool:
         (sprint_env.path / "s1").touch()
         answered = claim(pool, "c/s1", frames=3).send()
@@ -492,7 +492,7 @@ def test_a_result_that_was_not_answered_before_the_pool_was_closed_is_a_closed_e
         (("c/\ud800", 3, 4), "must be UTF-8"),
     ],
 )
-def test_a_claim_that_cannot_be_is_refused(pool: Any, arguments: Any, expected: str) -> None:
+def test_an_invalid_claim_is_refused(pool: Any, arguments: Any, expected: str) -> None:
     with pytest.raises(shmbridge.BatchError, match=expected):
         pool.claim(*arguments)
     batch(pool)

@@ -1,4 +1,4 @@
-"""Claims in place, in any order, while Sprints are killed: each result comes, and is that of its segment.
+"""Claims in any order while children are killed: each segment receives its own result.
 
 A model of what the user holds says when a call may be refused: only for something that the user can send,
 abort or release, and not for what was claimed later than the segment that waits.
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import shmbridge
 from support.internals import ChildProcess, children
 
-RING_SIZE = 1 << 16  # takes three of the longest segments
+RING_SIZE = 1 << 16  # holds three of the longest segments
 FRAMES = (3, 4, 5, 300, 700, *[1300] * 9)
 NAMES = [f"kórpus/rec/{index}" for index in range(len(FRAMES))]
 REFUSALS = (shmbridge.UsageError, BufferError)
@@ -30,20 +30,20 @@ Choose = Callable[[int], int]  # an index below the number
 
 
 class Segment:
-    """What the model knows of one claim."""
+    """The model's state of one claim."""
 
     def __init__(self, claim: Any, index: int, order: int, restarts: int) -> None:
         self.claim = claim
         self.index = index
         self.order = order  # among all claims
         self.restarts = restarts  # of the pool, when it was claimed
-        self.late = False  # its Sprint ended before it was sent: it has to queue anew
-        self.sent: Any = None  # what send() has returned
+        self.late = False  # its Sprint ended before it was sent: it must queue again
+        self.sent: Any = None  # the return value of send()
         self.result: Any = None
 
 
 class Model:
-    """A user of the pool who does what is drawn, and knows what has to come of it."""
+    """A random user of the pool, with the expected state of each claim."""
 
     def __init__(self, pool: Any, posteriors: list[Any], expected: list[tuple[float, Any]]) -> None:
         self.pool = pool
@@ -52,20 +52,20 @@ class Model:
         self.segments: dict[str, Segment] = {}
         self.n_claims = 0
         self.n_kills = 0
-        self.n_left = 0  # of batches that were refused: who dies at one of those does not get it again
+        self.n_left = 0  # of refused batches: their segments are not resent after a death
         self.stopped: list[ChildProcess] = []
 
-    # --- what the user does; `choose` says with which
+    # --- actions of the user; `choose` selects the claim
 
     def fill(self, choose: Choose) -> None:
-        """Claim and send several, as a trainer does."""
+        """Claim and send several segments, as a trainer does."""
         for _ in range(1 + choose(6)):
             segment = self._claim(choose)
             if segment is not None:
                 self._send(segment)
 
     def claim_ahead(self, choose: Choose) -> None:
-        """Have the next segment's place before the results of the last are taken, as a trainer does."""
+        """Claim the next segment before the results of the previous ones are received, as a trainer does."""
         ahead = self._claim(choose)
         self.result(choose)
         self.release(choose)
@@ -113,26 +113,26 @@ class Model:
             assert loss[b] == self.expected[index][0]
             np.testing.assert_array_equal(error_signal[: lengths[b], b], self.expected[index][1])
 
-    # --- what Sprint does
+    # --- actions of Sprint
 
     def kill(self, choose: Choose) -> None:
-        """It is noticed in the midst of what comes next, or is known by then."""
+        """Kill one child or all; the pool notices before or during the next call."""
         for process in self._processes(choose):
             self._end(process)
             if choose(2):
                 process.wait_for_exit()
 
     def stop(self, choose: Choose) -> None:
-        """It answers nothing any more, and is killed while somebody waits."""
+        """Stop a child, and kill it while the pool waits for it."""
         for process in self._processes(choose):
-            with contextlib.suppress(ProcessLookupError):  # killed before, and just being waited for
+            with contextlib.suppress(ProcessLookupError):  # already killed, and about to be reaped
                 os.kill(process.pid, signal.SIGSTOP)
                 self.stopped.append(process)
 
     # --- the model
 
     def _processes(self, choose: Choose) -> list[ChildProcess]:
-        """One, or all; of those that live and were ready: others are not started anew by themselves."""
+        """Choose one or all of the running children that were ready."""
         living = [child for child in children(self.pool) if child.is_ready and child.is_running]
         chosen = choose(3)
         return living[chosen : chosen + 1] if chosen < 2 else living
@@ -151,7 +151,7 @@ class Model:
         try:
             return call()
         finally:
-            killer.cancel()  # it has not waited
+            killer.cancel()  # the call did not wait
             killer.join()
 
     def _open(self) -> list[Segment]:
@@ -203,7 +203,7 @@ class Model:
         del self.segments[NAMES[segment.index]]
 
     def _check_refusal(self, error: Exception) -> None:
-        """Whether the user can do something about it, and nothing waits for what was claimed later."""
+        """Check that the pool had a reason to refuse: the user must first send or release something."""
         behind = re.match(r"segment '(.*)' cannot be answered before '(.*)', which", str(error))
         if behind is not None:
             waiting, older = (self.segments[name] for name in behind.groups())
@@ -217,7 +217,7 @@ class Model:
             assert self._open(), error
 
     def finish(self) -> None:
-        """All that was claimed is sent, answered and released; no child has ended but by our hand."""
+        """Send, receive and release all claims; check that only the test has ended children."""
         for segment in self._results():
             self._release(segment)
         for segment in self._open():
@@ -246,7 +246,7 @@ STEPS = {
 
 
 @pytest.mark.chance
-def test_each_result_is_that_of_its_segment_whatever_the_order_and_whoever_is_killed(sprint_env: Any) -> None:
+def test_each_result_belongs_to_its_segment_in_any_order_and_with_any_kills(sprint_env: Any) -> None:
     sprint_env.segments = {name: ("a" if n < 9 else "ab a", n) for name, n in zip(NAMES, FRAMES)}
     sprint_env.write_corpus()
     posteriors = [sprint_env.posteriors([frames], seed)[:, 0] for seed, frames in enumerate(FRAMES)]
@@ -263,7 +263,7 @@ def test_each_result_is_that_of_its_segment_whatever_the_order_and_whoever_is_ki
             max_examples=20,
             deadline=None,
             database=None,
-            phases=[Phase.explicit, Phase.generate],  # to shrink would take long; deaths are chance
+            phases=[Phase.explicit, Phase.generate],  # shrinking would take long, and deaths are random
             suppress_health_check=list(HealthCheck),
         )
         @given(st.randoms(use_true_random=True))

@@ -1,4 +1,4 @@
-"""A wait that takes long is logged: what is waited for, and for how long."""
+"""A long wait is logged with its reason and its duration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ init().run_control_loop(callback=patient)
 
 
 class Held:
-    """A Sprint that does not start, or does not answer, while a file is there."""
+    """A Sprint that does not start, or does not answer, while a file exists."""
 
     def __init__(self, sprint_env: Any) -> None:
         self.start = sprint_env.path / "start"
@@ -43,7 +43,7 @@ def held(sprint_env: Any) -> Held:
 
 
 class Lines:
-    """The log's lines with a text; a file is removed when there is a number of them."""
+    """Collect the log lines that contain a text, and remove a file after a number of them."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture, text: str) -> None:
         self._caplog = caplog

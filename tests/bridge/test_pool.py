@@ -1,4 +1,4 @@
-"""What a trainer does with a pool: batches of any kind, automata, options, and the pool's end."""
+"""The use of a pool by a trainer: batches of any kind, automata, options, and closing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.packages import import_or_skip
 
 @pytest.fixture(scope="module")
 def shared(module_sprint_env: Any) -> Any:
-    """Two children in the control loop; no test may leave it broken."""
+    """Two children in the control loop, shared by the tests."""
     with module_sprint_env.pool("loop", num_instances=2) as pool:
         yield pool
 
@@ -77,7 +77,7 @@ def test_posteriors_may_have_any_float_dtype_and_layout(
     module_sprint_env.compare(loss, error_signal, posteriors.astype(np.float32), lengths, names)
 
 
-def test_a_torch_tensor_is_taken_too(module_sprint_env: Any, shared: Any) -> None:
+def test_a_torch_tensor_is_accepted(module_sprint_env: Any, shared: Any) -> None:
     torch = import_or_skip("torch")
     names = module_sprint_env.NAMES[:3]
     lengths = module_sprint_env.frames(names)
@@ -89,7 +89,7 @@ def test_a_torch_tensor_is_taken_too(module_sprint_env: Any, shared: Any) -> Non
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "strided"])
-def test_the_error_signal_goes_where_out_says(module_sprint_env: Any, shared: Any, layout: str) -> None:
+def test_the_error_signal_is_written_into_out(module_sprint_env: Any, shared: Any, layout: str) -> None:
     names = module_sprint_env.NAMES
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)
@@ -113,7 +113,7 @@ def test_the_given_posteriors_are_not_changed(module_sprint_env: Any, shared: An
 
 
 def test_out_may_be_the_posteriors(module_sprint_env: Any, shared: Any) -> None:
-    """Each segment is sent before its error signal takes the place of its posteriors."""
+    """The pool sends each segment before it overwrites the posteriors with the error signal."""
     names = module_sprint_env.NAMES
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)
@@ -123,7 +123,7 @@ def test_out_may_be_the_posteriors(module_sprint_env: Any, shared: Any) -> None:
     module_sprint_env.compare(loss, out, posteriors, lengths, names)
 
 
-def test_minus_infinity_is_a_posterior_like_others(module_sprint_env: Any, shared: Any) -> None:
+def test_minus_infinity_is_a_valid_posterior(module_sprint_env: Any, shared: Any) -> None:
     posteriors = module_sprint_env.posteriors([3])
     posteriors[0, 0, 1] = -np.inf
     loss, error_signal = shared.get_batch_loss_and_error_signal(posteriors, np.array([3]), ["kórpus/rec/one"])
@@ -144,9 +144,7 @@ def test_a_batch_of_twenty_segments_is_shared_by_two_children(sprint_env: Any) -
 
 
 @pytest.mark.parametrize("lengths", [np.zeros(0, np.int64), []], ids=["array", "list"])
-def test_an_empty_batch_is_answered_without_asking_sprint(
-    module_sprint_env: Any, shared: Any, lengths: Any
-) -> None:
+def test_an_empty_batch_is_answered_without_sprint(module_sprint_env: Any, shared: Any, lengths: Any) -> None:
     before = shared.stats().segments
     loss, error_signal = shared.get_batch_loss_and_error_signal(np.zeros((0, 0, 4)), lengths, [])
     assert loss.shape == (0,)
@@ -168,7 +166,7 @@ def test_lengths_shorter_than_the_batch_leave_the_rest_of_the_error_signal_zero(
     assert not error_signal[4:].any()
 
 
-def test_what_crossed_the_bridge_is_counted(sprint_env: Any) -> None:
+def test_segments_and_bytes_are_counted(sprint_env: Any) -> None:
     names = sprint_env.NAMES[:3]
     with sprint_env.pool("iterate", num_instances=2) as pool:
         sprint_env.check(pool, names)
@@ -182,7 +180,7 @@ def test_what_crossed_the_bridge_is_counted(sprint_env: Any) -> None:
         assert (statistics.skipped, statistics.failed) == (0, 0)
 
 
-# --- what a batch returns
+# --- the result of a batch
 
 
 def repickled(given: Any) -> Any:
@@ -200,7 +198,7 @@ def check_batch_result(result: Any, loss: Any, error_signal: Any, skipped: list[
     assert result.error_signal is result[1]
 
 
-def test_the_result_of_a_batch_is_a_tuple_of_two_that_says_what_was_skipped(sprint_env: Any) -> None:
+def test_the_result_of_a_batch_is_a_tuple_of_two_with_an_attribute_skipped(sprint_env: Any) -> None:
     names = [sprint_env.NAMES[0], sprint_env.SHORT, sprint_env.NAMES[1]]
     lengths = sprint_env.frames(names)
     with sprint_env.pool("iterate", num_instances=2) as pool:
@@ -262,7 +260,7 @@ def test_the_sum_over_the_paths_of_the_automaton_is_the_loss(module_sprint_env: 
 
 
 def returnn_options(sprint_env: Any) -> dict[str, Any]:
-    """The options of a pool under RETURNN's names; those that RETURNN does not have under ours."""
+    """Return the options of a pool under RETURNN's names, or under ours if RETURNN has none."""
     ours = sprint_env.options("loop")
     command = shlex.join(ours["sprint_exec_path"])
     return {
@@ -278,7 +276,7 @@ def returnn_options(sprint_env: Any) -> dict[str, Any]:
 
 
 def check_returnn_options(sprint_env: Any, sprint_log: Any, pool: Any) -> None:
-    """The options of `returnn_options` have reached the pool and Sprint."""
+    """Check that the options of `returnn_options` have reached the pool and Sprint."""
     with pool:
         assert pool.num_instances == 2
         sprint_env.check(pool, sprint_env.NAMES)
@@ -310,7 +308,7 @@ def test_an_option_under_both_names_is_refused(sprint_env: Any) -> None:
 
 
 class NoReturnn:
-    """Finds RETURNN nowhere: for sys.meta_path."""
+    """A finder for sys.meta_path that hides RETURNN."""
 
     def find_spec(self, name: str, *_: Any) -> None:
         if name == "returnn":
@@ -319,7 +317,7 @@ class NoReturnn:
 
 @pytest.fixture
 def without_returnn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RETURNN cannot be imported."""
+    """Make RETURNN impossible to import."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "returnn"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [NoReturnn(), *sys.meta_path])
@@ -328,7 +326,9 @@ def without_returnn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("without_returnn")
 @pytest.mark.filterwarnings("error::DeprecationWarning")
 @pytest.mark.parametrize("kind", ["string", "list"])
-def test_from_returnn_takes_sprint_opts_without_returnn(sprint_env: Any, sprint_log: Any, kind: str) -> None:
+def test_from_returnn_accepts_sprint_opts_without_returnn(
+    sprint_env: Any, sprint_log: Any, kind: str
+) -> None:
     options = returnn_options(sprint_env)
     if kind == "list":
         options["sprintConfigStr"] = shlex.split(options["sprintConfigStr"])
@@ -346,7 +346,7 @@ def test_from_returnn_takes_sprint_opts_without_returnn(sprint_env: Any, sprint_
         ({"numInstance": 2}, "did you mean num_instances?"),
     ],
 )
-def test_from_returnn_refuses_what_only_returnn_can_evaluate(
+def test_from_returnn_refuses_options_that_only_returnn_can_evaluate(
     sprint_env: Any, changes: Any, expected: str
 ) -> None:
     options = {**returnn_options(sprint_env), **changes}
@@ -368,7 +368,7 @@ def test_a_sprint_subprocess_instance_is_one_child(sprint_env: Any) -> None:
         sprint_env.check(instance, sprint_env.NAMES)
 
 
-def test_what_the_user_gives_to_sprint_wins_over_what_the_bridge_gives(
+def test_options_of_the_user_take_precedence_over_those_of_the_bridge(
     sprint_env: Any, sprint_log: Any
 ) -> None:
     with sprint_env.pool("trainer", "python-control-enabled=false") as pool:
@@ -376,7 +376,7 @@ def test_what_the_user_gives_to_sprint_wins_over_what_the_bridge_gives(
     assert any("no segment notification" in line for line in sprint_log())
 
 
-def test_the_children_get_the_environment_of_the_option_env(sprint_env: Any, sprint_log: Any) -> None:
+def test_the_children_have_the_environment_of_the_option_env(sprint_env: Any, sprint_log: Any) -> None:
     body = """
     control = init()
     print("greeting:", os.environ.get("GREETING"))
@@ -390,7 +390,7 @@ def test_the_children_get_the_environment_of_the_option_env(sprint_env: Any, spr
 # --- the end of a pool
 
 
-def test_leaving_the_context_ends_the_children_well(sprint_env: Any, sprint_log: Any) -> None:
+def test_leaving_the_context_ends_the_children_with_exit_code_0(sprint_env: Any, sprint_log: Any) -> None:
     with sprint_env.pool("iterate", num_instances=2) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
         pids = sprint_env.sprint_pids()
@@ -404,7 +404,7 @@ def test_leaving_the_context_ends_the_children_well(sprint_env: Any, sprint_log:
     assert sum(line.endswith("refsprint: done") for line in said) == 2
 
 
-def test_leaving_the_context_with_an_error_ends_the_children_too(sprint_env: Any) -> None:
+def test_leaving_the_context_with_an_error_also_ends_the_children(sprint_env: Any) -> None:
     with pytest.raises(ZeroDivisionError), sprint_env.pool("iterate", num_instances=2):
         raise ZeroDivisionError
     assert sprint_env.sprint_pids() == []
@@ -470,7 +470,7 @@ def test_an_interpreter_that_ends_with_an_exception_in_a_batch_ends_the_children
     assert sprint_env.sprint_pids() == []
 
 
-# --- several of something
+# --- several pools, threads and children
 
 
 def test_two_pools_live_side_by_side(sprint_env: Any) -> None:
@@ -502,7 +502,7 @@ def test_several_threads_share_a_pool(module_sprint_env: Any, shared: Any) -> No
 
 
 def test_the_children_work_in_parallel(sprint_env: Any, sprint_log: Any) -> None:
-    # While one child sleeps in its criterion, the others get what is left.
+    # While one child sleeps in its criterion, the others receive the remaining segments.
     options = {"num_instances": 2, "sprint_control_config": {"verbose": True}}
     with sprint_env.pool("iterate", "refsprint.criterion-sleep=0.05", **options) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
@@ -521,10 +521,10 @@ def test_the_children_work_in_parallel(sprint_env: Any, sprint_log: Any) -> None
         (3, {"in": [True, True, True], "out": [True, True, True]}),
     ],
 )
-def test_a_second_thread_copies_where_a_core_is_idle(
+def test_a_second_thread_copies_if_a_core_is_idle(
     sprint_env: Any, cores: int, expected: dict[str, list[bool]]
 ) -> None:
-    """Two segments are with Sprint at a time: the first finds it idle, and the last leaves it so."""
+    """Sprint has two segments at a time: it is idle before the first and after the last."""
     seen: dict[str, list[bool]] = {"in": [], "out": []}
 
     def copy_in(target: Any, source: Any, two_threads: bool) -> None:
@@ -598,7 +598,7 @@ def test_a_segment_name_that_is_too_long_is_refused(module_sprint_env: Any, shar
     module_sprint_env.check(shared, module_sprint_env.NAMES)
 
 
-def test_an_automaton_larger_than_the_ring_is_an_error_and_the_pool_goes_on(sprint_env: Any) -> None:
+def test_an_automaton_larger_than_the_ring_is_an_error_and_the_pool_continues(sprint_env: Any) -> None:
     name = "kórpus/rec/long"
     sprint_env.segments[name] = ("twice " * 2000, 10)
     sprint_env.write_corpus()

@@ -1,4 +1,4 @@
-"""Forks, signals, and what other processes see of a pool."""
+"""Forks, signals, and a pool as other processes see it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import shmbridge
 
 
 def in_fork(work: Callable[[], None]) -> int:
-    """Run `work` in a fork; returns its pid. Exit code 0: it returned."""
+    """Run `work` in a fork and return its pid. The fork exits with 0 if `work` returns."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -73,7 +73,7 @@ def test_in_a_fork_every_use_of_the_pool_is_an_error_that_says_what_to_do(sprint
         assert len(sprint_env.sprint_pids()) == 2
 
 
-def test_a_fork_that_drops_its_copies_of_pool_claims_and_results_takes_nothing_from_the_trainer(
+def test_a_fork_that_drops_its_copies_of_pool_claims_and_results_does_not_affect_the_trainer(
     sprint_env: Any,
 ) -> None:
     with sprint_env.pool("loop") as pool:
@@ -111,7 +111,7 @@ def test_the_end_of_a_fork_does_not_end_sprint(sprint_env: Any) -> None:
                 pool.close()
             if how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            sys.exit(0)  # with all that Python does at its end
+            sys.exit(0)  # with Python's finalisation
         os.waitpid(pid, 0)
         loss, _ = pool.get_batch_loss_and_error_signal(np.full((3, 1, 4), -1.0), [3], ["kórpus/rec/one"])
         say([how, float(loss[0])])
@@ -123,7 +123,7 @@ def test_the_end_of_a_fork_does_not_end_sprint(sprint_env: Any) -> None:
             assert said[0] == how
             assert np.isfinite(said[1])
             pids = [pid for pid in sprint_env.sprint_pids() if pid != trainer.pid]
-            if before is not None and how != "kill":  # after the last the trainer may be ending
+            if before is not None and how != "kill":  # after the last one the trainer may be ending
                 assert pids == before
             before = pids
         trainer.communicate()
@@ -152,7 +152,7 @@ def test_closing_the_pool_ends_the_children_while_a_fork_lives_on(sprint_env: An
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_the_trainers_sudden_death_ends_the_children_while_a_fork_of_it_lives_on(
+def test_killing_the_trainer_ends_the_children_while_a_fork_of_it_lives_on(
     sprint_env: Any, busy: bool
 ) -> None:
     go = sprint_env.path / "go"
@@ -188,12 +188,12 @@ def test_the_trainers_sudden_death_ends_the_children_while_a_fork_of_it_lives_on
         trainer.kill()
         trainer.wait()
         sprint_env.wait_gone(pids)
-        os.kill(fork, 0)  # it lives
+        os.kill(fork, 0)  # it is alive
         trainer.stdin.close()
         sprint_env.wait_gone([fork])
 
 
-def test_when_the_trainer_is_killed_a_sprint_that_hangs_in_its_criterion_ends_too(sprint_env: Any) -> None:
+def test_when_the_trainer_is_killed_a_sprint_that_hangs_in_its_criterion_also_ends(sprint_env: Any) -> None:
     hangs = sprint_env.path / "hangs"
     sprint = f"""
     def hanging(command, **arguments):
@@ -260,7 +260,7 @@ def test_a_fork_made_while_another_thread_closes_the_pool_does_not_hang_in_it(
         closer.join()
 
 
-def test_a_sprint_that_cannot_be_started_anew_costs_nobody_else_a_descriptor(sprint_env: Any) -> None:
+def test_a_failed_restart_does_not_close_a_descriptor_of_other_code(sprint_env: Any) -> None:
     path = sprint_env.executable(
         "#!/bin/sh\nexec " + shlex.join([sys.executable, "-m", "shmbridge.refsprint"]) + ' "$@"'
     )
@@ -273,7 +273,7 @@ def test_a_sprint_that_cannot_be_started_anew_costs_nobody_else_a_descriptor(spr
             sprint_env.check(pool, sprint_env.NAMES)
         with pytest.raises(shmbridge.OptionError, match=r"which does not exist \[executable\]"):
             sprint_env.check(pool, sprint_env.NAMES)
-        # Among them are the numbers of what was open to the dead one.
+        # Their numbers include those of the dead child's descriptors.
         others = [os.open("/dev/null", os.O_RDONLY) for _ in range(50)]
 
         def work() -> None:
@@ -343,7 +343,7 @@ def test_ctrl_c_while_waiting_is_a_keyboard_interrupt_and_the_next_batch_is_answ
             assert trainer.returncode == 0
 
 
-def test_other_signals_are_handled_while_waiting_and_the_wait_goes_on(sprint_env: Any) -> None:
+def test_other_signals_are_handled_while_waiting_and_the_wait_continues(sprint_env: Any) -> None:
     sprint = """
     import signal, time
     TRAINER = os.getppid()
@@ -378,7 +378,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_sprint(sprint_env: Any) -> None:
             assert os.getpgid(pid) != os.getpgid(0)
 
 
-# --- what others see and get
+# --- other processes and users
 
 
 def test_a_program_that_the_trainer_starts_inherits_nothing_of_the_pool(sprint_env: Any) -> None:
@@ -455,7 +455,7 @@ def test_the_shared_memory_has_no_name_and_belongs_to_the_user_alone(sprint_env:
     assert seen["shm_fd"][2] >= 2 << 20
 
 
-def test_the_memory_of_a_pool_is_given_back_at_its_end(sprint_env: Any) -> None:
+def test_the_memory_of_a_pool_is_freed_at_its_end(sprint_env: Any) -> None:
     def mapped() -> int:
         with open("/proc/self/maps") as maps:
             return sum("/dev/shm/" in line for line in maps)
@@ -497,7 +497,7 @@ def test_pools_that_fail_to_start_leave_no_descriptor_and_no_process(sprint_env:
     assert counts == counts[:1] * 5
 
 
-def test_children_that_die_and_are_started_anew_leave_no_descriptor(sprint_env: Any) -> None:
+def test_children_that_die_and_are_restarted_leave_no_descriptor(sprint_env: Any) -> None:
     counts = []
     with sprint_env.pool("loop") as pool:
         for _ in range(4):
@@ -506,13 +506,13 @@ def test_children_that_die_and_are_started_anew_leave_no_descriptor(sprint_env: 
             sprint_env.wait_gone([pid])
             try:
                 sprint_env.check(pool, sprint_env.NAMES)
-            except shmbridge.PeerGoneError:  # the death was noticed after a segment was sent
+            except shmbridge.PeerGoneError:  # the pool noticed the death after it had sent a segment
                 sprint_env.check(pool, sprint_env.NAMES)
             counts.append(len(os.listdir("/proc/self/fd")))
     assert counts == counts[:1] * 4
 
 
-def test_a_sprint_that_does_not_want_to_end_is_ended(sprint_env: Any) -> None:
+def test_a_sprint_that_does_not_exit_is_killed(sprint_env: Any) -> None:
     body = """
     import signal
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -529,8 +529,8 @@ def test_a_sprint_that_does_not_want_to_end_is_ended(sprint_env: Any) -> None:
     assert sprint_env.sprint_pids() == []
 
 
-def test_what_sprint_has_started_holds_nothing_up_when_sprint_is_gone(sprint_env: Any) -> None:
-    # A helper of Sprint's keeps its output and its pipes open.
+def test_a_process_that_sprint_started_does_not_block_the_end_of_sprint(sprint_env: Any) -> None:
+    # A process that Sprint started keeps its output and its pipes open.
     body = """
     import subprocess
     control = init()
@@ -550,7 +550,7 @@ def test_what_sprint_has_started_holds_nothing_up_when_sprint_is_gone(sprint_env
     sprint_env.wait_gone([helper])
 
 
-def test_sprint_is_told_to_keep_its_memory_unless_the_user_says_otherwise(sprint_env: Any) -> None:
+def test_malloc_keeps_freed_memory_in_sprint_unless_the_user_sets_the_variables(sprint_env: Any) -> None:
     settings = {"MALLOC_MMAP_THRESHOLD_": "1234567", "MALLOC_TRIM_THRESHOLD_": ""}
     plain = {key: value for key, value in sprint_env.env.items() if key not in settings}
     for env, expected in ((plain, {"4294967296", "17179869184"}), ({**plain, **settings}, {"1234567", ""})):

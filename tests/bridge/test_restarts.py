@@ -1,4 +1,4 @@
-"""Sprint ends or hangs in the middle of things, and what it had not answered goes to a new one."""
+"""Sprint ends or hangs during a batch; a new child answers its unanswered segments."""
 
 import ctypes
 import logging
@@ -49,7 +49,7 @@ def check(answer, posteriors):
 
 @pytest.mark.parametrize("num_instances", [1, 2])
 @pytest.mark.parametrize("what", ["kill", "abort", "exit"])
-def test_a_segment_at_which_sprint_ends_once_is_answered_by_a_new_one(deadly, what, num_instances):
+def test_a_segment_that_ends_sprint_once_is_answered_by_a_new_child(deadly, what, num_instances):
     posteriors, lengths, names = batch()
     with deadly.pool(max_restarts=1, num_instances=num_instances) as pool:
         deadly.plan("c/s3", what)
@@ -61,7 +61,7 @@ def test_a_segment_at_which_sprint_ends_once_is_answered_by_a_new_one(deadly, wh
         assert pool.stats().restarts == 2
 
 
-def test_a_segment_that_sprint_never_survives_is_an_error_that_names_it_and_the_others_are_answered(deadly):
+def test_a_segment_that_always_ends_sprint_raises_with_its_name_and_the_others_are_answered(deadly):
     posteriors, lengths, names = batch()
     with deadly.pool(max_restarts=2, num_instances=2) as pool:
         deadly.plan("c/s3", "abort", times=100)
@@ -80,7 +80,7 @@ def test_a_segment_that_sprint_never_survives_is_an_error_that_names_it_and_the_
         )
 
 
-def test_a_segment_that_sprint_never_survives_is_skipped_if_so_wished(deadly, caplog):
+def test_a_segment_that_always_ends_sprint_can_be_skipped(deadly, caplog):
     posteriors, lengths, names = batch()
     with deadly.pool(max_restarts=1, skip_fatal_segments=True) as pool:
         deadly.plan("c/s3", "kill", times=100)
@@ -92,7 +92,7 @@ def test_a_segment_that_sprint_never_survives_is_skipped_if_so_wished(deadly, ca
     assert "'c/s3' is skipped" in caplog.text
 
 
-def test_without_restarts_the_other_childs_work_is_kept(deadly):
+def test_without_restarts_the_answers_of_the_other_child_are_kept(deadly):
     posteriors, lengths, names = batch()
     with deadly.pool(num_instances=2) as pool:
         deadly.plan("c/s0", "kill")
@@ -100,7 +100,7 @@ def test_without_restarts_the_other_childs_work_is_kept(deadly):
             pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
         loss, error_signal = caught.value.partial
         answered = np.flatnonzero(~np.isnan(loss))
-        # At the most two were with the one that was killed; the other has done all the rest.
+        # The killed child had at most two segments; the other child answered the rest.
         assert len(answered) >= len(names) - 2
         check((loss[answered], error_signal[:, answered]), posteriors[:, answered])
 
@@ -190,7 +190,7 @@ def test_if_no_child_is_left_and_none_can_be_started_the_batch_fails_with_the_de
         check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
 
 
-def test_what_python_in_sprint_raises_is_not_tried_again(deadly):
+def test_a_python_exception_in_sprint_is_not_retried(deadly):
     posteriors, lengths, names = batch()
     with deadly.pool(max_restarts=3) as pool:
         deadly.plan("c/s3", "raise")
@@ -201,7 +201,7 @@ def test_what_python_in_sprint_raises_is_not_tried_again(deadly):
         assert pool.stats().restarts == 0
 
 
-def test_a_sprint_that_hangs_is_ended_and_says_where_it_was(deadly):
+def test_a_hanging_sprint_is_terminated_and_the_error_contains_its_stack(deadly):
     posteriors, lengths, names = batch()
     with deadly.pool(segment_timeout=1.0) as pool:
         deadly.plan("c/s3", "hang")
@@ -216,7 +216,7 @@ def test_a_sprint_that_hangs_is_ended_and_says_where_it_was(deadly):
 
 
 @pytest.mark.parametrize("what", ["hang", "stop"])
-def test_a_segment_at_which_sprint_hangs_once_is_answered_by_a_new_one(deadly, what):
+def test_a_segment_that_hangs_sprint_once_is_answered_by_a_new_child(deadly, what):
     posteriors, lengths, names = batch()
     with deadly.pool(segment_timeout=1.0, max_restarts=1, num_instances=2) as pool:
         deadly.plan("c/s3", what)
@@ -224,16 +224,16 @@ def test_a_segment_at_which_sprint_hangs_once_is_answered_by_a_new_one(deadly, w
         assert pool.stats().restarts == 1
 
 
-def test_the_time_between_segments_does_not_count(deadly):
+def test_the_segment_timeout_excludes_the_time_between_segments(deadly):
     posteriors, lengths, names = batch()
     with deadly.pool(segment_timeout=0.5) as pool:
         for _ in range(2):
             check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
-            time.sleep(0.7)  # a trainer that does something else
+            time.sleep(0.7)  # the trainer is busy elsewhere
         check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
 
 
-def test_in_place_segments_are_sent_again_too(deadly):
+def test_in_place_segments_are_also_resent(deadly):
     with deadly.pool(max_restarts=1) as pool:
         deadly.plan("c/s1", "kill")
         claims = [pool.claim(name, 4, 3) for name in NAMES[:3]]
@@ -246,7 +246,7 @@ def test_in_place_segments_are_sent_again_too(deadly):
         assert pool.stats().restarts == 1
 
 
-def test_a_claim_made_before_sprint_ended_can_be_sent_to_the_new_one(deadly):
+def test_a_claim_made_before_sprint_ended_can_be_sent_to_the_new_child(deadly):
     with deadly.pool(max_restarts=1) as pool:
         claim = pool.claim("c/s0", 4, 3)
         claim.posteriors[...] = -1
@@ -256,8 +256,8 @@ def test_a_claim_made_before_sprint_ended_can_be_sent_to_the_new_one(deadly):
             assert result.loss == -12.0
 
 
-def test_what_is_claimed_behind_an_end_stays_behind_what_is_sent_again(deadly, sprint_env):
-    """The trainer fills the next segment before it takes the last one's result."""
+def test_a_segment_claimed_after_a_death_stays_behind_the_resent_ones(deadly, sprint_env):
+    """The trainer fills the next segment before it receives the result of the previous one."""
     deadly.plan(NAMES[0], "kill")
     with deadly.pool(max_restarts=1) as pool:
         pids = sprint_env.sprint_pids()
@@ -275,7 +275,7 @@ def test_what_is_claimed_behind_an_end_stays_behind_what_is_sent_again(deadly, s
 
 
 @pytest.mark.parametrize("in_batch", [False, True])
-def test_what_is_kept_to_be_sent_again_makes_room_once_it_is_answered(deadly, sprint_env, in_batch):
+def test_posteriors_kept_for_a_retry_are_released_when_they_are_answered(deadly, sprint_env, in_batch):
     with deadly.pool(max_restarts=1, ring_size=1 << 16) as pool:
 
         def send(name, frames):
@@ -284,7 +284,7 @@ def test_what_is_kept_to_be_sent_again_makes_room_once_it_is_answered(deadly, sp
             array = claim.posteriors
             return claim.send(), array
 
-        # A third of the ring, and another; what is held keeps the ring from starting anew meanwhile.
+        # Each record fills a third of the ring; the held one keeps the ring from restarting at its beginning.
         first, held = send(NAMES[0], 1600)
         first.result().release()
         second, also_held = send(NAMES[1], 1600)
@@ -295,7 +295,7 @@ def test_what_is_kept_to_be_sent_again_makes_room_once_it_is_answered(deadly, sp
         claims = [send(name, 800)[0] for name in NAMES[2:4]]
         del also_held
         claims.append(send(NAMES[4], 1400)[0])  # behind the wrap
-        # Sprint is done with them; that they are answered is not known here yet.
+        # Sprint has answered them; the pool has not read the answers yet.
         lines = pool.memories[0].address + POSTERIORS_LINES  # the tail, and the head on a line of its own
         tail, head = (ctypes.c_uint64.from_address(lines + offset) for offset in (0, 128))
         sprint_env.wait_until(lambda: head.value == tail.value > 0, "Sprint has answered")
@@ -312,7 +312,7 @@ def test_what_is_kept_to_be_sent_again_makes_room_once_it_is_answered(deadly, sp
                 claim.result()
 
 
-def test_a_result_in_place_is_skipped_if_so_wished(deadly):
+def test_an_in_place_segment_that_always_ends_sprint_can_be_skipped(deadly):
     with deadly.pool(max_restarts=1, skip_fatal_segments=True) as pool:
         deadly.plan("c/s0", "kill", times=9)
         claim = pool.claim("c/s0", 4, 3)
@@ -322,7 +322,7 @@ def test_a_result_in_place_is_skipped_if_so_wished(deadly):
             assert not result.error_signal.any()
 
 
-def test_a_sprint_that_does_not_start_anew_is_not_tried_for_ever(deadly, sprint_env):
+def test_a_sprint_that_cannot_restart_is_not_retried_without_limit(deadly, sprint_env):
     posteriors, lengths, names = batch()
     with deadly.pool(max_restarts=100) as pool:
         deadly.plan("c/s0", "kill")
@@ -335,7 +335,7 @@ def test_a_sprint_that_does_not_start_anew_is_not_tried_for_ever(deadly, sprint_
 
 
 class Hanging(logging.Handler):
-    """Calls back once Sprint says that it will hang."""
+    """A logging handler that calls back once Sprint prints that it will hang."""
 
     def __init__(self, callback):
         super().__init__()
@@ -352,7 +352,7 @@ class Hanging(logging.Handler):
         logging.getLogger("shmbridge.sprint").removeHandler(self)
 
 
-def test_a_segment_of_a_call_that_was_left_is_not_sent_again(deadly):
+def test_a_segment_of_an_interrupted_call_is_not_resent(deadly):
     posteriors, lengths, names = batch()
     deadly.plan("c/s0", "hang")
     out = np.zeros_like(posteriors)
@@ -368,7 +368,7 @@ def test_a_segment_of_a_call_that_was_left_is_not_sent_again(deadly):
         assert (pool.stats().segments, pool.stats().restarts) == (8, 1)
 
 
-def test_a_result_is_not_waited_for_where_sprint_does_not_start_anew(deadly, sprint_env):
+def test_a_result_raises_if_sprint_cannot_restart(deadly, sprint_env):
     with deadly.pool(max_restarts=1) as pool:
         claim = pool.claim("c/s0", 4, 3)
         claim.posteriors[...] = -1
@@ -403,8 +403,8 @@ def test_a_call_in_another_thread_ends_when_the_pool_is_closed(deadly):
     assert [str(error) for error in errors] == ["the pool was closed [closed]"]
 
 
-def test_what_sprint_leaves_while_a_claim_waits_for_room_is_sent_again_before_it(deadly, sprint_env):
-    """Else the trainer, which claims the next segment before it takes a result, would wait for itself."""
+def test_unanswered_segments_are_resent_before_a_claim_that_waits_for_room(deadly, sprint_env):
+    """Otherwise a trainer that claims the next segment before it receives a result would wait for itself."""
     with deadly.pool(max_restarts=1, ring_size=1 << 16) as pool:
         (pid,) = sprint_env.sprint_pids()
         os.kill(pid, signal.SIGSTOP)

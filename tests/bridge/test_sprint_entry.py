@@ -1,4 +1,4 @@
-"""Every name of sprint_entry, called as Sprint calls it: each script below is the Sprint of a real pool."""
+"""Each function of sprint_entry, called as Sprint calls it by a scripted Sprint of a real pool."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ONE = ["c/s1"]
 
 
 def batch(pool: Any, names: Any = ONE, frames: int = 3, labels: int = 4) -> tuple[Any, Any]:
-    """What a Sprint played by hand answers to posteriors of ones."""
+    """Return the result of a batch of ones."""
     posteriors = np.ones((frames, len(names), labels), np.float32)
     return pool.get_batch_loss_and_error_signal(posteriors, np.full(len(names), frames), names)
 
 
 def play(sprint_env: Any, body: str, names: Any = ONE, **more: Any) -> Any:
-    """Let a script be Sprint for one batch; returns what it has seen."""
+    """Run a script as Sprint for one batch, and return its SEEN."""
     with sprint_env.scripted_pool(body, **more) as pool:
         loss, error_signal = batch(pool, names)
     assert (loss == 1.5).all()
@@ -47,7 +47,7 @@ def test_print_prints_as_the_builtin_does(sprint_env: Any, sprint_log: Any) -> N
     assert any("getSegmentList: corpus 'c', 3 segments" in line for line in said)
 
 
-def test_print_is_silent_with_quiet_and_so_is_the_whole_child(sprint_env: Any, sprint_log: Any) -> None:
+def test_with_quiet_neither_print_nor_the_child_prints_anything(sprint_env: Any, sprint_log: Any) -> None:
     body = """
     control = init()
     sprint_entry.print("not to be seen")
@@ -60,7 +60,7 @@ def test_print_is_silent_with_quiet_and_so_is_the_whole_child(sprint_env: Any, s
     assert [line.partition("] ")[2] for line in sprint_log()] == ["the builtin"]
 
 
-def test_verbose_says_a_line_for_each_call_of_each_segment(sprint_env: Any, sprint_log: Any) -> None:
+def test_verbose_prints_a_line_for_each_call_of_each_segment(sprint_env: Any, sprint_log: Any) -> None:
     body = """
     control = init()
     for name in segment_list():
@@ -77,7 +77,7 @@ def test_verbose_says_a_line_for_each_call_of_each_segment(sprint_env: Any, spri
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["control", "order", "layer"])))
-def test_control_segment_order_and_layer_share_one_instance_in_whichever_order_they_come(
+def test_control_segment_order_and_layer_share_one_instance_in_any_order_of_init(
     sprint_env: Any, order: Any
 ) -> None:
     body = f"""
@@ -103,7 +103,7 @@ def test_control_segment_order_and_layer_share_one_instance_in_whichever_order_t
     assert seen["again"]
 
 
-def test_a_sprint_that_is_too_old_is_refused_and_the_parent_is_told_why(sprint_env: Any) -> None:
+def test_a_sprint_that_is_too_old_is_refused_with_the_reason(sprint_env: Any) -> None:
     options = sprint_env.scripted("init(version_number=2)", min_python_control_version=3)
     with pytest.raises(shmbridge.PeerGoneError) as caught:
         shmbridge.SprintInstancePool(**options)
@@ -128,7 +128,7 @@ def test_a_sprint_that_is_new_enough_is_accepted(sprint_env: Any) -> None:
     play(sprint_env, body, min_python_control_version=3)
 
 
-def test_init_takes_arguments_that_later_sprints_may_add(sprint_env: Any) -> None:
+def test_init_accepts_arguments_that_later_sprints_may_add(sprint_env: Any) -> None:
     body = """
     control = init(something_new=1)
     control.init_processing(input_dim=40, output_dim=-1, something_new=2)
@@ -152,7 +152,7 @@ def test_init_takes_arguments_that_later_sprints_may_add(sprint_env: Any) -> Non
         ("c2p_fd:3,quiet:perhaps", "'quiet' in the config string is 'perhaps'"),
     ],
 )
-def test_a_config_string_that_lacks_or_garbles_something_is_an_option_error(
+def test_an_incomplete_or_malformed_config_string_is_an_option_error(
     config: str, expected: str, sprint_env: Any
 ) -> None:
     script = f"""
@@ -184,7 +184,7 @@ def test_a_config_string_that_lacks_or_garbles_something_is_an_option_error(
 # --- getSegmentList
 
 
-def test_get_segment_list_yields_exactly_str_names_as_they_are_asked_for(sprint_env: Any) -> None:
+def test_get_segment_list_yields_exactly_str_names_in_the_order_of_the_requests(sprint_env: Any) -> None:
     body = """
     for name in segment_list():
         control = init()
@@ -195,10 +195,12 @@ def test_get_segment_list_yields_exactly_str_names_as_they_are_asked_for(sprint_
     names = ["c/s3", "c/s1", "c/s2"]
     seen = play(sprint_env, body, names)
     assert seen["types"] == [True] * 3
-    assert seen["names"] == names  # all as long: in the order of the batch
+    assert seen["names"] == names  # equal lengths: the order of the batch
 
 
-def test_get_segment_list_refuses_what_is_not_in_the_corpus_without_troubling_sprint(sprint_env: Any) -> None:
+def test_get_segment_list_refuses_names_that_are_not_in_the_corpus_without_passing_them_to_sprint(
+    sprint_env: Any,
+) -> None:
     body = """
     control = init()
     SEEN["names"] = []
@@ -214,7 +216,7 @@ def test_get_segment_list_refuses_what_is_not_in_the_corpus_without_troubling_sp
     assert sprint_env.seen()["names"] == ONE
 
 
-def test_get_segment_list_takes_an_iterable_of_segments_and_their_infos(sprint_env: Any) -> None:
+def test_get_segment_list_accepts_an_iterable_of_segments_and_their_infos(sprint_env: Any) -> None:
     body = """
     control = init()
     for name in sprint_entry.getSegmentList(corpusName="c", segmentList=tuple(SEGMENTS),
@@ -224,7 +226,7 @@ def test_get_segment_list_takes_an_iterable_of_segments_and_their_infos(sprint_e
     play(sprint_env, body)
 
 
-def test_get_segment_list_ends_when_the_parent_wants_no_more(sprint_env: Any) -> None:
+def test_get_segment_list_ends_when_the_parent_closes(sprint_env: Any) -> None:
     body = """
     init()
     SEEN["names"] = list(segment_list())
@@ -237,7 +239,7 @@ def test_get_segment_list_ends_when_the_parent_wants_no_more(sprint_env: Any) ->
 # --- process_segment
 
 
-def test_the_callback_gets_the_orthography_as_str_with_its_trailing_blank(sprint_env: Any) -> None:
+def test_the_callback_receives_the_orthography_as_str_with_its_trailing_blank(sprint_env: Any) -> None:
     body = """
     control = init()
     given = [" schön wär's ".encode(), "schön wär's ", b""]
@@ -248,7 +250,7 @@ def test_the_callback_gets_the_orthography_as_str_with_its_trailing_blank(sprint
     assert seen["orthographies"] == [" schön wär's ", "schön wär's ", ""]
 
 
-def test_the_callback_gets_posteriors_that_sprint_copies_with_one_memcpy(sprint_env: Any) -> None:
+def test_the_callback_receives_posteriors_that_sprint_copies_with_one_memcpy(sprint_env: Any) -> None:
     body = """
     def callback(command, **arguments):
         posteriors = arguments["posteriors"]
@@ -272,7 +274,7 @@ def test_the_callback_gets_posteriors_that_sprint_copies_with_one_memcpy(sprint_
     }
 
 
-def test_an_alignment_is_handed_on_where_sprint_has_no_orthography(sprint_env: Any) -> None:
+def test_an_alignment_is_passed_on_if_sprint_has_no_orthography(sprint_env: Any) -> None:
     body = """
     def callback(command, **arguments):
         SEEN["alignment"] = arguments["alignment"].tolist()
@@ -300,7 +302,7 @@ def test_an_alignment_is_handed_on_where_sprint_has_no_orthography(sprint_env: A
         ("gives(control, name, (1.0, np.full((4, 3), 1j)))", "TypeError"),
     ],
 )
-def test_what_goes_wrong_with_one_segment_is_a_remote_error_and_the_next_goes_on(
+def test_an_error_of_one_segment_is_a_remote_error_and_the_next_is_answered(
     sprint_env: Any, first: str, expected: str
 ) -> None:
     body = f"""
@@ -333,7 +335,7 @@ def test_what_goes_wrong_with_one_segment_is_a_remote_error_and_the_next_goes_on
     sprint_env.seen()
 
 
-def test_a_segment_that_sprint_discards_is_skipped(sprint_env: Any, sprint_log: Any) -> None:
+def test_a_segment_that_sprint_rejects_is_skipped(sprint_env: Any, sprint_log: Any) -> None:
     body = """
     control = init(callback=lambda command, **arguments: (None, None))
     for name in segment_list():
@@ -381,7 +383,7 @@ def test_iterating_a_corpus_without_a_callback_is_refused(sprint_env: Any) -> No
         "control.notify_segment_loss(segment_name='c/s2', loss=1.0)",
     ],
 )
-def test_a_segment_that_was_not_asked_for_is_an_error_that_names_both(sprint_env: Any, call: str) -> None:
+def test_a_segment_that_was_not_requested_is_an_error_that_names_both(sprint_env: Any, call: str) -> None:
     body = f"""
     control = init()
     SEEN["before"] = attempt(lambda: {call})
@@ -404,7 +406,7 @@ def test_a_sprint_that_iterates_without_our_segment_order_ends_with_that_advice(
     assert caught.value.exit_code == 1
 
 
-# --- the trainer's calls, and the layer
+# --- calls of NnTrainer, and the layer
 
 LAYER = """
 control = init()
@@ -441,7 +443,7 @@ def test_loss_and_error_signal_may_come_in_either_order_and_the_loss_without_a_n
     play(sprint_env, body, sprint_env.SCRIPTED_NAMES)
 
 
-def test_the_segment_may_be_notified_after_the_layer_was_asked_as_segmentwise_nn_trainer_does(
+def test_the_segment_may_be_notified_after_forward_as_segmentwise_nn_trainer_does(
     sprint_env: Any, sprint_log: Any
 ) -> None:
     body = layer_script("""
@@ -456,7 +458,7 @@ def test_the_segment_may_be_notified_after_the_layer_was_asked_as_segmentwise_nn
 
 
 @pytest.mark.parametrize("container", ["list", "tuple"])
-def test_forward_gives_a_view_of_the_shared_memory_that_sprint_copies_with_one_memcpy(
+def test_forward_returns_a_view_of_the_shared_memory_that_sprint_copies_with_one_memcpy(
     sprint_env: Any, container: str
 ) -> None:
     body = layer_script(f"""
@@ -487,7 +489,7 @@ def test_forward_gives_a_view_of_the_shared_memory_that_sprint_copies_with_one_m
     assert seen["same"]
 
 
-def test_backpropagate_gives_a_tuple_of_one_matrix_of_zeros_in_sprints_layout(sprint_env: Any) -> None:
+def test_backpropagate_returns_a_tuple_of_one_matrix_of_zeros_in_sprints_layout(sprint_env: Any) -> None:
     body = layer_script("""
     for name in segment_list():
         control.init_segment(segment_name=name)
@@ -502,7 +504,9 @@ def test_backpropagate_gives_a_tuple_of_one_matrix_of_zeros_in_sprints_layout(sp
     assert seen["matrix"] == [[5, 3], [4, 20], "float32", False]
 
 
-def test_the_layers_other_calls_give_what_sprint_insists_on(sprint_env: Any, sprint_log: Any) -> None:
+def test_the_other_calls_of_the_layer_return_the_types_that_sprint_requires(
+    sprint_env: Any, sprint_log: Any
+) -> None:
     body = layer_script("""
     trainable, parameters = layer.isTrainable(), layer.getNumberOfFreeParameters()
     SEEN["trainable"] = [type(trainable) is bool, trainable]
@@ -528,7 +532,7 @@ def test_the_layers_other_calls_give_what_sprint_insists_on(sprint_env: Any, spr
     assert any("'old.xml'" in line for line in sprint_log())
 
 
-def test_the_label_dimension_that_sprint_tells_is_held_against_the_next_batch(sprint_env: Any) -> None:
+def test_the_label_dimension_that_sprint_reports_is_checked_at_the_next_batch(sprint_env: Any) -> None:
     body = layer_script("""
     for name in segment_list():
         process(control, name)
@@ -536,7 +540,7 @@ def test_the_label_dimension_that_sprint_tells_is_held_against_the_next_batch(sp
     with sprint_env.scripted_pool(body) as pool:
 
         def is_refused() -> bool:
-            # Sprint's word travels by pipe: it may come behind the first answers
+            # Sprint's message uses the pipe: it may arrive after the first answers
             try:
                 batch(pool, labels=5)
             except shmbridge.BatchError as error:
@@ -555,7 +559,7 @@ def test_the_label_dimension_that_sprint_tells_is_held_against_the_next_batch(sp
         assert batch(pool)[0][0] == 1.5
 
 
-def test_init_processing_tells_the_label_dimension_too(sprint_env: Any) -> None:
+def test_init_processing_also_reports_the_label_dimension(sprint_env: Any) -> None:
     body = """
     control = init()
     control.init_processing(input_dim=40, output_dim=6)
@@ -575,7 +579,7 @@ def test_init_processing_tells_the_label_dimension_too(sprint_env: Any) -> None:
         assert batch(pool, labels=6)[0][0] == 1.5
 
 
-def test_posteriors_that_sprint_cannot_take_are_the_parents_error_and_sprint_gets_uniform_ones(
+def test_posteriors_that_sprint_cannot_use_raise_in_the_parent_and_sprint_receives_uniform_ones(
     sprint_env: Any,
 ) -> None:
     body = layer_script("""
@@ -598,7 +602,7 @@ def test_posteriors_that_sprint_cannot_take_are_the_parents_error_and_sprint_get
 # --- the control loop
 
 
-def test_run_control_loop_serves_with_the_callback_it_is_given(sprint_env: Any, sprint_log: Any) -> None:
+def test_run_control_loop_serves_with_the_callback_that_it_receives(sprint_env: Any, sprint_log: Any) -> None:
     body = """
     control = init(callback=None)
     control.run_control_loop(callback=callback)
@@ -609,7 +613,7 @@ def test_run_control_loop_serves_with_the_callback_it_is_given(sprint_env: Any, 
     assert any("<version>by hand</version>" in line for line in sprint_log())
 
 
-def test_handle_next_answers_one_request_and_says_when_there_are_no_more(sprint_env: Any) -> None:
+def test_handle_next_answers_one_request_and_returns_false_after_the_last(sprint_env: Any) -> None:
     body = """
     control = init()
     SEEN["answers"] = []
@@ -651,7 +655,7 @@ def test_an_automaton_comes_from_the_callback(sprint_env: Any) -> None:
         assert pool.get_automata_for_batch(["c/s1"])[0].shape == (4, 2)
 
 
-# --- the thread that listens, and callers in other threads
+# --- the listening thread, and calls from other threads
 
 THREADED = """
 control = init()
@@ -664,7 +668,7 @@ def ask(name, posteriors=posteriors, frames=3):
 """
 
 
-def test_the_listening_thread_is_started_once_however_often_it_is_asked_for(sprint_env: Any) -> None:
+def test_the_listening_thread_is_started_only_once(sprint_env: Any) -> None:
     body = """
     control = init()
     for _ in range(3):
@@ -677,7 +681,7 @@ def test_the_listening_thread_is_started_once_however_often_it_is_asked_for(spri
     assert len(play(sprint_env, body)["threads"]) == 2
 
 
-def test_another_thread_gets_loss_and_error_signal_while_sprint_iterates(sprint_env: Any) -> None:
+def test_another_thread_receives_loss_and_error_signal_while_sprint_iterates(sprint_env: Any) -> None:
     body = THREADED + textwrap.dedent("""
     def work():
         SEEN["version"] = control.own_threaded_callback("version")
@@ -712,7 +716,7 @@ def test_another_thread_gets_loss_and_error_signal_while_sprint_iterates(sprint_
     assert "another thread" in seen["own thread"][1]
 
 
-def test_another_thread_may_ask_through_the_control_loop_too(sprint_env: Any) -> None:
+def test_another_thread_may_also_use_the_control_loop(sprint_env: Any) -> None:
     body = THREADED + textwrap.dedent("""
     asked = threading.Event()
 
@@ -731,7 +735,7 @@ def test_another_thread_may_ask_through_the_control_loop_too(sprint_env: Any) ->
     assert seen["answer"] == [1.5, [[-2.0] * 4] * 3]
 
 
-def test_another_thread_gets_infinity_for_a_segment_that_sprint_skips(sprint_env: Any) -> None:
+def test_another_thread_receives_infinity_for_a_segment_that_sprint_skips(sprint_env: Any) -> None:
     body = THREADED + textwrap.dedent("""
     thread = threading.Thread(target=lambda: SEEN.update(answer=ask("c/s2")))
     thread.start()
@@ -747,7 +751,7 @@ def test_another_thread_gets_infinity_for_a_segment_that_sprint_skips(sprint_env
     assert error_signal == [[0.0] * 4] * 3
 
 
-def test_another_thread_gets_the_exception_that_sprints_callback_raised(sprint_env: Any) -> None:
+def test_another_thread_receives_the_exception_of_sprints_callback(sprint_env: Any) -> None:
     body = THREADED + textwrap.dedent("""
     def broken(command, **arguments):
         raise ZeroDivisionError("on purpose")
@@ -765,7 +769,7 @@ def test_another_thread_gets_the_exception_that_sprints_callback_raised(sprint_e
     assert play(sprint_env, body)["answer"] == ["ZeroDivisionError", "on purpose"]
 
 
-def test_another_thread_that_waits_when_the_parent_ends_it_all_gets_an_error(sprint_env: Any) -> None:
+def test_another_thread_that_waits_when_the_parent_closes_receives_an_error(sprint_env: Any) -> None:
     body = THREADED + textwrap.dedent("""
     for name in segment_list():
         process(control, name)
@@ -779,8 +783,8 @@ def test_another_thread_that_waits_when_the_parent_ends_it_all_gets_an_error(spr
 # --- close
 
 
-def test_after_close_the_parent_knows_and_further_use_is_an_error_or_an_end(sprint_env: Any) -> None:
-    # The second descriptor of the pipe lets Sprint live on: the parent ends one that closes the pipe.
+def test_after_close_the_parent_is_notified_and_further_calls_raise_or_end(sprint_env: Any) -> None:
+    # The second descriptor of the pipe keeps Sprint alive: the parent ends a Sprint that closes the pipe.
     body = """
     kept = os.dup(int(CONFIG.split("c2p_fd:")[1].split(",")[0]))
     control = init()
@@ -808,14 +812,14 @@ def test_after_close_the_parent_knows_and_further_use_is_an_error_or_an_end(spri
     assert "an open descriptor" in seen["init"][1]
 
 
-def test_a_sprint_that_closes_the_connection_is_gone_for_the_parent(sprint_env: Any) -> None:
+def test_a_sprint_that_closes_the_connection_counts_as_ended(sprint_env: Any) -> None:
     body = """
     control = init()
     names = segment_list()
     process(control, next(names))
     control.close()
     import signal
-    signal.pause()  # it lives on, and says nothing more
+    signal.pause()  # stay alive and silent
     """
     with sprint_env.scripted_pool(body) as pool:
         assert batch(pool)[0][0] == 1.5

@@ -1,4 +1,4 @@
-"""What a pool counts: `stats()`, and the line that is logged when it closes."""
+"""The counters of a pool: `stats()`, and the summary that close() logs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_snapshot_does_not_change(sprint_env: Any) -> None:
             before.segments = 1
 
 
-def test_the_children_show_what_each_has_done(sprint_env: Any) -> None:
+def test_each_child_has_its_own_counts(sprint_env: Any) -> None:
     with sprint_env.pool("iterate", num_instances=2) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
         children = pool.stats().children
@@ -43,7 +43,7 @@ def test_the_children_show_what_each_has_done(sprint_env: Any) -> None:
     assert [child.state for child in pool.stats().children] == ["ended", "ended"]
 
 
-def test_what_is_sent_and_not_answered_is_in_flight_and_lies_in_the_ring(sprint_env: Any) -> None:
+def test_unanswered_segments_are_in_flight_and_occupy_the_ring(sprint_env: Any) -> None:
     body = """
     control = init()
     sys.stdin = open(OPTIONS["gate"])  # until the test opens it
@@ -70,7 +70,7 @@ def test_what_is_sent_and_not_answered_is_in_flight_and_lies_in_the_ring(sprint_
         sprint_env.wait_until(lambda: pool.stats().children[0].posteriors_used == 0, "Sprint has released it")
 
 
-def test_times_add_up_to_what_sprint_takes(sprint_env: Any) -> None:
+def test_the_times_add_up_to_the_time_in_sprint(sprint_env: Any) -> None:
     with sprint_env.pool("iterate", "refsprint.criterion-sleep=0.05") as pool:
         started = pool.stats()
         assert started.wait_seconds == 0
@@ -117,7 +117,7 @@ def test_closing_logs_one_summary(sprint_env: Any, caplog: Any) -> None:
     assert "copying" in line
 
 
-def test_the_summary_has_what_was_scored_where_something_was() -> None:
+def test_the_summary_counts_scored_segments_if_there_are_any() -> None:
     zeros: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(PoolStatistics)}
     counts = {"seconds": 9, "children": (), "scored": 2, "scored_frames": 70, "score_seconds": 1.25}
     stats = PoolStatistics(**{**zeros, **counts})
@@ -125,13 +125,13 @@ def test_the_summary_has_what_was_scored_where_something_was() -> None:
     assert "scored" not in str(dataclasses.replace(stats, scored=0))
 
 
-def test_seconds_stand_still_when_the_pool_is_closed(sprint_env: Any) -> None:
+def test_seconds_do_not_increase_after_the_pool_is_closed(sprint_env: Any) -> None:
     with sprint_env.pool("iterate") as pool:
         pass
     assert pool.stats() == pool.stats()
 
 
-def test_a_pool_that_never_came_to_be_logs_no_summary(sprint_env: Any, caplog: Any) -> None:
+def test_a_pool_that_failed_to_start_logs_no_summary(sprint_env: Any, caplog: Any) -> None:
     caplog.set_level(logging.INFO, "shmbridge")
     with pytest.raises(shmbridge.PeerGoneError):
         sprint_env.scripted_pool("sys.exit(3)")
@@ -151,7 +151,7 @@ def test_a_fork_has_no_statistics(sprint_env: Any) -> None:
         sprint_env.check(pool, sprint_env.NAMES[:1])
 
 
-def test_figures_for_people() -> None:
+def test_numbers_are_formatted_for_people() -> None:
     sizes = [0, 999, 1000, 1_500_000, 2_000_000_000, 5 * 10**12]
     assert [format_bytes(each) for each in sizes] == ["0 B", "999 B", "1.0 kB", "1.5 MB", "2.0 GB", "5.0 TB"]
     assert [format_duration(each) for each in (5e-6, 0.0021, 3.0)] == ["5.0 µs", "2.1 ms", "3.0 s"]

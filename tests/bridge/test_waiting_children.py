@@ -1,4 +1,4 @@
-"""Children that wait for room, or for a parent that has ended."""
+"""Children that wait for room, or whose parent has ended."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 from support.sprint_env import SprintEnv
 
 
-def test_a_child_that_waits_for_room_sleeps_while_a_further_segment_lies_there(sprint_env: SprintEnv) -> None:
+def test_a_child_that_waits_for_room_sleeps_although_another_segment_is_in_the_ring(
+    sprint_env: SprintEnv,
+) -> None:
     sprint = "init().run_control_loop(callback=callback)"
-    # The ring takes three answers.
+    # The ring holds three answers.
     with sprint_env.scripted_pool(sprint, use_python_segment_order=False, ring_size=1 << 16) as pool:
 
         def send() -> Any:
@@ -21,7 +23,7 @@ def test_a_child_that_waits_for_room_sleeps_while_a_further_segment_lies_there(s
         held = [send().result() for _ in range(3)]
         further = [send() for _ in range(2)]
         (pid,) = sprint_env.sprint_pids()
-        # In one and the same sleep: a child that looks again and again is never asleep so often in a row.
+        # One uninterrupted sleep: a child that polls would not be asleep in every sample.
         sprint_env.wait_until(lambda: sleeps_on(pid), "the child sleeps")
         for result in held:
             result.release()
@@ -30,7 +32,7 @@ def test_a_child_that_waits_for_room_sleeps_while_a_further_segment_lies_there(s
 
 
 def sleeps_on(pid: int) -> bool:
-    """Whether the main thread is asleep and used no processor time for 50 looks at it."""
+    """Return whether the main thread is asleep and uses no processor time in 50 samples."""
 
     def look() -> tuple[str, str, str]:
         fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -42,7 +44,7 @@ def sleeps_on(pid: int) -> bool:
     return first[0] == "S" and all(look() == first for _ in range(50))
 
 
-def test_when_the_trainer_is_killed_a_sprint_that_it_asked_to_exit_and_that_hangs_ends_too(
+def test_when_the_trainer_is_killed_a_sprint_that_hangs_at_its_exit_also_ends(
     sprint_env: SprintEnv,
 ) -> None:
     hangs = sprint_env.path / "hangs"

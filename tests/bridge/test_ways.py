@@ -20,7 +20,7 @@ TRAINERS = {
 
 
 def torch_ctc(torch: Any, posteriors: Any, lengths: Any, labels: Any, blank: int) -> tuple[Any, Any]:
-    """Loss (batch,) and gradient before the softmax, of float64 scores (time,batch,label)."""
+    """Return loss (batch,) and gradient at the logits, of float64 scores (time,batch,label)."""
     scores = torch.tensor(posteriors.astype(np.float64), requires_grad=True)
     loss = torch.nn.functional.ctc_loss(
         scores.log_softmax(-1),
@@ -37,7 +37,7 @@ def torch_ctc(torch: Any, posteriors: Any, lengths: Any, labels: Any, blank: int
 # --- a: iterate-corpus and segment order
 
 
-def test_iterating_the_corpus_gives_the_losses_and_error_signals_of_ctc(sprint_env: Any) -> None:
+def test_iterating_the_corpus_returns_the_losses_and_error_signals_of_ctc(sprint_env: Any) -> None:
     with sprint_env.pool("iterate", num_instances=2) as pool:
         sprint_env.check(pool, sprint_env.NAMES, seed=1)
         sprint_env.check(pool, list(reversed(sprint_env.NAMES)), seed=2)
@@ -77,7 +77,7 @@ def test_iterating_the_corpus_skips_a_segment_that_is_too_short_for_its_words(
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
-def test_a_trainer_with_a_python_layer_gives_the_losses_and_error_signals_of_ctc(
+def test_a_trainer_with_a_python_layer_returns_the_losses_and_error_signals_of_ctc(
     sprint_env: Any, trainer: str
 ) -> None:
     with sprint_env.pool("trainer", *TRAINERS[trainer], num_instances=2) as pool:
@@ -87,7 +87,7 @@ def test_a_trainer_with_a_python_layer_gives_the_losses_and_error_signals_of_ctc
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
-def test_a_segment_that_the_trainer_discards_is_skipped_and_counted(
+def test_a_segment_that_sprint_rejects_is_skipped_and_counted(
     sprint_env: Any, trainer: str, sprint_log: Any
 ) -> None:
     names = [sprint_env.SHORT, sprint_env.NAMES[0], sprint_env.NAMES[1]]
@@ -108,7 +108,7 @@ def test_a_segment_that_the_trainer_discards_is_skipped_and_counted(
 
 
 @pytest.mark.parametrize("trainer", ["python layer below an identity", "SegmentwiseNnTrainer"])
-def test_a_wrong_number_of_frames_is_an_error_with_both_shapes_and_the_next_segment_goes_on(
+def test_a_wrong_number_of_frames_is_an_error_with_both_shapes_and_the_next_segment_is_answered(
     sprint_env: Any, trainer: str
 ) -> None:
     name = sprint_env.NAMES[0]
@@ -126,7 +126,7 @@ def test_a_wrong_number_of_frames_is_an_error_with_both_shapes_and_the_next_segm
         assert pool.stats().failed == 1
 
 
-def test_a_trainer_exports_automata_too(sprint_env: Any) -> None:
+def test_a_trainer_also_exports_automata(sprint_env: Any) -> None:
     with sprint_env.pool("trainer", num_instances=2) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
         _, _, ends = pool.get_automata_for_batch(sprint_env.NAMES)
@@ -148,7 +148,7 @@ def test_the_control_loop_serves_any_segment_by_name_without_a_segment_order(
     assert not any("getSegmentList" in line for line in sprint_log())
 
 
-def test_the_control_loop_takes_any_number_of_frames(sprint_env: Any) -> None:
+def test_the_control_loop_accepts_any_number_of_frames(sprint_env: Any) -> None:
     names = sprint_env.NAMES[:3]
     with sprint_env.pool("loop", num_instances=2) as pool:
         for lengths in ([6, 5, 4], [4, 6, 6]):
@@ -165,7 +165,7 @@ def test_the_control_loop_exports_automata(sprint_env: Any) -> None:
         sprint_env.check(pool, sprint_env.NAMES)
 
 
-def test_the_control_loop_skips_what_sprint_discards(sprint_env: Any) -> None:
+def test_the_control_loop_skips_a_segment_that_sprint_rejects(sprint_env: Any) -> None:
     names = [sprint_env.SHORT, sprint_env.NAMES[0]]
     lengths = sprint_env.frames(names)
     with sprint_env.pool("loop", num_instances=2) as pool:
@@ -179,7 +179,9 @@ def test_the_control_loop_skips_what_sprint_discards(sprint_env: Any) -> None:
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_an_unknown_segment_is_a_key_error_of_sprint_and_the_next_goes_on(sprint_env: Any, way: str) -> None:
+def test_an_unknown_segment_is_a_key_error_of_sprint_and_the_next_is_answered(
+    sprint_env: Any, way: str
+) -> None:
     names = [sprint_env.NAMES[1], "kórpus/rec/nowhere", sprint_env.NAMES[2]]
     lengths = [3, 6, 5]
     with sprint_env.pool(way, num_instances=2) as pool:
@@ -196,7 +198,7 @@ def test_an_unknown_segment_is_a_key_error_of_sprint_and_the_next_goes_on(sprint
             sprint_env.check(pool, sprint_env.NAMES)
 
 
-# --- a, b and c against torch, with segments that are too long to go through all paths
+# --- a, b and c compared with torch, with segments that are too long for an enumeration of all paths
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
@@ -231,7 +233,7 @@ D = {
 
 
 @pytest.mark.parametrize("sprint", D)
-def test_segments_without_an_error_signal_are_skipped_and_the_log_says_what_is_missing(
+def test_segments_without_an_error_signal_are_skipped_and_the_log_names_the_missing_option(
     sprint_env: Any, sprint: str, sprint_log: Any
 ) -> None:
     (way, more), no_notification, not_asked = D[sprint]
@@ -253,7 +255,7 @@ def test_segments_without_an_error_signal_are_skipped_and_the_log_says_what_is_m
         assert sum("not asked for posteriors" in line for line in of_segment) == 2 * not_asked
 
 
-def test_without_python_control_there_are_no_automata_and_the_error_says_why(sprint_env: Any) -> None:
+def test_without_python_control_the_error_of_automata_gives_the_reason(sprint_env: Any) -> None:
     with sprint_env.pool("trainer", "python-control-enabled=false", num_instances=2) as pool:
         with pytest.raises(shmbridge.RemoteError, match=r"no callback.* enable python-control"):
             pool.get_automata_for_batch(sprint_env.NAMES)
@@ -287,7 +289,7 @@ def test_after_a_segment_without_an_error_signal_the_next_one_is_answered(
     assert "c/s3" not in said
 
 
-# --- names and orthographies arrive as they are
+# --- names and orthographies arrive unchanged
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])

@@ -28,7 +28,7 @@ def exchange(pool, name, shape=(10, 6)):
     return where, claim.send().result()
 
 
-def test_sprint_reads_where_the_parent_wrote_and_the_parent_where_sprint_wrote(sprint):
+def test_both_sides_read_the_memory_that_the_other_wrote(sprint):
     pool, notes = sprint
     for shape in [(10, 6), (1, 6), (300, 6)]:
         where, result = exchange(pool, "c/r/plain", shape)
@@ -43,7 +43,7 @@ def test_sprint_reads_where_the_parent_wrote_and_the_parent_where_sprint_wrote(s
         result.release()
 
 
-def test_an_error_signal_that_sprint_keeps_stays_as_it_was(sprint):
+def test_an_error_signal_that_sprint_keeps_does_not_change(sprint):
     pool, notes = sprint
     for _ in range(20):
         _, result = exchange(pool, "c/r/kept", (50, 6))
@@ -56,7 +56,7 @@ def test_an_error_signal_that_sprint_keeps_stays_as_it_was(sprint):
 
 
 @pytest.mark.parametrize("way", ["c-order", "float64", "other-size", "first-one-freed"])
-def test_what_did_not_land_in_the_ring_is_copied(sprint, way):
+def test_an_error_signal_outside_the_ring_is_copied(sprint, way):
     pool, notes = sprint
     _, result = exchange(pool, f"c/r/{way}")
     np.testing.assert_array_equal(result.error_signal, 2 * np.arange(60, dtype=np.float32).reshape(10, 6))
@@ -67,7 +67,7 @@ def test_what_did_not_land_in_the_ring_is_copied(sprint, way):
     result.release()
 
 
-def test_a_discarded_segment_leaves_nothing_in_the_ring(sprint):
+def test_a_skipped_segment_leaves_nothing_in_the_ring(sprint):
     pool, notes = sprint
     for _ in range(100):
         _, result = exchange(pool, "c/r/discarded", (1000, 6))

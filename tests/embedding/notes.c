@@ -81,7 +81,7 @@ void note_segment_done(void) {
     if (notes() == NULL || every == 0 || segments % every != 0)
         return;
     /* CPython caches attribute lookups by the address of the name. A name made for one call, as PyObject_CallMethod
-     * makes it, stays there until another takes its place: some thousand strings, which are no leak. */
+     * makes it, stays there until another takes its place: some thousand strings. This is not a leak. */
     PyType_ClearCache();
     of_python("gc", "collect");
     fprintf(notes(), "{\"segments\": %ld, \"held_elsewhere\": %ld, \"objects\": %ld, \"blocks\": %ld, \"kb\": %ld}\n",

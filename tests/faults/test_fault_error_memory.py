@@ -1,4 +1,4 @@
-"""An error keeps nothing alive: when it is handled, the arrays of its call are gone without the collector."""
+"""An error keeps nothing alive: the arrays of its call are freed with it, without the garbage collector."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def pool(sprint_env, mark):
 
 
 def batch(pool, name, kind, value=1.0):
-    """What a call has been given that fails. In a function of its own, whose frame a traceback would keep."""
+    """Make a call that fails, and return weak references to its arrays. A traceback would keep this frame."""
     posteriors = np.full((1000, 2, 4), value, np.float32)
     out = np.empty_like(posteriors)
     others = np.empty(1000)
@@ -101,19 +101,19 @@ def is_gone(references):
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_a_batch_that_fails_is_gone_when_its_error_is(pool, name):
+def test_a_failed_batch_is_freed_with_its_error(pool, name):
     assert is_gone(batch(pool, name, ERRORS[name]))
 
 
-def test_a_batch_that_was_answered_is_gone_with_its_result(pool):
+def test_an_answered_batch_is_freed_with_its_result(pool):
     assert is_gone(answered_batch(pool))
 
 
-def test_a_batch_with_a_nan_is_gone_when_its_error_is(pool):
+def test_a_batch_with_a_nan_is_freed_with_its_error(pool):
     assert is_gone(batch(pool, "c/s2", shmbridge.BatchError, np.nan))
 
 
-def test_a_batch_for_which_no_sprint_can_be_started_is_gone_when_its_error_is(pool, mark):
+def test_a_batch_whose_sprint_cannot_be_started_is_freed_with_its_error(pool, mark):
     mark.touch()
     kill_child(pool)
     for _ in range(2):
@@ -121,13 +121,13 @@ def test_a_batch_for_which_no_sprint_can_be_started_is_gone_when_its_error_is(po
 
 
 @pytest.mark.parametrize("name", ERRORS)
-def test_a_claim_whose_result_is_an_error_keeps_nothing_of_the_call(pool, name):
+def test_a_claim_whose_result_is_an_error_keeps_no_array_of_the_call(pool, name):
     sent, reference = in_place(pool, name, ERRORS[name])
     assert reference() is None
     assert sent.done()
 
 
-def test_the_error_of_a_death_says_the_same_each_time_and_has_its_own_traceback(pool):
+def test_the_error_of_a_death_has_the_same_message_and_a_new_traceback_each_time(pool):
     claim = pool.claim("c/dies", 3, 4)
     claim.posteriors[:] = 1
     sent = claim.send()

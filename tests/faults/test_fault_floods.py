@@ -1,4 +1,4 @@
-"""A Sprint that sends control messages without end, while its trainer is busy elsewhere."""
+"""A Sprint that floods a busy trainer with control messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import shmbridge
 
-# Sends the messages while it is at a segment, then leaves the mark, and then does as `then` says.
+# Sends the messages during a segment, creates the mark, and then runs `then`.
 SPRINT = """
 from shmbridge import protocol
 control = init()
@@ -39,7 +39,7 @@ def send_one(pool):
 
 
 def growth_until(sprint_env, mark):
-    """How many bytes more Python's memory takes when the mark is there. Nothing else is done meanwhile."""
+    """Return the growth of Python's memory in bytes until the mark exists; the trainer is idle meanwhile."""
     before = tracemalloc.get_traced_memory()[0]
     sprint_env.wait_until(mark.exists, "the flood is over")
     return tracemalloc.get_traced_memory()[0] - before
@@ -57,7 +57,7 @@ def traced():
     ("kind", "fields"),
     [("dimension", "dict(labels=number + 4)"), ("no_room", "dict(sequence=1, released=number)")],
 )
-def test_of_messages_that_replace_each_other_the_newest_is_kept(sprint_env, kind, fields):
+def test_of_messages_that_replace_each_other_only_the_newest_is_kept(sprint_env, kind, fields):
     mark = sprint_env.path / "mark"
     with sprint_env.scripted_pool(sprint(mark, kind, fields)) as pool:
         sent = send_one(pool)
@@ -71,7 +71,7 @@ def test_of_messages_that_replace_each_other_the_newest_is_kept(sprint_env, kind
 
 
 @pytest.mark.usefixtures("traced")
-def test_of_exceptions_the_first_is_told(sprint_env):
+def test_of_several_exceptions_the_first_is_raised(sprint_env):
     mark = sprint_env.path / "mark"
     fields = 'dict(exception_type="KeyError", message=f"number {number}", traceback="")'
     with sprint_env.scripted_pool(sprint(mark, "exception", fields, then="os._exit(4)")) as pool:
@@ -83,8 +83,8 @@ def test_of_exceptions_the_first_is_told(sprint_env):
         assert caught.value.exit_code == 4
 
 
-def test_a_sprint_that_breaks_the_protocol_is_ended_though_the_trainer_does_not_look(sprint_env):
-    """It never ends by itself: it would write for as long as the trainer lets it."""
+def test_a_sprint_that_violates_the_protocol_is_terminated_while_the_trainer_is_idle(sprint_env):
+    """Sprint never ends by itself: it writes until the trainer terminates it."""
     mark = sprint_env.path / "mark"
     fields = "dict(protocol=protocol.PROTOCOL_VERSION, abi=1)"
     with sprint_env.scripted_pool(sprint(mark, "hello", fields, count=1 << 40, filler=100)) as pool:

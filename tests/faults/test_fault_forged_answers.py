@@ -1,4 +1,4 @@
-"""A Sprint that writes garbage: an error of the protocol, and a new Sprint at the next call.
+"""A Sprint that writes garbage: a ProtocolError, and a new child at the next call.
 
 What one end of a ring makes of each field is shown in tests/ring/test_ring_hostile_peer.py; here it comes
 from a real process, through the pool.
@@ -105,48 +105,48 @@ shmbridge.child.request.ParentSegment.__init__ = noting_take
 
 TOP = 1 << 64
 HUGE = "9" * 5000
-# What is forged: how, and a part of the error.
+# The forgery -> its code, and a part of the error
 ANSWERS = {
     "a position": ("f.answer(position=64)", "does not name its own position"),
     "a size of 0": ("f.answer(size=0)", "does not fit"),
-    "a size that is no multiple": ("f.answer(size=100)", "does not fit"),
+    "a size that is not a multiple": ("f.answer(size=100)", "does not fit"),
     "a size beyond what was published": ("f.answer(size=1024)", "does not fit"),
     "a size that wraps": (f"f.answer(size={TOP - 64})", "does not fit"),
     "another size": ("f.answer(size=64)", "is not that of"),
-    "a sequence number never asked for": ("f.answer(sequence=77)", "request 77;"),
+    "a sequence number that was never sent": ("f.answer(sequence=77)", "request 77;"),
     "a sequence number of 2**64 - 1": (f"f.answer(sequence={TOP - 1})", f"request {TOP - 1};"),
     "the second answer first": ("f.answer(sequence=f.sequence + 1)", "the next to be answered is"),
     "an answer that was given before": ("f.answer(sequence=f.sequence - 1)", "the next to be answered is"),
     "an answer twice": ("f.answer(); f.answer()", "the next to be answered is"),
-    "an answer to what will be asked by the next batch": (
+    "an answer to a request of the next batch": (
         "[f.answer(sequence=f.sequence + later) for later in range(4)]",
         "answered request",
     ),
-    "a kind that there is not": ("f.answer(kind=99)", "unknown kind"),
+    "an unknown kind": ("f.answer(kind=99)", "unknown kind"),
     "the kind of posteriors": ("f.answer(kind=lib.SHMB_POSTERIORS)", "is of kind"),
     "the kind of automata": ("f.answer(kind=lib.SHMB_AUTOMATON)", "is of kind"),
     "the kind of scores": ("f.answer(kind=lib.SHMB_SCORES)", "is of kind"),
     "features": ("f.answer(kind=lib.SHMB_FEATURES, states=4)", "requested feature scores"),
     "a status": ("f.answer(status=9)", "unknown status"),
-    "a dtype that there is not": ("f.answer(dtype=9)", "unknown dtype"),
+    "an unknown dtype": ("f.answer(dtype=9)", "unknown dtype"),
     "another dtype": ("f.answer(dtype=lib.SHMB_UINT32)", "it must be"),
     "a name's length": ("f.answer(name_length=1 << 31)", "name is too long"),
     "other rows": ("f.answer(rows=4)", "it must be"),
-    "rows and columns the wrong way round": ("f.answer(rows=4, columns=3)", "it must be"),
+    "swapped rows and columns": ("f.answer(rows=4, columns=3)", "it must be"),
     "rows and columns whose product wraps": ("f.answer(rows=1 << 31, columns=1 << 31)", "is not that of"),
-    "a failure that is no JSON": ("f.report(b'{')", "cannot be read"),
+    "a failure that is not JSON": ("f.report(b'{')", "cannot be read"),
     "a failure without its fields": ("f.report(b'{}')", "cannot be read"),
-    "a failure whose fields are no texts": (
+    "a failure whose fields are not strings": (
         'f.report(b\'{"exception_type": 1, "message": 2, "traceback": 3}\')',
         "cannot be read",
     ),
     "a failure nested without end": ("f.report(b'[' * 100000)", "cannot be read"),
     "a failure of floats": ("f.answer(status=lib.SHMB_FAILED)", "is not bytes"),
-    "a tail that is no multiple": ("f.tail.value += 1; f.poke()", "tail"),
+    "a tail that is not a multiple": ("f.tail.value += 1; f.poke()", "tail"),
     "a tail beyond the ring": ("f.tail.value += 1 << 40; f.poke()", "tail"),
     "a tail that wraps": (f"f.tail.value = {TOP - 64}; f.poke()", "tail"),
     "a tail that goes back": ("f.tail.value -= 64; f.poke()", "tail"),
-    "padding all over the ring": (
+    "padding of the whole ring": (
         "f.answer(kind=lib.SHMB_PADDING, size=RING, publish=False); f.tail.value += RING + 64; f.poke()",
         "tail",
     ),
@@ -154,13 +154,13 @@ ANSWERS = {
     "a head that goes back": ("f.head.value = 0; f.answer()", "head"),
 }
 MESSAGES = {
-    "no JSON": ("f.json('x' * 100)", "is not valid JSON"),
-    "no UTF-8": (r"f.message(struct.pack('<I', 4) + b'\xff' * 4)", "is not valid JSON"),
+    "not JSON": ("f.json('x' * 100)", "is not valid JSON"),
+    "not UTF-8": (r"f.message(struct.pack('<I', 4) + b'\xff' * 4)", "is not valid JSON"),
     "an empty message": ("f.message(bytes(4))", "is not valid JSON"),
     "a length of 4 GB": (r"f.message(b'\xff' * 4)", "4294967295 bytes"),
     "a list": ("f.json('[]')", "is of type list"),
-    "a kind that there is not": ("""f.json('{"kind": "segment"}')""", "unknown kind"),
-    "a kind that is none": ("""f.json('{"kind": {}}')""", "unknown kind"),
+    "an unknown kind": ("""f.json('{"kind": "segment"}')""", "unknown kind"),
+    "a kind that is not a string": ("""f.json('{"kind": {}}')""", "unknown kind"),
     "a message of the trainer": ("""f.json('{"kind": "exit"}')""", "message 'exit'"),
     "a field of another type": ("""f.json('{"kind": "dimension", "num_labels": "4"}')""", "labels"),
     "a field that is missing": ("""f.json('{"kind": "dimension"}')""", "labels"),
@@ -188,7 +188,7 @@ def check(pool):
 
 @pytest.fixture(scope="module")
 def forged(module_sprint_env):
-    """One pool for all: each forgery ends its Sprint, and the next call has a new one."""
+    """One pool for all tests: each forgery ends its child, and the next call restarts it."""
     mark = module_sprint_env.path / "forge"
     with module_sprint_env.scripted_pool(f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}") as pool:
         yield pool, mark
@@ -198,23 +198,23 @@ def forge(pool, mark, what, expected):
     check(pool)
     mark.write_text(what)
     with pytest.raises(shmbridge.ProtocolError, match=expected):
-        # Where the first batch is complete before the forgery is seen, it is an error of the next.
+        # If the first batch is complete before the pool reads the forgery, the second one raises.
         _ = batch(pool), batch(pool)
     check(pool)
 
 
 @pytest.mark.parametrize("what", ANSWERS)
-def test_a_forged_answer_is_an_error_of_the_protocol_and_a_new_sprint_goes_on(forged, what):
+def test_a_forged_answer_is_a_protocol_error_and_a_new_sprint_continues(forged, what):
     forge(*forged, *ANSWERS[what])
 
 
 @pytest.mark.parametrize("what", MESSAGES)
-def test_a_forged_control_message_is_an_error_of_the_protocol_and_a_new_sprint_goes_on(forged, what):
+def test_a_forged_control_message_is_a_protocol_error_and_a_new_sprint_continues(forged, what):
     forge(*forged, *MESSAGES[what])
 
 
 @pytest.mark.parametrize("end", ["os._exit(4)", "os.close(f.link._c2p_fd); signal.pause()"])
-def test_a_control_message_that_breaks_off_is_a_sprint_that_is_gone(forged, end):
+def test_a_truncated_control_message_counts_as_the_end_of_sprint(forged, end):
     pool, mark = forged
     check(pool)
     mark.write_text(f"f.message(struct.pack('<I', 100) + b'{{'); {end}")
@@ -224,7 +224,7 @@ def test_a_control_message_that_breaks_off_is_a_sprint_that_is_gone(forged, end)
     check(pool)
 
 
-def test_a_control_message_that_stalls_holds_nothing_up(forged):
+def test_a_stalled_control_message_does_not_block(forged):
     pool, mark = forged
     check(pool)
     mark.write_text("f.message(struct.pack('<I', 100) + b'{'); f.answer(); f.answer(sequence=f.sequence + 1)")
@@ -232,8 +232,8 @@ def test_a_control_message_that_stalls_holds_nothing_up(forged):
     assert (loss == 1.5).all()
 
 
-def test_a_new_sprint_is_tried_where_the_user_wants_it(module_sprint_env):
-    """As after a death: what was not answered is sent again, and each is answered once."""
+def test_after_a_protocol_error_max_restarts_new_sprints_are_started(module_sprint_env):
+    """As after a death, unanswered segments are resent, and each is answered once."""
     mark = module_sprint_env.path / "forge-again"
     body = f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}"
     with module_sprint_env.scripted_pool(body, max_restarts=1, num_instances=2) as pool:
@@ -243,8 +243,8 @@ def test_a_new_sprint_is_tried_where_the_user_wants_it(module_sprint_env):
 
 
 @pytest.mark.parametrize("max_restarts", [0, 1])
-def test_a_position_that_a_claim_finds_is_no_hang_of_what_was_sent_earlier(module_sprint_env, max_restarts):
-    """The claim does not look for answers; those who wait for one have to hear of it all the same."""
+def test_an_invalid_position_found_by_a_claim_does_not_hang_earlier_segments(module_sprint_env, max_restarts):
+    """The claim reads no answers; the sent segments must still raise."""
     mark, forged = module_sprint_env.path / "forge-head", module_sprint_env.path / f"forged-{max_restarts}"
     body = f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}"
     with module_sprint_env.scripted_pool(body, max_restarts=max_restarts) as pool:
@@ -265,7 +265,7 @@ def test_a_position_that_a_claim_finds_is_no_hang_of_what_was_sent_earlier(modul
         check(pool)
 
 
-def test_automata_with_more_states_than_can_be_numbered_are_an_error_of_the_protocol(module_sprint_env):
+def test_automata_with_more_states_than_can_be_numbered_are_a_protocol_error(module_sprint_env):
     body = """
         def exporting(command, **arguments):
             if command == "version":
@@ -281,7 +281,7 @@ def test_automata_with_more_states_than_can_be_numbered_are_an_error_of_the_prot
 
 
 class Changing:
-    """A record of an automaton into which Sprint writes another state whenever it was read."""
+    """A record of an automaton whose states Sprint overwrites after each read."""
 
     states = 1
     status = 0
@@ -296,5 +296,5 @@ class Changing:
         return matrix
 
 
-def test_an_automaton_is_what_was_checked_whatever_sprint_writes_meanwhile():
+def test_an_automaton_does_not_change_after_its_check():
     assert receive_automaton(Changing())[0].tolist() == [0]

@@ -1,4 +1,4 @@
-"""A trainer that writes garbage: Sprint says what was wrong and ends, and touches nothing else."""
+"""A trainer that writes garbage: Sprint reports the violation and exits, without other effects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOP = 1 << 64
 
 
 class Forger:
-    """The trainer's end of a pool of one, with what it must not do."""
+    """The trainer's end of a pool with one child, and its forgeries."""
 
     def __init__(self, pool):
         (self.child,) = children(pool)
@@ -33,13 +33,13 @@ class Forger:
     head = property(lambda self: self.line(PAGE + 256 + 128))
 
     def poke(self):
-        """Ring Sprint's doorbell, which lies at the beginning."""
+        """Ring Sprint's doorbell, at the beginning of the memory."""
         pointer = lib.shmb_doorbell_open(self.child.memory.pointer, 0, 0)
         lib.shmb_doorbell_poke(pointer)
         lib.shmb_doorbell_free(pointer)
 
     def request(self, name=b"c/s1", publish=True, **changes):
-        """Posteriors 3 x 4 that are right but for the changes."""
+        """Send valid posteriors of shape (3, 4), except for the changes."""
         fields = {
             "position": self.tail.value, "size": 192, "sequence": 1, "loss": 0.0, "states": 0,
             "kind": lib.SHMB_POSTERIORS, "status": 0, "dtype": lib.SHMB_FLOAT32,
@@ -68,11 +68,11 @@ REQUESTS = {
     "a kind that there is not": (lambda f: f.request(kind=99), "unknown kind"),
     "the kind of answers": (lambda f: f.request(kind=lib.SHMB_ERROR_SIGNAL), "of kind 3"),
     "scores": (lambda f: f.request(kind=lib.SHMB_SCORES), "of kind 7"),
-    "a dtype that there is not": (lambda f: f.request(dtype=9), "unknown dtype"),
+    "an unknown dtype": (lambda f: f.request(dtype=9), "unknown dtype"),
     "a name's length": (lambda f: f.request(name_length=5000), "name is too long"),
-    "a name that is no UTF-8": (lambda f: f.request(name=b"\xff\xfe"), "not UTF-8"),
+    "a name that is not UTF-8": (lambda f: f.request(name=b"\xff\xfe"), "not UTF-8"),
     "a matrix whose size wraps": (lambda f: f.request(rows=1 << 31, columns=1 << 31), "is not that of"),
-    "a tail that is no multiple": (lambda f: f.spoil(f.tail, 1), "tail"),
+    "a tail that is not a multiple": (lambda f: f.spoil(f.tail, 1), "tail"),
     "a tail beyond the ring": (lambda f: f.spoil(f.tail, 1 << 40), "tail"),
     "a tail that wraps": (lambda f: f.spoil(f.tail, TOP - 64), "tail"),
     "a head beyond what was sent": (lambda f: (f.spoil(f.head, 1 << 40), f.request()), "head"),
@@ -85,12 +85,12 @@ REQUESTS = {
         "unexpected message",
     ),
     "a message of 4 GB": (lambda f: f.message(b"\xff" * 4), "4294967295 bytes"),
-    "a message that is no JSON": (lambda f: f.message(struct.pack("<I", 2) + b"{x"), "is not valid JSON"),
+    "a message that is not JSON": (lambda f: f.message(struct.pack("<I", 2) + b"{x"), "is not valid JSON"),
 }
 
 
 @pytest.mark.parametrize("what", REQUESTS)
-def test_sprint_says_what_was_wrong_and_ends_by_itself(sprint_env, what, sprint_log):
+def test_sprint_reports_the_violation_and_exits(sprint_env, what, sprint_log):
     forged, expected = REQUESTS[what]
     with sprint_env.scripted_pool(SPRINT) as pool:
         forger = Forger(pool)
@@ -100,7 +100,7 @@ def test_sprint_says_what_was_wrong_and_ends_by_itself(sprint_env, what, sprint_
         assert expected in "\n".join(sprint_log())
         assert forger.child.death().signal_name is None
         sprint_env.wait_gone([pid])
-        # The pool is the user's, not the forger's: it goes on with a new Sprint.
+        # The forger only writes to the child: the pool continues with a new one.
         loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
         assert loss[0] == 1.5
 
@@ -110,21 +110,21 @@ HELLOS = {
     "another layout": ({"abi": 99}, "abi version 99"),
     "rings that the memory does not have": ({"posteriors_size": 1 << 30}, "are needed"),
     "rings of no whole pages": ({"posteriors_size": 100_000}, "cannot be"),
-    "rings beyond all bounds": ({"error_signals_size": 1 << 62}, "cannot be"),
+    "rings beyond every bound": ({"error_signals_size": 1 << 62}, "cannot be"),
     "rings of negative size": ({"error_signals_size": -(1 << 20)}, "cannot be"),
-    "a size that is no number": ({"error_signals_size": "1"}, "error_signals_size in the parent's hello"),
+    "a size that is not a number": ({"error_signals_size": "1"}, "error_signals_size in the parent's hello"),
 }
 
 
 @pytest.mark.parametrize("what", HELLOS)
-def test_a_hello_that_cannot_be_is_refused_with_its_value(sprint_env, what):
+def test_an_invalid_hello_is_refused_with_its_value(sprint_env, what):
     changes, expected = HELLOS[what]
     with pytest.raises(shmbridge.PeerGoneError, match=expected) as caught, change_control_messages(**changes):
         sprint_env.scripted_pool(SPRINT)
     assert caught.value.exit_code == 1
 
 
-def test_a_sprint_whose_pool_was_closed_before_its_hello_ends_well(sprint_env, sprint_log):
+def test_a_sprint_whose_pool_was_closed_before_its_hello_exits_with_0(sprint_env, sprint_log):
     with in_place_of_start_wait(lambda: None):
         pool = sprint_env.scripted_pool(SPRINT)
         pool.close()

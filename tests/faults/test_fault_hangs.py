@@ -1,4 +1,4 @@
-"""Sprint hangs: it is ended after segment_timeout, with its stack where it could still tell it."""
+"""A hanging Sprint is terminated after segment_timeout; the error contains its stack if possible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import shmbridge
 
-# How to hang, and what of the stack has to be in the error. Further ways: tests/bridge/test_restarts.py.
+# How Sprint hangs, and the part of its stack in the error. More ways: tests/bridge/test_restarts.py.
 HANGS = {
     "an endless loop in Python": ("while True: pass", "in hang"),
     "an endless loop in C that holds the GIL": ("sum(itertools.repeat(0))", "in hang"),
@@ -57,7 +57,7 @@ class Hanging:
 
 
 @pytest.mark.parametrize("how", HANGS)
-def test_a_sprint_that_hangs_is_ended_and_a_new_one_goes_on(sprint_env, how):
+def test_a_hanging_sprint_is_terminated_and_a_new_one_continues(sprint_env, how):
     hanging = Hanging(sprint_env, how)
     with sprint_env.scripted_pool(hanging.body, segment_timeout=0.5) as pool:
         hanging.mark.touch()
@@ -71,7 +71,7 @@ def test_a_sprint_that_hangs_is_ended_and_a_new_one_goes_on(sprint_env, how):
         assert sprint_env.sprint_pids() != []
 
 
-def test_what_hung_is_sent_again_and_each_segment_is_answered_once(sprint_env):
+def test_segments_of_a_hanging_sprint_are_resent_and_each_is_answered_once(sprint_env):
     hanging = Hanging(sprint_env, "an endless loop in C that holds the GIL")
     with sprint_env.scripted_pool(hanging.body, segment_timeout=0.5, max_restarts=1, num_instances=2) as pool:
         hanging.mark.touch()
@@ -80,17 +80,17 @@ def test_what_hung_is_sent_again_and_each_segment_is_answered_once(sprint_env):
     assert sorted(hanging.log.read_text().split()) == sorted([*NAMES, "c/s1"])
 
 
-def test_a_sprint_that_hangs_before_its_hello_is_ended_after_start_timeout(sprint_env):
+def test_a_sprint_that_hangs_before_its_hello_is_terminated_after_start_timeout(sprint_env):
     with pytest.raises(shmbridge.BridgeTimeoutError, match=r"within 0\.5 seconds \(start_timeout\)"):
         sprint_env.scripted_pool("import itertools; sum(itertools.repeat(0))", start_timeout=0.5)
     assert sprint_env.sprint_pids() == []
 
 
-# --- no polling: who waits, sleeps
+# --- waiting means sleeping, not polling
 
 
 def switches(pid):
-    """How often the threads of a process were switched to; None where one of them is not asleep."""
+    """Return the number of context switches of a process, or None if one of its threads is not asleep."""
     count = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         lines = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
@@ -100,8 +100,8 @@ def switches(pid):
     return count
 
 
-def test_trainer_and_sprint_sleep_while_they_wait_and_the_death_is_noticed_all_the_same(sprint_env):
-    """Neither has a clock that would notice a death only by and by."""
+def test_trainer_and_sprint_sleep_while_they_wait_and_still_notice_a_death(sprint_env):
+    """Neither side polls with a timer."""
     mark = sprint_env.path / "at-work"
     sprint = f"""
     def working(command, **arguments):
@@ -126,7 +126,7 @@ def test_trainer_and_sprint_sleep_while_they_wait_and_the_death_is_noticed_all_t
 
         def asleep():
             before = [switches(pid) for pid in pids]
-            time.sleep(0.5)  # in which no clock of ours ticks
+            time.sleep(0.5)  # longer than any polling interval
             return None not in before and before == [switches(pid) for pid in pids]
 
         sprint_env.wait_until(asleep, "all threads sleep for half a second")

@@ -1,4 +1,4 @@
-"""Ctrl-C in the midst of a call: what was sent is answered later, or is an error, and no hang."""
+"""Ctrl-C during a call: segments that were sent are answered later or fail; nothing hangs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sent(pool, name="c/s1"):
 
 @pytest.mark.parametrize("num_instances", [1, 2])
 @pytest.mark.parametrize("call", ["result", "claim", "batch"])
-def test_what_a_dead_sprint_has_not_answered_is_answered_though_its_restart_is_interrupted(
+def test_unanswered_segments_are_answered_although_the_restart_was_interrupted(
     sprint_env, call, num_instances
 ):
     with sprint_env.scripted_pool(QUICK, max_restarts=1, num_instances=num_instances) as pool:
@@ -43,7 +43,7 @@ def test_what_a_dead_sprint_has_not_answered_is_answered_though_its_restart_is_i
         assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (2, 0, 1)
 
 
-def test_an_answer_whose_taking_was_interrupted_is_an_error_of_that_segment_alone(sprint_env):
+def test_an_answer_that_was_interrupted_during_its_copy_fails_that_segment_alone(sprint_env):
     with sprint_env.scripted_pool(QUICK) as pool:
         first, second = sent(pool, "c/s1"), sent(pool, "c/s2")
         with pytest.raises(KeyboardInterrupt), before_each_result(once(interrupt)):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while the trainer waits: it ends promptly, and takes its Sprints along."""
+"""Ctrl-C and SIGTERM while the trainer waits: it promptly ends, and so do its children."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def working(command, **arguments):
 
 init().run_control_loop(callback=working)
 """
-# What the main thread does when the signal comes.
+# The call of the main thread that the signal interrupts.
 WAITS = {
     "a batch": "call(pool)",
     "a result in place": """
@@ -80,12 +80,12 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("wait", WAITS)
-def test_the_pool_is_closed_and_nothing_is_left(sprint_env, wait, number):
+def test_ctrl_c_closes_the_pool_and_leaves_nothing_behind(sprint_env, wait, number):
     mark = sprint_env.path / "at-work"
     body = "\n        ".join(line[8:] or line for line in WAITS[wait].strip("\n").splitlines())
     if "\n" not in WAITS[wait]:
         body = WAITS[wait]
-    # Two rings of 64 kB; Sprint does not answer, so that it has to be killed.
+    # Two rings of 64 kB; Sprint does not answer, so the pool must kill it.
     options = sprint_env.scripted(SPRINT.format(mark=str(mark)), ring_size=1 << 18, exit_timeout=0.2)
     with sprint_env.trainer(TRAINER.format(wait=body), options) as trainer:
         pools = 2 if wait == "two pools" else 1

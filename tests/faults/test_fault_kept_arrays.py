@@ -25,7 +25,7 @@ def check():
     return bool((posteriors == 3).all() and (error_signal == values).all() and (unsent == 7).all())
 
 class AtTheVeryEnd:
-    # Its globals may be gone by then, but not what it holds.
+    # Its globals may be deleted by then, but not its attributes.
     def __init__(self):
         self.arrays = [(posteriors, 3), (error_signal, 6), (unsent, 7)]
         self.write = os.write

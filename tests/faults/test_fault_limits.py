@@ -1,4 +1,4 @@
-"""A machine that is too small: an error that says what was needed, and a pool once there is room."""
+"""A machine with too few resources: an error with the required amount, and a pool once there is enough."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_namespaces():
 
 
 def run(sprint_env, body, options, command=lambda command: command):
-    """Run a trainer to its end; what it said."""
+    """Run a trainer to its end, and return its reports."""
     head = f"""
         import gc, json, os, resource, signal, sys, threading
         import numpy as np
@@ -64,12 +64,12 @@ SHM = {
         with shmbridge.SprintInstancePool(**OPTIONS) as pool:
             check(pool)
     """,
-    "the last of its instances does not fit": """
+    "the last child does not fit": """
         refused(lambda: shmbridge.SprintInstancePool(**{**OPTIONS, "num_instances": 4}))
         with shmbridge.SprintInstancePool(**{**OPTIONS, "num_instances": 3}) as pool:
             check(pool)
     """,
-    "others have filled it when a dead Sprint is to be started anew": """
+    "other processes fill it before the restart of a child": """
         with shmbridge.SprintInstancePool(**OPTIONS) as pool:
             error_signal = held(pool)
             fill()
@@ -80,7 +80,7 @@ SHM = {
             del error_signal
             check(pool)
     """,
-    "others have filled it when a segment is to be sent again": """
+    "other processes fill it before a segment is resent": """
         with shmbridge.SprintInstancePool(**OPTIONS, max_restarts=1) as pool:
             error_signal = held(pool)
             fill()
@@ -95,7 +95,7 @@ SHM = {
             check(pool)
             assert (error_signal == 2).all()
     """,
-    "there is room for one instance only, which is started anew": """
+    "there is room for one child only, which is restarted": """
         with shmbridge.SprintInstancePool(**{**OPTIONS, "ring_size": 20 << 20}, max_restarts=1) as pool:
             check(pool)
             for _ in range(3):
@@ -144,7 +144,7 @@ init().run_control_loop(callback=mortal)
 
 
 @pytest.mark.parametrize("what", SHM)
-def test_too_little_shared_memory_is_an_error_with_both_figures(sprint_env, what):
+def test_too_little_shared_memory_is_an_error_with_both_sizes(sprint_env, what):
     check_namespaces()
     mark = str(sprint_env.path / "mark")
     options = sprint_env.scripted(MORTAL_SPRINT.format(mark=mark), ring_size=8 << 20)
@@ -165,8 +165,8 @@ def children():
         return file.read().split()
 
 def try_all(limits, kind):
-    # Upwards, until a pool has room; what there is before each attempt is there after it.
-    with shmbridge.SprintInstancePool(**OPTIONS) as pool:  # which also imports all that there is
+    # Raise the limit until a pool fits; a failed attempt must not change the resources in use.
+    with shmbridge.SprintInstancePool(**OPTIONS) as pool:  # also imports all modules
         check(pool)
     unlimited = resource.getrlimit(kind)
     before = descriptors(), threading.active_count()
@@ -198,7 +198,7 @@ def try_all(limits, kind):
 
 def check_limits(sprint_env, body, expected, command=lambda command: command):
     options = sprint_env.scripted(QUICK_SPRINT, num_instances=2)
-    # For `access` it counts who started a process, for `exec` what it may do.
+    # `access` depends on the user that started the process, `exec` on its capabilities.
     options["sprint_exec_path"] = ["/bin/sh", "-c", 'exec "$0" "$@"', *options["sprint_exec_path"]]
     said = run(sprint_env, LIMITED_TRAINER + textwrap.dedent(body), options, command)
     messages = [message for limit, message in said if limit is not None]
@@ -209,7 +209,7 @@ def check_limits(sprint_env, body, expected, command=lambda command: command):
     return messages[:-1]
 
 
-def test_too_few_descriptors_are_an_error_wherever_they_run_out(sprint_env):
+def test_too_few_descriptors_are_an_error_at_every_limit(sprint_env):
     body = """
     now = descriptors()
     try_all(range(now - 1, now + 60), resource.RLIMIT_NOFILE)
@@ -234,7 +234,7 @@ def test_too_few_processes_are_an_error(sprint_env):
         pytest.skip(
             "the limit of processes holds for another user than root only, and only root becomes another"
         )
-    # A user that nobody else is, so that its processes can be counted; it may read all that the tests need.
+    # A user of its own, so that RLIMIT_NPROC counts only these processes; it may read the files of the tests.
     others = [f"--{which}" for which in ("reuid=54321", "regid=54321", "clear-groups")]
     may = "+dac_read_search,+dac_override"
     as_other = ["setpriv", *others, f"--inh-caps={may}", f"--ambient-caps={may}"]

@@ -1,4 +1,4 @@
-"""A logging handler of the user's that raises: Sprint's output is lost there, and nothing else."""
+"""A logging handler that raises: only the lines that it receives are lost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def handler():
     logger.removeHandler(handler)
 
 
-def test_sprint_goes_on_and_its_end_is_noticed(sprint_env, handler, capfd):
+def test_sprint_continues_and_its_end_is_noticed(sprint_env, handler, capfd):
     body = """
         print("what Sprint says", flush=True)
         init().run_control_loop(callback=callback)
@@ -48,7 +48,7 @@ def test_sprint_goes_on_and_its_end_is_noticed(sprint_env, handler, capfd):
     assert "OSError: the log's disk is full" in capfd.readouterr().err
 
 
-def test_what_the_watchers_thread_itself_logs_does_not_end_it(sprint_env, capfd):
+def test_a_failing_handler_does_not_end_the_watcher_thread(sprint_env, capfd):
     called = threading.Event()
 
     def fail():

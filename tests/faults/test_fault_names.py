@@ -1,4 +1,4 @@
-"""The shared memory has no name at any time: a trainer that is killed while it makes some leaves nothing."""
+"""Shared memory never has a name: a trainer that is killed while it creates some leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-# Forks of the trainer make shared memory, and each is killed before another line of what does so.
+# Forks of the trainer create shared memory; each is killed before another line of that code.
 KILLED = """
 from support.internals import create_shared_memory, memory_reservation_file
 
@@ -38,11 +38,11 @@ say(place - 1)
 
 
 def names():
-    # Such as posix_ipc makes up: others on this machine have their own, for a moment each.
+    # As posix_ipc generates them: other processes of this machine create their own for a moment.
     return {name for name in os.listdir("/dev/shm") if re.fullmatch("[a-z]+", name)}
 
 
-def test_a_trainer_that_is_killed_while_it_makes_shared_memory_leaves_no_name(sprint_env):
+def test_a_trainer_that_is_killed_while_it_creates_shared_memory_leaves_no_name(sprint_env):
     before = names()
     with sprint_env.trainer(KILLED, {}) as trainer:
         kills = sprint_env.said(trainer)
@@ -57,7 +57,7 @@ for name in ("shm_fd", "bell_fd"):
     SEEN[name] = [oct(status.st_mode & 0o777), status.st_nlink]
 init().run_control_loop(callback=callback)
 """
-# A filesystem that knows no files without a name; counts how often it is asked.
+# A file system without O_TMPFILE; it counts the attempts.
 REFUSING = """
 asked = 0
 real_open = os.open
@@ -77,7 +77,7 @@ say([asked, loss.tolist()])
 
 
 @pytest.mark.parametrize("refusal", [errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL])
-def test_where_the_system_knows_no_memory_without_a_name_it_is_unlinked_at_once(sprint_env, refusal):
+def test_without_o_tmpfile_the_name_is_unlinked_at_once(sprint_env, refusal):
     with sprint_env.trainer(f"REFUSAL = {refusal}\n{REFUSING}", sprint_env.scripted(SPRINT)) as trainer:
         assert sprint_env.said(trainer) == [2, [1.5]]
         trainer.wait()

@@ -1,4 +1,4 @@
-"""What is wrong at one child is no error of what was sent to another."""
+"""A fault of one child does not fail the segments that were sent to another."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def claim(pool, name, frames, labels=4):
 
 
 class TwoChildren:
-    """At the one a segment lies behind a claim that is not sent; the other has nothing to do yet."""
+    """One child has a segment behind an unsent claim; the other child is idle."""
 
     def __init__(self, pool):
         self.open = claim(pool, "c/open", 1000)
@@ -46,7 +46,7 @@ class TwoChildren:
         self.sent = self.behind.send()
 
 
-def test_a_result_is_waited_for_whatever_lies_at_other_children(sprint_env):
+def test_a_result_can_be_awaited_while_other_children_have_unsent_claims(sprint_env):
     with sprint_env.scripted_pool(SLOW, num_instances=2) as pool:
         children = TwoChildren(pool)
         with children.large.send().result() as result:
@@ -56,7 +56,7 @@ def test_a_result_is_waited_for_whatever_lies_at_other_children(sprint_env):
         assert (children.open.send().result().loss, children.sent.result().loss) == (1.5, 1.5)
 
 
-def test_room_is_waited_for_whatever_lies_at_other_children(sprint_env):
+def test_room_can_be_awaited_while_other_children_have_unsent_claims(sprint_env):
     with sprint_env.scripted_pool(SLOW, num_instances=2) as pool:
         children = TwoChildren(pool)
         pid = child_of(children.large)
@@ -67,7 +67,7 @@ def test_room_is_waited_for_whatever_lies_at_other_children(sprint_env):
         children.open.abort()
 
 
-def test_a_batch_is_waited_for_only_where_all_of_it_can_come(sprint_env):
+def test_a_batch_waits_only_if_all_its_answers_can_arrive(sprint_env):
     with sprint_env.scripted_pool(SLOW, num_instances=2) as pool:
         children = TwoChildren(pool)
         with pytest.raises(shmbridge.UsageError, match=r"'c/open'.*\[behind-claim\]"):
@@ -75,7 +75,7 @@ def test_a_batch_is_waited_for_only_where_all_of_it_can_come(sprint_env):
         children.open.abort()
 
 
-def test_what_finds_no_room_to_be_sent_again_is_asked_for_again_when_there_is(sprint_env):
+def test_a_retry_that_found_no_room_is_sent_when_there_is_room(sprint_env):
     with sprint_env.scripted_pool(QUICK, max_restarts=1, ring_size=1 << 16) as pool:
         orphan = claim(pool, "c/orphan", 1200)
         kill_child(pool)
@@ -90,21 +90,21 @@ def test_what_finds_no_room_to_be_sent_again_is_asked_for_again_when_there_is(sp
             assert (result.error_signal == 2).all()
 
 
-def test_what_is_to_be_sent_again_to_children_that_all_wait_for_the_user_is_an_error_and_not_a_hang(
+def test_a_retry_is_an_error_and_not_a_hang_if_all_children_wait_for_the_user(
     sprint_env,
 ):
     with sprint_env.scripted_pool(QUICK, max_restarts=1) as pool:
         orphan = claim(pool, "c/orphan", 3)
         kill_child(pool)
         first, *behind = (claim(pool, f"c/s{number}", 3) for number in range(3))
-        sent = [each.send() for each in behind]  # as many as a child is given at a time
+        sent = [each.send() for each in behind]  # as many as a child can have in flight
         retried = orphan.send()
         with pytest.raises(shmbridge.UsageError, match=r"'c/s1'.* 'c/s0'.*\[behind-claim\]"):
             retried.result()
         assert [each.result().loss for each in (first.send(), retried, *sent)] == [1.5] * 4
 
 
-# Waits before its hello for as long as the file HOLD is there.
+# Waits before its hello while the file HOLD exists.
 HELD = """
 import time
 while os.path.exists(HOLD):
@@ -115,16 +115,14 @@ init().run_control_loop(callback=callback)
 
 @pytest.mark.parametrize("call", ["claim", "automata", "batch"])
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_child_that_could_not_be_started_anew_is_an_error_that_says_so_or_does_not_matter(
-    sprint_env, call, lost
-):
-    """It ends, with no shared memory left for another, while a call waits for the other child to start."""
+def test_a_child_that_could_not_be_restarted_is_an_error_only_if_it_is_needed(sprint_env, call, lost):
+    """A child dies without memory for its restart, while a call waits for the start of the other child."""
     hold = sprint_env.path / "hold"
     body = f"HOLD = {str(hold)!r}\n{HELD}"
     with sprint_env.scripted_pool(body, max_restarts=1, num_instances=2) as pool, ExitStack() as changes:
         hold.touch()
         kill_child(pool, 1 - lost)
-        pool.claim("c/s1", 3, 4).abort()  # which starts it anew
+        pool.claim("c/s1", 3, 4).abort()  # restarts the child
         kill_child(pool, 1 - lost)
 
         def lose_the_other():

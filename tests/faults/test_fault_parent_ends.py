@@ -1,4 +1,4 @@
-"""The trainer ends at any stage, in any way: its Sprints end by themselves, and nothing is left behind.
+"""The trainer ends at any stage, in any way: its children exit, and nothing is left behind.
 
 A fork of the trainer, such as a data loader, lives on with everything that it has inherited.
 """
@@ -26,7 +26,7 @@ QUICK_SPRINT = "init().run_control_loop(callback=callback)"
 
 
 def trainer_that_ends(sprint_env, stage, end, sprint=QUICK_SPRINT, wait_for="", **more):
-    """Run it to its end, check that its Sprints end too, and then let the fork end."""
+    """Run the trainer to its end, check that its children end, and then let the fork end."""
     options = sprint_env.scripted(sprint, num_instances=2, **more)
     settings = {"stage": stage, "end": end, "wait_for": str(wait_for)}
     with sprint_env.trainer_file("trainer_that_ends", options, **settings) as trainer:
@@ -35,7 +35,7 @@ def trainer_that_ends(sprint_env, stage, end, sprint=QUICK_SPRINT, wait_for="", 
         trainer.wait()
         try:
             sprint_env.wait_gone(pids)
-            os.kill(fork, 0)  # it lives
+            os.kill(fork, 0)  # it is alive
         finally:
             trainer.stdin.close()
             for pid in sprint_env.sprint_pids():
@@ -45,11 +45,11 @@ def trainer_that_ends(sprint_env, stage, end, sprint=QUICK_SPRINT, wait_for="", 
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_sprints_of_a_trainer_that_ends_end_too(sprint_env, stage, end):
+def test_the_children_end_with_their_trainer(sprint_env, stage, end):
     trainer_that_ends(sprint_env, stage, end)
 
 
-# What Sprint does meanwhile. None of these comes back to Python code of ours.
+# The activity of Sprint at that time; none of them returns to Python code of shmbridge.
 BUSY = {
     "computes in C with the GIL": """
         import itertools
@@ -80,7 +80,7 @@ BUSY = {
 
 @pytest.mark.parametrize("busy", BUSY)
 @pytest.mark.parametrize("stage", ["waiting", "closing behind Ctrl-C"])
-def test_the_sprints_end_though_they_are_busy_for_ever(sprint_env, stage, busy):
+def test_busy_children_end_with_their_trainer(sprint_env, stage, busy):
     mark = sprint_env.path / "busy"
     trainer_that_ends(
         sprint_env, stage, "SIGKILL", textwrap.dedent(BUSY[busy]).format(mark=str(mark)), wait_for=mark

@@ -1,4 +1,4 @@
-"""Other users reach nothing, and what the user writes is never interpreted by a shell.
+"""Other users have no access, and no shell interprets options or names.
 
 That the package has no pickle, eval, exec or shell: tests/package/test_package.py. Mode and name of the
 memory, and what is inherited: tests/bridge/test_processes.py.
@@ -27,7 +27,7 @@ def as_nobody(*command):
     return subprocess.run(command, **other, capture_output=True, check=False)
 
 
-def test_another_user_reaches_neither_memory_nor_pipes(sprint_env):
+def test_another_user_cannot_open_memory_or_pipes(sprint_env):
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     before = set(os.listdir("/dev/shm"))
@@ -69,7 +69,7 @@ STRANGE = [
 ]
 
 
-def test_options_with_what_a_shell_would_interpret_reach_sprint_verbatim(sprint_env, monkeypatch):
+def test_options_with_characters_special_to_a_shell_reach_sprint_verbatim(sprint_env, monkeypatch):
     monkeypatch.chdir(sprint_env.path)
     words = [f"--strange{index}={word}" for index, word in enumerate(STRANGE)]
     options = sprint_env.scripted(SPRINT, sprint_config=words)
@@ -92,7 +92,7 @@ def test_a_config_string_is_split_into_words_and_not_expanded(sprint_env, monkey
     assert not (sprint_env.path / "touched").exists()
 
 
-def test_a_segment_name_is_a_name_whatever_is_in_it(sprint_env, monkeypatch):
+def test_a_segment_name_with_special_characters_is_only_a_name(sprint_env, monkeypatch):
     monkeypatch.chdir(sprint_env.path)
     with sprint_env.scripted_pool(SPRINT) as pool:
         names = [f"c/{word}" for word in STRANGE]

@@ -1,4 +1,4 @@
-"""What happens to the trainer while a pool, or a child of it, is just being started, or closed."""
+"""Events in the trainer while a pool or a child starts or closes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUICK = "init().run_control_loop(callback=callback)"
 
 
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_fork_made_while_a_sprint_is_started_has_nothing_of_it_open(sprint_env, restart):
+def test_a_fork_during_the_start_of_a_sprint_inherits_no_descriptor_of_it(sprint_env, restart):
     settings = {name: str(sprint_env.path / name) for name in ("mark", "report")}
     options = sprint_env.scripted(QUICK)
     with sprint_env.trainer_file("forking_trainer", options, restart=restart, **settings) as trainer:
@@ -33,14 +33,14 @@ def test_a_fork_made_while_a_sprint_is_started_has_nothing_of_it_open(sprint_env
 
 # --- the end of the interpreter
 
-# Another thread is about to start a pool: Sprint says much, and never hello.
+# Another thread is starting a pool whose Sprint prints much and never sends its hello.
 ENDING = """
 import atexit
 
 said = threading.Event()
 
 def at_the_end():
-    # What was registered first is called last.
+    # atexit calls the first registered function last.
     said.wait(60)
     say([thread.name for thread in threading.enumerate() if "shmbridge" in thread.name])
 
@@ -66,7 +66,7 @@ while True:
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit(0)", "raise SystemExit(0)"])
-def test_the_interpreter_ends_no_thread_of_a_pool_that_is_just_started(sprint_env, end):
+def test_the_interpreter_can_exit_while_a_pool_starts(sprint_env, end):
     mark = str(sprint_env.path / "mark")
     body = f"MARK = {mark!r}\n{ENDING.format(end=end)}"
     with sprint_env.trainer(body, sprint_env.scripted(FLOODING.format(mark=mark))) as trainer:
@@ -76,7 +76,7 @@ def test_the_interpreter_ends_no_thread_of_a_pool_that_is_just_started(sprint_en
         assert sprint_env.sprint_pids() == []
 
 
-# Asked to exit, the first Sprint to be so sends Ctrl-C to its trainer; and both stay.
+# At its exit request, the first Sprint sends Ctrl-C to its trainer; no Sprint exits.
 STAYING = """
 import contextlib, signal
 init().run_control_loop(callback=callback)
@@ -99,24 +99,24 @@ sys.stdin.read()
 """
 
 
-def test_ctrl_c_while_the_pool_waits_for_sprints_exit_ends_both_at_once(sprint_env):
+def test_ctrl_c_while_the_pool_waits_for_sprints_exit_promptly_ends_both(sprint_env):
     staying = STAYING.format(mark=str(sprint_env.path / "mark"))
     with sprint_env.trainer(INTERRUPTED, sprint_env.scripted(staying, num_instances=2)) as trainer:
         assert sprint_env.said(trainer) == "KeyboardInterrupt"
         assert sprint_env.said(trainer) == []
         assert sprint_env.said(trainer) == "closed"
         sprint_env.wait_until(lambda: sprint_env.sprint_pids() == [], "both are ended")
-        os.kill(trainer.pid, signal.SIGCONT)  # it lives
+        os.kill(trainer.pid, signal.SIGCONT)  # it is alive
         trainer.stdin.close()
         assert trainer.wait() == 0
 
 
-# --- a Sprint that ends behind its hello
+# --- a Sprint that ends right after its hello
 
 
 @pytest.fixture
 def seen_late():
-    """The trainer looks at its children when they have ended only, as if it got no core meanwhile."""
+    """The trainer does not poll its children before they have ended, as if it had no core."""
     with poll_after_exits_only():
         yield
 
@@ -126,7 +126,7 @@ def one_batch(pool):
 
 
 @pytest.mark.usefixtures("seen_late")
-def test_a_sprint_that_ends_behind_its_hello_was_ready_and_its_end_is_the_error_of_the_next_call(sprint_env):
+def test_the_end_of_a_sprint_right_after_its_hello_is_an_error_of_the_next_call(sprint_env):
     with sprint_env.scripted_pool("init()\nos._exit(5)") as pool:
         for _ in range(2):
             with pytest.raises(shmbridge.PeerGoneError, match="exited with code 5"):
@@ -134,7 +134,7 @@ def test_a_sprint_that_ends_behind_its_hello_was_ready_and_its_end_is_the_error_
 
 
 @pytest.mark.usefixtures("seen_late")
-def test_sprints_that_end_behind_their_hello_are_not_started_without_end(sprint_env):
+def test_sprints_that_end_right_after_their_hello_are_not_restarted_without_limit(sprint_env):
     with sprint_env.scripted_pool("init()\nos._exit(5)", max_restarts=2) as pool:
         assert pool.stats().restarts == 2
         with pytest.raises(shmbridge.PeerGoneError, match="exited with code 5"):

@@ -1,6 +1,6 @@
 """Runs one of the Python targets under atheris: fuzz_python.py TARGET PROGRAM [libFuzzer's arguments].
 
-PROGRAM is what libFuzzer starts where it wants a process of its own; __main__.py writes it.
+libFuzzer starts PROGRAM for each process of its own; __main__.py writes it.
 """
 
 from __future__ import annotations

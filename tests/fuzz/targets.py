@@ -51,7 +51,7 @@ class _Input:
         return int.from_bytes(self.bytes(1), "big")
 
     def text(self) -> str:
-        """Up to 255 bytes; surrogates stand for what is no UTF-8, as in arguments that Python gets."""
+        """Up to 255 bytes; surrogates replace bytes that are not UTF-8, as in Python's sys.argv."""
         return self.bytes(self.byte()).decode("utf-8", "surrogateescape")
 
     def rest(self) -> bytes:
@@ -230,7 +230,7 @@ def _descriptors() -> list[int]:
 
 
 def _file(*contents: bytes) -> str:
-    """The path of a file of the first content. The second, if any, is in the file beside it."""
+    """Return the path of a file with the first content; a second content goes into the file next to it."""
     for descriptor, content in zip(_descriptors(), contents):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, content, 0)

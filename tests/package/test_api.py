@@ -59,7 +59,7 @@ def test_what_the_methods_return_is_public():
                     assert word in shmbridge.__all__, f"{name}.{method} returns {returns}"
 
 
-def test_a_name_that_there_is_not_is_an_attribute_error():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'Dispatcher'"):
         _ = shmbridge.Dispatcher
 
@@ -152,12 +152,12 @@ def checker(request, tmp_path_factory):
     return lambda text: run_checker(command, folder, text)
 
 
-def test_code_as_the_docs_show_it_passes(checker):
+def test_the_code_of_the_docs_passes_type_checks(checker):
     output = checker(RIGHT)
     assert errors_by_line(output) == set(), output
 
 
-def test_wrong_options_and_uses_are_found(checker):
+def test_type_checkers_find_wrong_options_and_uses(checker):
     output = checker(HEAD + "\n".join(WRONG.values()) + "\n")
     missed = set(range(2, 2 + len(WRONG))) - errors_by_line(output)
     assert not missed, [list(WRONG)[number - 2] for number in missed]

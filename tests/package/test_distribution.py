@@ -70,7 +70,7 @@ def distributions(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["sdist", "wheel"])
-def test_it_installs_into_an_empty_environment_and_runs(kind, distributions, tmp_path):
+def test_the_wheel_installs_into_an_empty_environment_and_runs(kind, distributions, tmp_path):
     run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"
     run(python, "-m", "pip", "install", "--quiet", distributions[kind], cwd=tmp_path)
@@ -88,7 +88,7 @@ def test_the_wheel_has_stubs_entry_module_and_scripts(distributions):
     assert not any(name.startswith(("tests/", "examples/", "benchmarks/")) for name in names)
 
 
-def test_the_sdist_has_all_that_the_c_part_needs(distributions):
+def test_the_sdist_has_all_files_that_the_c_part_needs(distributions):
     with tarfile.open(distributions["sdist"]) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     assert {f"csrc/{path.name}" for path in (ROOT / "csrc").glob("*.[ch]")} <= names

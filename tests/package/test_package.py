@@ -26,7 +26,7 @@ def test_every_error_of_the_tree_is_public_and_drawn_in_its_picture():
         assert issubclass(getattr(errors, name), shmbridge.ShmbridgeError)
 
 
-def test_sprints_side_loads_nothing_of_the_trainers_side_and_no_framework():
+def test_the_child_loads_no_module_of_the_parent_and_no_framework():
     code = (
         "import sys, numpy; before = set(sys.modules); import sprint_entry; "
         "bad = [m for m in set(sys.modules) - before if m.startswith(('shmbridge.parent', 'posix_ipc', "
@@ -36,7 +36,7 @@ def test_sprints_side_loads_nothing_of_the_trainers_side_and_no_framework():
     assert done.returncode == 0, done.stderr
 
 
-def test_without_torch_the_error_says_what_to_install():
+def test_without_torch_the_error_names_the_package_to_install():
     code = "import sys; sys.modules['torch'] = None; import shmbridge.torch"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -63,7 +63,7 @@ def test_child_and_parent_and_refsprint_do_not_import_each_other():
                     ), f"{path} imports {name}"
 
 
-def test_there_is_no_pickle_eval_or_shell_in_the_package():
+def test_the_package_uses_neither_pickle_nor_eval_nor_a_shell():
     for path in [*PACKAGE.rglob("*.py"), PACKAGE.parent / "sprint_entry.py"]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.Import, ast.ImportFrom)):

@@ -143,7 +143,7 @@ def test_a_commit_with_an_invalid_argument_leaves_the_claim_open(ring, arguments
     ring.receive(0).release()
 
 
-def test_commit_takes_no_keywords(ring):
+def test_commit_accepts_no_keywords(ring):
     with pytest.raises(TypeError, match="keyword"):
         ring.claim(256).commit(status=0)
 

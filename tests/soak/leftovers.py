@@ -19,7 +19,7 @@ class Watch:
         self._before = _inventory()
 
     def left_behind(self, patience: float = 10.0) -> list[str]:
-        """What there is more than before. What goes away by itself within so many seconds is none of it."""
+        """Return the objects that were created since and still exist after `patience` seconds."""
         deadline = time.monotonic() + patience
         while True:
             gc.collect()

@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no round begins after these")
     parser.add_argument("--first", type=int, default=0, help="the first round's number")
-    parser.add_argument("--rounds", type=int, default=1 << 30, help="at most so many")
+    parser.add_argument("--rounds", type=int, default=1 << 30, help="the maximum number of rounds")
     parser.add_argument("--steps", type=int, default=100, help="of a round with many kills")
     parser.add_argument("--spoil", type=float, default=0.0, help="the chance of a wrong answer")
     parser.add_argument("--growth", type=int, default=4 << 20, help="bytes by which the memory may grow")

@@ -25,7 +25,7 @@ MAX_SIZE = len(_TABLE) // 2
 
 
 class Does(enum.Enum):
-    """What Sprint does with a segment, beside answering it."""
+    """What Sprint does with a segment: it answers, or something else."""
 
     ANSWER = "answer"
     SKIP = "skip"

@@ -22,7 +22,7 @@ def test_rings_of_random_sizes_pass_every_record():
     assert soak_ring(SEED, 2.0, lambda _: None)["records"] > 0
 
 
-def test_pools_stand_kills_pauses_and_forks(tmp_path):
+def test_pools_survive_kills_pauses_and_forks(tmp_path):
     kinds = set()
     end = soak_pools(
         [f"--seed={SEED}", "--rounds=4", "--steps=20"], tmp_path, lambda step: kinds.add(step["kind"])

@@ -259,7 +259,7 @@ class Trainer:
         return self._call(call, exchanges)
 
     def _call(self, call: Callable[[], Any], exchanges: Sequence[Exchange]) -> Any:
-        """The result of the call, the error that had to be expected, or _GONE: all is lost, and may be."""
+        """Return the result of the call, an expected error, or _GONE if everything may be lost."""
         try:
             return call()
         except (RemoteError, PeerGoneError) as error:
@@ -361,7 +361,7 @@ class Trainer:
             return False
         expected = segments.error_signal_of(plan.seed, exchange.name, exchange.number, error_signal.shape)
         expected_loss = segments.loss_of(plan.seed, exchange.name, exchange.number)
-        assert loss == expected_loss, f"loss {loss}, it has to be {expected_loss}: {exchange}"
+        assert loss == expected_loss, f"loss {loss}, it must be {expected_loss}: {exchange}"
         if not np.array_equal(error_signal, expected):
             where = np.argwhere(error_signal != expected)
             raise AssertionError(
