@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import shmbridge
+from support.sprint_env import SprintEnv
 
 A, B, C = "kórpus/rec/one", "kórpus/rec/two", "kórpus/rec/either"
 
@@ -88,7 +90,7 @@ BATCHES: dict[str, tuple[Any, ...]] = {
 
 
 @pytest.fixture(scope="module")
-def shared(module_sprint_env: Any) -> Any:
+def shared(module_sprint_env: SprintEnv) -> Iterator[shmbridge.SprintInstancePool]:
     """Two children in the control loop, with the option num_labels."""
     with module_sprint_env.pool("loop", num_instances=2) as pool:
         module_sprint_env.check(pool, module_sprint_env.NAMES)
@@ -99,7 +101,9 @@ def shared(module_sprint_env: Any) -> Any:
 
 
 @pytest.mark.parametrize("what", BATCHES)
-def test_an_invalid_batch_is_refused_with_its_value(module_sprint_env: Any, shared: Any, what: str) -> None:
+def test_an_invalid_batch_is_refused_with_its_value(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, what: str
+) -> None:
     posteriors, lengths, tags, out, expected = BATCHES[what]
     pids = module_sprint_env.sprint_pids()
     with pytest.raises(shmbridge.BatchError) as caught:
@@ -111,14 +115,18 @@ def test_an_invalid_batch_is_refused_with_its_value(module_sprint_env: Any, shar
     assert module_sprint_env.sprint_pids() == pids
 
 
-def test_a_nan_beyond_the_length_is_ignored(module_sprint_env: Any, shared: Any) -> None:
+def test_a_nan_beyond_the_length_is_ignored(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     given = with_junk_behind()
     loss, error_signal = shared.get_batch_loss_and_error_signal(given, LENGTHS, TAGS)
     module_sprint_env.compare(loss, error_signal, given, LENGTHS.tolist(), TAGS)
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_a_label_dimension_that_differs_from_earlier_batches_is_refused(sprint_env: Any, way: str) -> None:
+def test_a_label_dimension_that_differs_from_earlier_batches_is_refused(
+    sprint_env: SprintEnv, way: str
+) -> None:
     with sprint_env.pool(way) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
         with pytest.raises(shmbridge.BatchError, match="5 labels; Sprint's model has 4"):
@@ -129,7 +137,7 @@ def test_a_label_dimension_that_differs_from_earlier_batches_is_refused(sprint_e
 
 
 def test_a_label_dimension_that_differs_from_the_option_is_refused_at_the_first_batch(
-    sprint_env: Any,
+    sprint_env: SprintEnv,
 ) -> None:
     with sprint_env.pool("loop", num_labels=4) as pool:
         with pytest.raises(shmbridge.BatchError, match="3 labels; Sprint's model has 4"):
@@ -138,7 +146,7 @@ def test_a_label_dimension_that_differs_from_the_option_is_refused_at_the_first_
 
 
 def test_a_label_dimension_that_only_sprint_rejects_raises_with_its_output_and_the_pool_continues(
-    sprint_env: Any,
+    sprint_env: SprintEnv,
 ) -> None:
     with sprint_env.pool("loop") as pool:
         with pytest.raises(shmbridge.PeerGoneError) as caught:
@@ -160,14 +168,14 @@ def test_a_label_dimension_that_only_sprint_rejects_raises_with_its_output_and_t
     ],
 )
 def test_automata_of_invalid_segment_names_are_refused(
-    module_sprint_env: Any, shared: Any, tags: Any, expected: str
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, tags: Any, expected: str
 ) -> None:
     with pytest.raises(shmbridge.BatchError, match=expected):
         shared.get_automata_for_batch(tags)
     module_sprint_env.check(shared, module_sprint_env.NAMES)
 
 
-def test_one_failed_segment_does_not_prevent_the_others_from_being_counted(sprint_env: Any) -> None:
+def test_one_failed_segment_does_not_prevent_the_others_from_being_counted(sprint_env: SprintEnv) -> None:
     names = [A, "kórpus/rec/nowhere", B]
     with sprint_env.pool("loop", num_instances=2) as pool:
         with pytest.raises(shmbridge.RemoteError, match="nowhere"):
@@ -221,7 +229,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("what", OPTIONS)
-def test_an_invalid_option_is_refused_with_its_value(sprint_env: Any, what: str) -> None:
+def test_an_invalid_option_is_refused_with_its_value(sprint_env: SprintEnv, what: str) -> None:
     given, expected = OPTIONS[what]
     options = sprint_env.options("loop")
     for name in given:
@@ -233,22 +241,22 @@ def test_an_invalid_option_is_refused_with_its_value(sprint_env: Any, what: str)
     assert isinstance(caught.value, ValueError)
 
 
-def test_the_exit_timeout_may_be_infinite(sprint_env: Any) -> None:
+def test_the_exit_timeout_may_be_infinite(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("loop", exit_timeout=float("inf")) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
 
 
 def test_without_an_executable_the_error_names_the_option() -> None:
     with pytest.raises(shmbridge.OptionError, match="sprint_exec_path"):
-        shmbridge.SprintInstancePool()
+        shmbridge.SprintInstancePool()  # type: ignore[call-arg]
 
 
-def test_an_instance_is_one_child(sprint_env: Any) -> None:
+def test_an_instance_is_one_child(sprint_env: SprintEnv) -> None:
     with pytest.raises(shmbridge.OptionError, match=r"num_instances is 2.*SprintInstancePool"):
         shmbridge.SprintSubprocessInstance(**sprint_env.options("loop", num_instances=2))
 
 
-def test_the_config_string_cannot_set_keys_that_the_bridge_sets(sprint_env: Any) -> None:
+def test_the_config_string_cannot_set_keys_that_the_bridge_sets(sprint_env: SprintEnv) -> None:
     options = sprint_env.options("loop", sprint_control_config={"c2p_fd": 1})
     with pytest.raises(shmbridge.OptionError, match="'c2p_fd', which the bridge sets itself"):
         shmbridge.SprintInstancePool(**options)
@@ -261,7 +269,7 @@ ELF = b"\x7fELF" + b"\0" * 100
 
 @pytest.mark.parametrize("what", ["missing", "not on the path", "not executable", "a directory", "empty"])
 def test_an_executable_that_cannot_be_executed_is_an_option_error_with_its_path(
-    sprint_env: Any, what: str
+    sprint_env: SprintEnv, what: str
 ) -> None:
     path = str(sprint_env.path / "nn-trainer")
     expected = path
@@ -281,7 +289,7 @@ def test_an_executable_that_cannot_be_executed_is_an_option_error_with_its_path(
 
 @pytest.mark.parametrize("content", [b"no script\n", b"#!/no/such/interpreter\n", ELF, b""])
 def test_a_file_that_is_not_a_program_is_an_option_error_with_its_path(
-    sprint_env: Any, content: bytes
+    sprint_env: SprintEnv, content: bytes
 ) -> None:
     path = sprint_env.executable("")
     with open(path, "wb") as file:
@@ -295,7 +303,7 @@ def test_a_file_that_is_not_a_program_is_an_option_error_with_its_path(
 
 
 def test_a_child_that_exits_during_start_up_is_an_error_with_its_exit_code_and_last_output(
-    sprint_env: Any,
+    sprint_env: SprintEnv,
 ) -> None:
     path = sprint_env.executable("#!/bin/sh\necho to stdout\necho to stderr >&2\nexit 7\n")
     with pytest.raises(shmbridge.PeerGoneError) as caught:
@@ -315,7 +323,7 @@ def test_a_child_that_exits_with_0_during_start_up_is_also_an_error() -> None:
     assert caught.value.last_output == ()
 
 
-def test_a_child_that_is_not_ready_in_time_is_terminated_and_raises_a_timeout(sprint_env: Any) -> None:
+def test_a_child_that_is_not_ready_in_time_is_terminated_and_raises_a_timeout(sprint_env: SprintEnv) -> None:
     path = sprint_env.executable("#!/bin/sh\necho reading models\nexec sleep 1000")
     with pytest.raises(
         shmbridge.BridgeTimeoutError,
@@ -327,14 +335,14 @@ def test_a_child_that_is_not_ready_in_time_is_terminated_and_raises_a_timeout(sp
     assert caught.value.last_output == ("reading models",)
 
 
-def test_an_exception_at_import_reaches_the_parent_with_its_traceback(sprint_env: Any) -> None:
+def test_an_exception_at_import_reaches_the_parent_with_its_traceback(sprint_env: SprintEnv) -> None:
     with pytest.raises(shmbridge.PeerGoneError) as caught:
         sprint_env.scripted_pool("raise ZeroDivisionError('on purpose')")
     assert caught.value.exit_code == 1
     assert caught.value.last_output[-1] == "ZeroDivisionError: on purpose"
 
 
-def test_only_the_last_lines_of_output_are_kept(sprint_env: Any) -> None:
+def test_only_the_last_lines_of_output_are_kept(sprint_env: SprintEnv) -> None:
     with pytest.raises(shmbridge.PeerGoneError) as caught:
         sprint_env.scripted_pool("for i in range(10000):\n    print('line', i)\nsys.exit(3)")
     assert caught.value.last_output[-1] == "line 9999"
@@ -342,7 +350,7 @@ def test_only_the_last_lines_of_output_are_kept(sprint_env: Any) -> None:
 
 
 def test_long_output_without_a_line_end_is_truncated_and_does_not_block(
-    sprint_env: Any, sprint_log: Any
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
 ) -> None:
     body = """
     control = init()
@@ -361,7 +369,7 @@ def test_long_output_without_a_line_end_is_truncated_and_does_not_block(
     assert said[-1].endswith(" the end")
 
 
-def test_output_that_is_not_utf_8_is_shown_with_escapes(sprint_env: Any) -> None:
+def test_output_that_is_not_utf_8_is_shown_with_escapes(sprint_env: SprintEnv) -> None:
     body = "sys.stdout.buffer.write(b'gr\\xfcn \\xe2\\x82\\xac\\r\\n')\nsys.stdout.flush()\nsys.exit(3)"
     with pytest.raises(shmbridge.PeerGoneError) as caught:
         sprint_env.scripted_pool(body)
@@ -370,7 +378,7 @@ def test_output_that_is_not_utf_8_is_shown_with_escapes(sprint_env: Any) -> None
 
 @pytest.mark.parametrize("signal_name", ["SIGSEGV", "SIGABRT", "SIGKILL", "SIGTERM"])
 def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_signal_segment_and_output(
-    sprint_env: Any, signal_name: str
+    sprint_env: SprintEnv, signal_name: str
 ) -> None:
     body = f"""
     import resource, signal
@@ -412,7 +420,7 @@ def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_signal_segment
         assert pool.stats().segments == 2 * 3
 
 
-def test_the_other_child_continues_when_one_is_killed(sprint_env: Any) -> None:
+def test_the_other_child_continues_when_one_is_killed(sprint_env: SprintEnv) -> None:
     body = """
     import signal
 
@@ -436,7 +444,7 @@ def test_the_other_child_continues_when_one_is_killed(sprint_env: Any) -> None:
         assert len(set(before) & set(after)) == 1
 
 
-def test_a_child_that_exits_during_a_batch_is_an_error_with_its_exit_code(sprint_env: Any) -> None:
+def test_a_child_that_exits_during_a_batch_is_an_error_with_its_exit_code(sprint_env: SprintEnv) -> None:
     body = """
     init()
     for name in segment_list():
@@ -456,7 +464,9 @@ def test_a_child_that_exits_during_a_batch_is_an_error_with_its_exit_code(sprint
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer"])
-def test_a_corpus_that_cannot_be_parsed_is_an_error_with_file_and_line(sprint_env: Any, way: str) -> None:
+def test_a_corpus_that_cannot_be_parsed_is_an_error_with_file_and_line(
+    sprint_env: SprintEnv, way: str
+) -> None:
     path = sprint_env.path / "corpus.xml"
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[5] = "<segment name='x' start='soon'><orth> a </orth></segment>"
@@ -479,7 +489,7 @@ def test_a_corpus_that_cannot_be_parsed_is_an_error_with_file_and_line(sprint_en
     ],
 )
 def test_a_corpus_or_lexicon_that_cannot_be_read_is_an_error_with_the_file(
-    sprint_env: Any, file: str, content: Any, expected: str
+    sprint_env: SprintEnv, file: str, content: Any, expected: str
 ) -> None:
     path = sprint_env.path / file
     path.unlink()
@@ -492,7 +502,7 @@ def test_a_corpus_or_lexicon_that_cannot_be_read_is_an_error_with_the_file(
     assert expected in said
 
 
-def test_a_word_that_the_lexicon_lacks_is_an_error_with_file_and_line(sprint_env: Any) -> None:
+def test_a_word_that_the_lexicon_lacks_is_an_error_with_file_and_line(sprint_env: SprintEnv) -> None:
     sprint_env.segments["kórpus/rec/strange"] = ("unheard", 5)
     path = sprint_env.write_corpus()
     line = 1 + next(i for i, text in enumerate(path.read_text("utf-8").splitlines()) if "unheard" in text)
@@ -503,7 +513,7 @@ def test_a_word_that_the_lexicon_lacks_is_an_error_with_file_and_line(sprint_env
     assert "unheard" in said
 
 
-def test_an_invalid_option_of_sprint_is_an_error_with_its_value(sprint_env: Any) -> None:
+def test_an_invalid_option_of_sprint_is_an_error_with_its_value(sprint_env: SprintEnv) -> None:
     with pytest.raises(shmbridge.PeerGoneError) as caught:
         sprint_env.pool("loop", "action=dance")
     assert "dance" in "\n".join(caught.value.last_output)
@@ -513,7 +523,7 @@ def test_an_invalid_option_of_sprint_is_an_error_with_its_value(sprint_env: Any)
 # --- a machine with too few resources
 
 
-def test_shared_memory_that_cannot_be_reserved_is_an_error_with_a_remedy(sprint_env: Any) -> None:
+def test_shared_memory_that_cannot_be_reserved_is_an_error_with_a_remedy(sprint_env: SprintEnv) -> None:
     status = os.statvfs("/dev/shm")
     there = status.f_blocks * status.f_frsize
     if there > 1 << 38:

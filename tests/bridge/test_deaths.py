@@ -177,7 +177,9 @@ def test_without_restarts_the_error_is_complete_and_the_next_batch_is_answered(s
         with pytest.raises(shmbridge.PeerGoneError) as caught:
             mortal.run(pool)
         mortal.check_error(caught.value)
-        loss, error_signal = caught.value.partial
+        partial = caught.value.partial
+        assert partial is not None
+        loss, error_signal = partial
         answered = np.flatnonzero(~np.isnan(loss))
         mortal.check((loss, error_signal), answered)
         # What was committed before the death has been answered, whether or not a doorbell rang.

@@ -8,6 +8,7 @@ import os
 import signal
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from support.internals import (
     poll,
     wrap_score_claims,
 )
+from support.sprint_env import SprintEnv
 
 DIM, LABELS = 3, 5
 WEIGHTS = np.random.default_rng(7).normal(size=(DIM, LABELS)).astype(np.float32)
@@ -39,17 +41,17 @@ def network(features: Any) -> Any:
 
 
 @pytest.fixture
-def features(sprint_env: Any) -> dict[str, Any]:
+def features(sprint_env: SprintEnv) -> dict[str, Any]:
     """Return (dimension, time) of each segment of the corpus; write them to features.npz."""
     random = np.random.default_rng(5)
-    matrices = {
+    matrices: dict[str, Any] = {
         name: random.normal(size=(DIM, f)).astype(np.float32) for name, (_, f) in sprint_env.segments.items()
     }
     np.savez(sprint_env.path / "features.npz", **matrices)
     return matrices
 
 
-def recognizer(sprint_env: Any, *sprint: str, **more: Any) -> dict[str, Any]:
+def recognizer(sprint_env: SprintEnv, *sprint: str, **more: Any) -> dict[str, Any]:
     """Return the options of a pool whose Sprint recognises the corpus."""
     config = [
         "action=refsprint-recognition",
@@ -64,7 +66,7 @@ def recognizer(sprint_env: Any, *sprint: str, **more: Any) -> dict[str, Any]:
     return {**options, "sprint_config": [f"--*.{option}" for option in config]}
 
 
-def pool_of(sprint_env: Any, *sprint: str, **more: Any) -> Any:
+def pool_of(sprint_env: SprintEnv, *sprint: str, **more: Any) -> Any:
     return shmbridge.SprintInstancePool(**recognizer(sprint_env, *sprint, **more))
 
 
@@ -82,17 +84,17 @@ def score(frames, offset=0):
 """
 
 
-def scorer_by_hand(sprint_env: Any, body: str, **more: Any) -> Any:
+def scorer_by_hand(sprint_env: SprintEnv, body: str, **more: Any) -> Any:
     return sprint_env.scripted_pool(SCORER + textwrap.dedent(body), use_python_segment_order=False, **more)
 
 
-def wait_for_death(sprint_env: Any, pool: Any) -> None:
+def wait_for_death(sprint_env: SprintEnv, pool: shmbridge.SprintInstancePool) -> None:
     (only,) = children(pool)
     sprint_env.wait_until(only.notice_death, "the pool knows that Sprint has ended")
 
 
 def test_a_recogniser_receives_the_scores_of_the_trainers_function(
-    sprint_env: Any, features: dict[str, Any], sprint_log: Any
+    sprint_env: SprintEnv, features: dict[str, Any], sprint_log: Callable[[], list[str]]
 ) -> None:
     asked = []
 
@@ -119,7 +121,7 @@ def test_a_recogniser_receives_the_scores_of_the_trainers_function(
 
 
 def test_several_recognisers_share_the_function_and_each_receives_its_own_scores(
-    sprint_env: Any, features: dict[str, Any]
+    sprint_env: SprintEnv, features: dict[str, Any]
 ) -> None:
     # All children have the same command line: the shell that starts them selects a part of the corpus.
     names = list(features)
@@ -146,7 +148,7 @@ exec {python} -m shmbridge.refsprint "$@" \\
                 np.testing.assert_array_equal(scores[name], network(features[name].T).astype(np.float32))
 
 
-def test_each_call_is_a_pass_over_the_corpus(sprint_env: Any, features: dict[str, Any]) -> None:
+def test_each_call_is_a_pass_over_the_corpus(sprint_env: SprintEnv, features: dict[str, Any]) -> None:
     with pool_of(sprint_env) as pool:
         pool.serve_scores(network)
         pool.serve_scores(lambda segment: 2 * network(segment))
@@ -158,20 +160,22 @@ def test_each_call_is_a_pass_over_the_corpus(sprint_env: Any, features: dict[str
             np.testing.assert_array_equal(scores[name], (2 * network(matrix.T)).astype(np.float32))
 
 
-def test_a_segment_longer_than_any_buffer_and_scores_of_every_stride_arrive_whole(sprint_env: Any) -> None:
+def test_a_segment_longer_than_any_buffer_and_scores_of_every_stride_arrive_whole(
+    sprint_env: SprintEnv,
+) -> None:
     with scorer_by_hand(sprint_env, "SEEN['scores'] = [score(frames) for frames in (1, 3000, 2)]") as pool:
         pool.serve_scores(lambda segment: np.asfortranarray(np.repeat(segment[:, :1], LABELS, axis=1)))
     for frames, scores in zip((1, 3000, 2), sprint_env.seen()["scores"]):
         assert scores == [[float(time)] * LABELS for time in range(frames)]
 
 
-def test_infinite_scores_are_valid(sprint_env: Any) -> None:
+def test_infinite_scores_are_valid(sprint_env: SprintEnv) -> None:
     with scorer_by_hand(sprint_env, "SEEN['scores'] = score(1)") as pool:
         pool.serve_scores(lambda segment: np.full((1, LABELS), np.inf))
     assert sprint_env.seen()["scores"] == [[float("inf")] * LABELS]
 
 
-def test_rings_that_hold_little_more_than_one_segment_suffice(sprint_env: Any) -> None:
+def test_rings_that_hold_little_more_than_one_segment_suffice(sprint_env: SprintEnv) -> None:
     body = "SEEN['scores'] = [score(1 + i * 7 % 100, i) for i in range(300)]"
     with scorer_by_hand(sprint_env, body, ring_size=4096) as pool:
         pool.serve_scores(lambda segment: np.repeat(segment[:, :1], LABELS, axis=1))
@@ -197,7 +201,7 @@ def test_rings_that_hold_little_more_than_one_segment_suffice(sprint_env: Any) -
     ids=["labels", "frames", "dtype", "none", "nan"],
 )
 def test_invalid_scores_are_an_error_here_and_in_sprint(
-    sprint_env: Any, features: Any, sprint_log: Any, answer: Any, message: str
+    sprint_env: SprintEnv, features: Any, sprint_log: Callable[[], list[str]], answer: Any, message: str
 ) -> None:
     with pool_of(sprint_env) as pool:
         with pytest.raises(shmbridge.BatchError, match=message):
@@ -209,7 +213,7 @@ def test_invalid_scores_are_an_error_here_and_in_sprint(
 
 
 def test_an_exception_of_the_function_is_raised_here_and_ends_sprint(
-    sprint_env: Any, features: Any, sprint_log: Any
+    sprint_env: SprintEnv, features: Any, sprint_log: Callable[[], list[str]]
 ) -> None:
     def score(segment: Any) -> Any:
         raise KeyError("no such layer")
@@ -223,7 +227,7 @@ def test_an_exception_of_the_function_is_raised_here_and_ends_sprint(
     assert any("score function raised KeyError: 'no such layer'" in line for line in sprint_log())
 
 
-def test_ctrl_c_in_the_function_loses_no_segment(sprint_env: Any, features: dict[str, Any]) -> None:
+def test_ctrl_c_in_the_function_loses_no_segment(sprint_env: SprintEnv, features: dict[str, Any]) -> None:
     calls = 0
 
     def score(segment: Any) -> Any:
@@ -242,7 +246,7 @@ def test_ctrl_c_in_the_function_loses_no_segment(sprint_env: Any, features: dict
         assert sorted(scores) == sorted(features)
 
 
-def test_ctrl_c_in_the_copy_loses_no_segment(sprint_env: Any, features: dict[str, Any]) -> None:
+def test_ctrl_c_in_the_copy_loses_no_segment(sprint_env: SprintEnv, features: dict[str, Any]) -> None:
     copies = itertools.count(1)
 
     def interrupt_third() -> None:
@@ -277,7 +281,7 @@ class Interrupted:
 
 @pytest.mark.parametrize("when", ["before", "behind"])
 def test_ctrl_c_at_the_commit_loses_no_segment_and_answers_none_twice(
-    sprint_env: Any, features: dict[str, Any], when: str
+    sprint_env: SprintEnv, features: dict[str, Any], when: str
 ) -> None:
     claims = []
 
@@ -303,7 +307,7 @@ def test_ctrl_c_at_the_commit_loses_no_segment_and_answers_none_twice(
 
 
 def test_the_segment_timeout_runs_only_while_serve_scores_waits_for_a_request(
-    sprint_env: Any,
+    sprint_env: SprintEnv,
 ) -> None:
     """Each of two children sends one request, when it is its turn."""
     turn = sprint_env.path / "turn"
@@ -317,7 +321,7 @@ while True:
         time.sleep(0.01)
 score(2)
 """
-    late = []
+    late: list[tuple[bool, bool]] = []
 
     def note() -> None:
         """Note whether each child can time out: the child with the open request first."""
@@ -344,21 +348,25 @@ score(2)
 
 
 @pytest.mark.parametrize("call", ["serve", "batch", "claim", "automata"])
-def test_the_function_cannot_use_its_own_pool(sprint_env: Any, features: Any, call: str) -> None:
-    calls = {
-        "serve": lambda: pool.serve_scores(network),
-        "batch": lambda: pool.get_batch_loss_and_error_signal(np.zeros((4, 1, 5)), [4], sprint_env.NAMES[:1]),
-        "claim": lambda: pool.claim(sprint_env.NAMES[0], 4, LABELS),
-        "automata": lambda: pool.get_automata_for_batch(sprint_env.NAMES[:1]),
+def test_the_function_cannot_use_its_own_pool(sprint_env: SprintEnv, features: Any, call: str) -> None:
+    calls: dict[str, Callable[[shmbridge.SprintInstancePool], object]] = {
+        "serve": lambda pool: pool.serve_scores(network),
+        "batch": lambda pool: pool.get_batch_loss_and_error_signal(
+            np.zeros((4, 1, 5)), [4], sprint_env.NAMES[:1]
+        ),
+        "claim": lambda pool: pool.claim(sprint_env.NAMES[0], 4, LABELS),
+        "automata": lambda pool: pool.get_automata_for_batch(sprint_env.NAMES[:1]),
     }
     with pool_of(sprint_env) as pool:
         with pytest.raises(shmbridge.UsageError, match="serve_scores is running"):
-            pool.serve_scores(lambda segment: calls[call]())
+            pool.serve_scores(lambda segment: calls[call](pool))
         pool.serve_scores(network)  # the pool works as before
         assert pool.stats().scored == len(features)
 
 
-def test_features_that_are_kept_until_the_ring_is_full_are_an_error_with_a_remedy(sprint_env: Any) -> None:
+def test_features_that_are_kept_until_the_ring_is_full_are_an_error_with_a_remedy(
+    sprint_env: SprintEnv,
+) -> None:
     kept = []
 
     def score(segment: Any) -> Any:
@@ -376,7 +384,7 @@ def test_features_that_are_kept_until_the_ring_is_full_are_an_error_with_a_remed
 
 
 def test_scores_too_large_for_the_ring_are_an_error_with_the_required_size(
-    sprint_env: Any, sprint_log: Any
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
 ) -> None:
     frames = MIN_RING_SIZE // 16  # of features 12 bytes each, of scores 20
     message = rf"{frames} x 5 needs .* ring_size to at least {20 * frames + 64}"
@@ -387,7 +395,7 @@ def test_scores_too_large_for_the_ring_are_an_error_with_the_required_size(
     assert any("SegmentTooLargeError" in line for line in sprint_log())
 
 
-def test_features_too_large_for_the_ring_end_sprint_with_the_required_size(sprint_env: Any) -> None:
+def test_features_too_large_for_the_ring_end_sprint_with_the_required_size(sprint_env: SprintEnv) -> None:
     frames = MIN_RING_SIZE // 12
     with scorer_by_hand(sprint_env, f"score({frames})", ring_size=1) as pool:
         message = rf"SegmentTooLargeError: {frames} x 3 .* ring_size"
@@ -398,7 +406,9 @@ def test_features_too_large_for_the_ring_end_sprint_with_the_required_size(sprin
 # --- faults of Sprint
 
 
-def test_a_sprint_that_is_killed_while_it_awaits_scores_is_an_error(sprint_env: Any, features: Any) -> None:
+def test_a_sprint_that_is_killed_while_it_awaits_scores_is_an_error(
+    sprint_env: SprintEnv, features: Any
+) -> None:
     def score(segment: Any) -> Any:
         (pid,) = sprint_env.sprint_pids()
         os.kill(pid, signal.SIGKILL)
@@ -411,7 +421,7 @@ def test_a_sprint_that_is_killed_while_it_awaits_scores_is_an_error(sprint_env: 
 
 
 def test_an_open_request_of_a_dead_sprint_occupies_no_room_after_the_restart(
-    sprint_env: Any, features: Any
+    sprint_env: SprintEnv, features: Any
 ) -> None:
     mapped = []
 
@@ -433,7 +443,7 @@ def test_an_open_request_of_a_dead_sprint_occupies_no_room_after_the_restart(
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_sprint_that_is_killed_ends_the_call_while_others_send_many_requests(
-    sprint_env: Any, victim: int
+    sprint_env: SprintEnv, victim: int
 ) -> None:
     calls = 0
 
@@ -452,7 +462,9 @@ def test_a_sprint_that_is_killed_ends_the_call_while_others_send_many_requests(
         assert calls <= 2
 
 
-def test_a_sprint_that_fails_between_two_segments_is_an_error_with_its_last_output(sprint_env: Any) -> None:
+def test_a_sprint_that_fails_between_two_segments_is_an_error_with_its_last_output(
+    sprint_env: SprintEnv,
+) -> None:
     body = "score(2)\nprint('out of hypotheses', flush=True)\nos._exit(3)"
     with scorer_by_hand(sprint_env, body) as pool:
         with pytest.raises(shmbridge.PeerGoneError, match=r"exited with code 3.*(\n.*)*out of hypotheses"):
@@ -460,7 +472,7 @@ def test_a_sprint_that_fails_between_two_segments_is_an_error_with_its_last_outp
         assert pool.stats().scored == 1
 
 
-def test_a_sprint_that_exits_with_0_while_it_awaits_scores_is_an_error(sprint_env: Any) -> None:
+def test_a_sprint_that_exits_with_0_while_it_awaits_scores_is_an_error(sprint_env: SprintEnv) -> None:
     go = sprint_env.path / "go"
     os.mkfifo(go)
     body = f"""
@@ -484,7 +496,7 @@ def test_a_sprint_that_exits_with_0_while_it_awaits_scores_is_an_error(sprint_en
 
 @pytest.mark.parametrize("asked", [0, 1])
 def test_a_sprint_that_hangs_before_or_between_its_segments_is_terminated(
-    sprint_env: Any, asked: int
+    sprint_env: SprintEnv, asked: int
 ) -> None:
     body = "score(2)\n" * asked + "threading.Event().wait()"
     with scorer_by_hand(sprint_env, body, segment_timeout=0.5) as pool:
@@ -494,7 +506,7 @@ def test_a_sprint_that_hangs_before_or_between_its_segments_is_terminated(
         assert pool.stats().scored == asked
 
 
-def test_a_sprint_that_is_stopped_while_its_scores_wait_for_room_is_terminated(sprint_env: Any) -> None:
+def test_a_sprint_that_is_stopped_while_its_scores_wait_for_room_is_terminated(sprint_env: SprintEnv) -> None:
     frames = (MIN_RING_SIZE - 64) // (4 * LABELS)  # as many as fit into a ring that is empty
 
     def score(segment: Any) -> Any:
@@ -508,7 +520,7 @@ def test_a_sprint_that_is_stopped_while_its_scores_wait_for_room_is_terminated(s
         assert pool.stats().scored == 1
 
 
-def test_a_function_slower_than_the_segment_timeout_does_not_end_sprint(sprint_env: Any) -> None:
+def test_a_function_slower_than_the_segment_timeout_does_not_end_sprint(sprint_env: SprintEnv) -> None:
     body = "SEEN['scores'] = [score(2), score(2)]"
     slow = threading.Event()
 
@@ -522,7 +534,7 @@ def test_a_function_slower_than_the_segment_timeout_does_not_end_sprint(sprint_e
 
 
 def test_a_sprint_that_never_requests_scores_is_logged(
-    sprint_env: Any, caplog: pytest.LogCaptureFixture
+    sprint_env: SprintEnv, caplog: pytest.LogCaptureFixture
 ) -> None:
     go = sprint_env.path / "go"
     os.mkfifo(go)
@@ -545,7 +557,7 @@ def test_a_sprint_that_never_requests_scores_is_logged(
 
 @pytest.mark.parametrize("way", ["loop", "iterate"])
 def test_serving_a_sprint_that_awaits_segments_is_an_error_and_its_batches_continue(
-    sprint_env: Any, way: str
+    sprint_env: SprintEnv, way: str
 ) -> None:
     with sprint_env.pool(way) as pool:
         with pytest.raises(shmbridge.UsageError, match="no-score-requests"):
@@ -553,14 +565,14 @@ def test_serving_a_sprint_that_awaits_segments_is_an_error_and_its_batches_conti
         sprint_env.check(pool, sprint_env.NAMES)
 
 
-def test_a_batch_for_a_sprint_that_awaits_scores_is_an_error(sprint_env: Any, features: Any) -> None:
+def test_a_batch_for_a_sprint_that_awaits_scores_is_an_error(sprint_env: SprintEnv, features: Any) -> None:
     with pool_of(sprint_env) as pool:
         posteriors = np.zeros((4, 1, LABELS), np.float32)
         with pytest.raises((shmbridge.UsageError, shmbridge.PeerGoneError), match="serve_scores"):
             pool.get_batch_loss_and_error_signal(posteriors, np.array([4]), [sprint_env.NAMES[0]])
 
 
-def test_serving_is_refused_while_claimed_or_sent_segments_are_unfinished(sprint_env: Any) -> None:
+def test_serving_is_refused_while_claimed_or_sent_segments_are_unfinished(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("loop") as pool:
         name, frames = sprint_env.NAMES[0], sprint_env.segments[sprint_env.NAMES[0]][1]
         with pool.claim(name, frames, sprint_env.LABELS) as segment:
@@ -573,7 +585,7 @@ def test_serving_is_refused_while_claimed_or_sent_segments_are_unfinished(sprint
             pending.result().release()
 
 
-def test_invalid_arguments_of_serve_scores_are_refused(sprint_env: Any, features: Any) -> None:
+def test_invalid_arguments_of_serve_scores_are_refused(sprint_env: SprintEnv, features: Any) -> None:
     with (
         pool_of(sprint_env, max_restarts=1) as pool,
         pytest.raises(shmbridge.OptionError, match="max_restarts"),
@@ -585,7 +597,9 @@ def test_invalid_arguments_of_serve_scores_are_refused(sprint_env: Any, features
         pool.serve_scores(network)
 
 
-def test_closing_from_another_thread_ends_the_serving_and_sprint(sprint_env: Any, features: Any) -> None:
+def test_closing_from_another_thread_ends_the_serving_and_sprint(
+    sprint_env: SprintEnv, features: Any
+) -> None:
     with pool_of(sprint_env) as pool:
         closer = threading.Thread(target=pool.close)
 
@@ -603,7 +617,7 @@ def test_closing_from_another_thread_ends_the_serving_and_sprint(sprint_env: Any
 # --- checks in the child
 
 
-def test_calls_out_of_order_are_errors_that_name_the_expected_call(sprint_env: Any) -> None:
+def test_calls_out_of_order_are_errors_that_name_the_expected_call(sprint_env: SprintEnv) -> None:
     body = f"""
 feature = np.zeros({DIM}, np.float32)
 SEEN["size"] = scorer.get_feature_buffer_size()
@@ -635,7 +649,7 @@ scorer.exit()
     assert "0 frames were computed" in messages[6]
 
 
-def test_a_sprint_that_keeps_scores_raises_with_the_advice_to_copy_them(sprint_env: Any) -> None:
+def test_a_sprint_that_keeps_scores_raises_with_the_advice_to_copy_them(sprint_env: SprintEnv) -> None:
     body = (
         SCORER
         + "scorer.add_feature(feature=np.zeros(3, np.float32), time=0)\n"
@@ -666,7 +680,7 @@ def test_a_sprint_that_keeps_scores_raises_with_the_advice_to_copy_them(sprint_e
     ids=["dtype", "empty", "no labels", "many labels", "failed", "twice", "scores"],
 )
 def test_invalid_features_end_the_sprint_that_wrote_them(
-    sprint_env: Any, changes: dict[str, int], message: str
+    sprint_env: SprintEnv, changes: dict[str, int], message: str
 ) -> None:
     given = {
         "kind": lib.SHMB_FEATURES,
@@ -695,7 +709,7 @@ threading.Event().wait()
 
 
 def test_an_invalid_position_ends_the_sprint_that_wrote_it_when_it_receives_its_scores(
-    sprint_env: Any,
+    sprint_env: SprintEnv,
 ) -> None:
     body = """
 import ctypes
@@ -711,7 +725,7 @@ score(2)
 
 
 @pytest.mark.parametrize("change", ["sequence", "kind", "shape", "dtype", "report"])
-def test_invalid_answers_end_the_call_in_sprint(sprint_env: Any, change: str) -> None:
+def test_invalid_answers_end_the_call_in_sprint(sprint_env: SprintEnv, change: str) -> None:
     """The child also checks the records of the parent."""
     pieces = {
         "sequence": ("waits for the scores of request 1", {"sequence": 9}),

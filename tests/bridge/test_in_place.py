@@ -7,12 +7,14 @@ import gc
 import itertools
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import shmbridge
+from support.sprint_env import SprintEnv
 
 # Sprint answers with loss 1.5 and twice the posteriors.
 DOUBLER = """
@@ -34,31 +36,33 @@ init().run_control_loop(callback=patient)
 
 
 @pytest.fixture
-def pool(sprint_env: Any) -> Any:
+def pool(sprint_env: SprintEnv) -> Iterator[shmbridge.SprintInstancePool]:
     """One child that doubles the posteriors; its rings hold a little more than three claims of `claim`."""
     with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 16) as pool:
         yield pool
 
 
-def waiter(sprint_env: Any, **more: Any) -> Any:
+def waiter(sprint_env: SprintEnv, **more: Any) -> Any:
     body = f"DIRECTORY = {str(sprint_env.path)!r}\n{WAITER}"
     return sprint_env.scripted_pool(body, use_python_segment_order=False, **more)
 
 
-def claim(pool: Any, name: str = "c/s1", value: float = 1.0, frames: int = 1200) -> Any:
+def claim(
+    pool: shmbridge.SprintInstancePool, name: str = "c/s1", value: float = 1.0, frames: int = 1200
+) -> Any:
     """Return a filled claim of 19 kB."""
     claimed = pool.claim(name, frames, 4)
     claimed.posteriors[:] = value
     return claimed
 
 
-def batch(pool: Any, name: str = "c/s1") -> Any:
+def batch(pool: shmbridge.SprintInstancePool, name: str = "c/s1") -> Any:
     loss, error_signal = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), np.array([3]), [name])
     assert loss[0] == 1.5
     assert (error_signal == 2).all()
 
 
-def go_on_until_the_ring_is_full(pool: Any) -> None:
+def go_on_until_the_ring_is_full(pool: shmbridge.SprintInstancePool) -> None:
     """Send segments until the ring is full up to the held array."""
     values = itertools.count()
 
@@ -75,7 +79,7 @@ def go_on_until_the_ring_is_full(pool: Any) -> None:
 # --- claim to release
 
 
-def test_claim_fill_send_result_release(pool: Any) -> None:
+def test_claim_fill_send_result_release(pool: shmbridge.SprintInstancePool) -> None:
     claimed = pool.claim("c/s1", 3, 4)
     assert claimed.posteriors.shape == (3, 4)
     assert claimed.posteriors.dtype == np.float32
@@ -99,31 +103,31 @@ def test_claim_fill_send_result_release(pool: Any) -> None:
 
 
 @pytest.mark.parametrize("integer", [int, np.int32, np.int64, np.uint16])
-def test_frames_and_labels_may_be_any_integers(pool: Any, integer: Any) -> None:
+def test_frames_and_labels_may_be_any_integers(pool: shmbridge.SprintInstancePool, integer: Any) -> None:
     with pool.claim("c/s1", integer(3), integer(4)) as claimed:
         assert claimed.posteriors.shape == (3, 4)
 
 
-def test_an_in_place_segment_has_the_result_of_a_batch(sprint_env: Any) -> None:
+def test_an_in_place_segment_has_the_result_of_a_batch(sprint_env: SprintEnv) -> None:
     names = sprint_env.NAMES
     lengths = sprint_env.frames(names)
     posteriors = sprint_env.posteriors(lengths)
     with sprint_env.pool("iterate", num_instances=2) as pool:
-        claims = []
+        sent = []
         for b, (name, length) in enumerate(zip(names, lengths)):
             claimed = pool.claim(name, length, sprint_env.LABELS)
             claimed.posteriors[:] = posteriors[:length, b]
-            claims.append(claimed.send())
+            sent.append(claimed.send())
         loss = np.empty(len(names), np.float32)
         error_signal = np.zeros(posteriors.shape, np.float32)
-        for b, claimed in enumerate(claims):
-            with claimed.result() as result:
+        for b, segment in enumerate(sent):
+            with segment.result() as result:
                 loss[b] = result.loss
                 error_signal[: lengths[b], b] = result.error_signal
     sprint_env.compare(loss, error_signal, posteriors, lengths, names)
 
 
-def test_the_error_signal_is_a_view_of_the_shared_memory(pool: Any) -> None:
+def test_the_error_signal_is_a_view_of_the_shared_memory(pool: shmbridge.SprintInstancePool) -> None:
     with claim(pool).send().result() as result:
         address = result.error_signal.__array_interface__["data"][0]
         assert not result.error_signal.flags.owndata
@@ -136,7 +140,9 @@ def test_the_error_signal_is_a_view_of_the_shared_memory(pool: Any) -> None:
     raise AssertionError("the error signal lies in no mapping")
 
 
-def test_a_skipped_segment_has_an_infinite_loss_and_a_zero_error_signal_in_place(sprint_env: Any) -> None:
+def test_a_skipped_segment_has_an_infinite_loss_and_a_zero_error_signal_in_place(
+    sprint_env: SprintEnv,
+) -> None:
     with sprint_env.pool("iterate") as pool, pool.claim(sprint_env.SHORT, 2, sprint_env.LABELS) as claimed:
         claimed.posteriors[:] = -1
         result = claimed.send().result()
@@ -147,7 +153,7 @@ def test_a_skipped_segment_has_an_infinite_loss_and_a_zero_error_signal_in_place
         assert pool.stats().skipped == 1
 
 
-def test_an_unknown_segment_is_a_remote_error_of_that_claim_alone(sprint_env: Any) -> None:
+def test_an_unknown_segment_is_a_remote_error_of_that_claim_alone(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("iterate") as pool:
         bad = pool.claim("kórpus/rec/nowhere", 3, sprint_env.LABELS)
         bad.posteriors[:] = -1
@@ -164,7 +170,7 @@ def test_an_unknown_segment_is_a_remote_error_of_that_claim_alone(sprint_env: An
 # --- views
 
 
-def test_a_held_array_does_not_hide_an_error_in_the_with_block(pool: Any) -> None:
+def test_a_held_array_does_not_hide_an_error_in_the_with_block(pool: shmbridge.SprintInstancePool) -> None:
     held = []
     for number in range(10):  # more than fit into the ring
         result = claim(pool, value=number).send().result()
@@ -182,7 +188,9 @@ def test_a_held_array_does_not_hide_an_error_in_the_with_block(pool: Any) -> Non
         del view
 
 
-def test_an_error_signal_does_not_change_while_later_segments_are_answered(pool: Any) -> None:
+def test_an_error_signal_does_not_change_while_later_segments_are_answered(
+    pool: shmbridge.SprintInstancePool,
+) -> None:
     result = claim(pool, value=3).send().result()
     view = result.error_signal[10:20]
     with pytest.raises(BufferError, match="still views it"):
@@ -194,7 +202,9 @@ def test_an_error_signal_does_not_change_while_later_segments_are_answered(pool:
     batch(pool)
 
 
-def test_an_error_signal_stays_valid_while_only_a_view_of_it_exists(pool: Any) -> None:
+def test_an_error_signal_stays_valid_while_only_a_view_of_it_exists(
+    pool: shmbridge.SprintInstancePool,
+) -> None:
     view = claim(pool, value=3).send().result().error_signal[::7]
     gc.collect()
     go_on_until_the_ring_is_full(pool)
@@ -203,7 +213,7 @@ def test_an_error_signal_stays_valid_while_only_a_view_of_it_exists(pool: Any) -
     batch(pool)
 
 
-def test_an_error_signal_stays_valid_after_the_pool_was_closed(sprint_env: Any) -> None:
+def test_an_error_signal_stays_valid_after_the_pool_was_closed(sprint_env: SprintEnv) -> None:
     with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False) as pool:
         result = claim(pool, value=3).send().result()
         view = result.error_signal
@@ -217,7 +227,7 @@ def test_an_error_signal_stays_valid_after_the_pool_was_closed(sprint_env: Any) 
 
 
 def test_an_error_signal_stays_valid_after_the_child_was_killed_and_restarted(
-    sprint_env: Any, pool: Any
+    sprint_env: SprintEnv, pool: shmbridge.SprintInstancePool
 ) -> None:
     view = claim(pool, value=3).send().result().error_signal
     (pid,) = sprint_env.sprint_pids()
@@ -231,7 +241,7 @@ def test_an_error_signal_stays_valid_after_the_child_was_killed_and_restarted(
     assert (view == 6).all()
 
 
-def test_posteriors_that_are_kept_after_send_do_not_change(pool: Any) -> None:
+def test_posteriors_that_are_kept_after_send_do_not_change(pool: shmbridge.SprintInstancePool) -> None:
     claimed = claim(pool, value=3)
     kept = claimed.posteriors
     claimed.send().result()
@@ -244,7 +254,7 @@ def test_posteriors_that_are_kept_after_send_do_not_change(pool: Any) -> None:
 # --- order
 
 
-def test_claims_may_be_sent_in_any_order(pool: Any) -> None:
+def test_claims_may_be_sent_in_any_order(pool: shmbridge.SprintInstancePool) -> None:
     first, second, third = (claim(pool, f"c/s{i}", i) for i in (1, 2, 3))
     sent = {3: third.send(), 1: first.send(), 2: second.send()}
     for expected in (2, 3, 1):
@@ -252,7 +262,9 @@ def test_claims_may_be_sent_in_any_order(pool: Any) -> None:
             assert (result.error_signal == 2 * expected).all()
 
 
-def test_waiting_behind_a_claim_that_was_not_sent_is_an_error_and_not_a_hang(pool: Any) -> None:
+def test_waiting_behind_a_claim_that_was_not_sent_is_an_error_and_not_a_hang(
+    pool: shmbridge.SprintInstancePool,
+) -> None:
     first, second = claim(pool, "c/s1"), claim(pool, "c/s2", 2)
     sent = second.send()
     with pytest.raises(shmbridge.UsageError, match=r"'c/s2'.* 'c/s1'.*\[behind-claim\]"):
@@ -262,7 +274,7 @@ def test_waiting_behind_a_claim_that_was_not_sent_is_an_error_and_not_a_hang(poo
 
 
 @pytest.mark.parametrize("how", ["abort", "context", "drop"])
-def test_an_abandoned_claim_does_not_block_later_ones(pool: Any, how: str) -> None:
+def test_an_abandoned_claim_does_not_block_later_ones(pool: shmbridge.SprintInstancePool, how: str) -> None:
     first, second = claim(pool, "c/s1"), claim(pool, "c/s2", 2)
     sent = second.send()
     if how == "abort":
@@ -284,7 +296,9 @@ def test_an_abandoned_claim_does_not_block_later_ones(pool: Any, how: str) -> No
     assert pool.stats().segments == 2
 
 
-def test_a_batch_while_a_claim_is_open_is_an_error_and_the_claim_can_still_be_sent(pool: Any) -> None:
+def test_a_batch_while_a_claim_is_open_is_an_error_and_the_claim_can_still_be_sent(
+    pool: shmbridge.SprintInstancePool,
+) -> None:
     claimed = claim(pool, "c/s2", 2)
     with pytest.raises(shmbridge.UsageError, match=r"'c/s2' .*\[behind-claim\]"):
         batch(pool)
@@ -295,14 +309,14 @@ def test_a_batch_while_a_claim_is_open_is_an_error_and_the_claim_can_still_be_se
     batch(pool)
 
 
-def test_a_batch_may_run_while_results_are_outstanding(pool: Any) -> None:
+def test_a_batch_may_run_while_results_are_outstanding(pool: shmbridge.SprintInstancePool) -> None:
     claimed = claim(pool, "c/s2", 2).send()
     batch(pool)
     with claimed.result() as result:
         assert (result.error_signal == 4).all()
 
 
-def test_a_claim_is_sent_once(pool: Any) -> None:
+def test_a_claim_is_sent_once(pool: shmbridge.SprintInstancePool) -> None:
     claimed = claim(pool)
     sent = claimed.send()
     with pytest.raises(shmbridge.UsageError, match="already sent"):
@@ -314,7 +328,9 @@ def test_a_claim_is_sent_once(pool: Any) -> None:
 # --- a full ring
 
 
-def test_holding_results_until_the_ring_is_full_is_a_buffer_error_and_not_a_hang(pool: Any) -> None:
+def test_holding_results_until_the_ring_is_full_is_a_buffer_error_and_not_a_hang(
+    pool: shmbridge.SprintInstancePool,
+) -> None:
     held = [claim(pool, value=i).send().result() for i in range(3)]
     claimed = claim(pool, value=9).send()
     for _ in range(2):
@@ -328,7 +344,7 @@ def test_holding_results_until_the_ring_is_full_is_a_buffer_error_and_not_a_hang
     batch(pool)
 
 
-def test_unclaimed_results_make_room_for_the_requested_one(pool: Any) -> None:
+def test_unclaimed_results_make_room_for_the_requested_one(pool: shmbridge.SprintInstancePool) -> None:
     sent = [claim(pool, value=i).send() for i in range(5)]
     results = {i: sent[i].result() for i in (4, 1, 3)}
     sent[0] = None  # abandon it
@@ -343,7 +359,7 @@ def test_unclaimed_results_make_room_for_the_requested_one(pool: Any) -> None:
     batch(pool)
 
 
-def test_a_batch_continues_if_unclaimed_results_fill_the_ring(pool: Any) -> None:
+def test_a_batch_continues_if_unclaimed_results_fill_the_ring(pool: shmbridge.SprintInstancePool) -> None:
     sent = [claim(pool, value=i).send() for i in range(3)]
     large = np.ones((1200, 1, 4), np.float32)
     _, error_signal = pool.get_batch_loss_and_error_signal(large, np.array([1200]), ["c/s1"])
@@ -351,14 +367,16 @@ def test_a_batch_continues_if_unclaimed_results_fill_the_ring(pool: Any) -> None
     assert [float(claimed.result().error_signal[0, 0]) for claimed in sent] == [0, 2, 4]
 
 
-def test_claiming_continues_if_unclaimed_results_fill_the_ring(pool: Any) -> None:
+def test_claiming_continues_if_unclaimed_results_fill_the_ring(pool: shmbridge.SprintInstancePool) -> None:
     sent = [claim(pool, value=i).send() for i in range(12)]  # four times as many as fit into a ring
     for i, claimed in enumerate(sent):
         with claimed.result() as result:
             assert (result.error_signal == 2 * i).all()
 
 
-def test_a_batch_while_held_results_fill_the_ring_is_a_buffer_error(pool: Any) -> None:
+def test_a_batch_while_held_results_fill_the_ring_is_a_buffer_error(
+    pool: shmbridge.SprintInstancePool,
+) -> None:
     held = [claim(pool, value=i).send().result() for i in range(3)]
     large = np.ones((1200, 1, 4), np.float32)
     with pytest.raises(BufferError, match="ring_size"):
@@ -369,7 +387,9 @@ def test_a_batch_while_held_results_fill_the_ring_is_a_buffer_error(pool: Any) -
     assert (error_signal == 2).all()
 
 
-def test_claiming_more_than_fits_into_the_ring_is_a_buffer_error_and_not_a_hang(pool: Any) -> None:
+def test_claiming_more_than_fits_into_the_ring_is_a_buffer_error_and_not_a_hang(
+    pool: shmbridge.SprintInstancePool,
+) -> None:
     claims = [claim(pool, f"c/{i}", i) for i in range(3)]
     with pytest.raises(BufferError, match="ring_size"):
         claim(pool)
@@ -381,7 +401,7 @@ def test_claiming_more_than_fits_into_the_ring_is_a_buffer_error_and_not_a_hang(
         assert (result.error_signal == 10).all()
 
 
-def test_claiming_waits_until_sprint_releases_records(pool: Any) -> None:
+def test_claiming_waits_until_sprint_releases_records(pool: shmbridge.SprintInstancePool) -> None:
     sent = [claim(pool, value=i).send() for i in range(2)]
     for i in range(2, 40):
         sent.append(claim(pool, value=i).send())
@@ -392,7 +412,9 @@ def test_claiming_waits_until_sprint_releases_records(pool: Any) -> None:
 # --- errors
 
 
-def test_send_raises_with_the_position_of_a_nan_and_the_claim_stays_open(pool: Any) -> None:
+def test_send_raises_with_the_position_of_a_nan_and_the_claim_stays_open(
+    pool: shmbridge.SprintInstancePool,
+) -> None:
     claimed = claim(pool, "c/s1", frames=5)
     claimed.posteriors[3, 2] = np.nan
     with pytest.raises(shmbridge.BatchError, match="'c/s1' are NaN at time 3, label 2"):
@@ -402,14 +424,14 @@ def test_send_raises_with_the_position_of_a_nan_and_the_claim_stays_open(pool: A
         assert (result.error_signal == 2).all()
 
 
-def test_the_check_for_nan_can_be_disabled(pool: Any) -> None:
+def test_the_check_for_nan_can_be_disabled(pool: shmbridge.SprintInstancePool) -> None:
     claimed = claim(pool, frames=5)
     claimed.posteriors[3, 2] = np.nan
     with claimed.send(check_nan=False).result() as result:
         assert np.isnan(result.error_signal[3, 2])
 
 
-def test_after_a_timeout_the_result_is_still_available(sprint_env: Any) -> None:
+def test_after_a_timeout_the_result_is_still_available(sprint_env: SprintEnv) -> None:
     with waiter(sprint_env) as pool:
         claimed = claim(pool, "c/slow").send()
         for timeout in (0.01, 0, 0.02):
@@ -421,7 +443,9 @@ def test_after_a_timeout_the_result_is_still_available(sprint_env: Any) -> None:
             assert (result.error_signal == 2).all()
 
 
-def test_results_are_available_in_any_order_and_children_do_not_wait_for_each_other(sprint_env: Any) -> None:
+def test_results_are_available_in_any_order_and_children_do_not_wait_for_each_other(
+    sprint_env: SprintEnv,
+) -> None:
     with waiter(sprint_env, num_instances=2) as pool:
         slow, fast = claim(pool, "c/slow", 1).send(), claim(pool, "c/fast", 2).send()
         (sprint_env.path / "fast").touch()
@@ -433,7 +457,7 @@ def test_results_are_available_in_any_order_and_children_do_not_wait_for_each_ot
 
 
 def test_the_death_of_the_child_fails_all_sent_segments_and_the_next_claim_works(
-    sprint_env: Any,
+    sprint_env: SprintEnv,
 ) -> None:
     with waiter(sprint_env) as pool:
         sent = [claim(pool, f"c/s{i}").send() for i in range(3)]
@@ -449,7 +473,7 @@ def test_the_death_of_the_child_fails_all_sent_segments_and_the_next_claim_works
             assert (result.error_signal == 2).all()
 
 
-def test_a_claim_on_a_dead_child_fails_at_send_and_does_not_block_others(sprint_env: Any) -> None:
+def test_a_claim_on_a_dead_child_fails_at_send_and_does_not_block_others(sprint_env: SprintEnv) -> None:
     with waiter(sprint_env) as pool:
         sent = claim(pool, "c/s1").send()
         stale = claim(pool, "c/s2")
@@ -468,7 +492,9 @@ def test_a_claim_on_a_dead_child_fails_at_send_and_does_not_block_others(sprint_
         batch(pool, "c/s4")
 
 
-def test_a_result_that_was_unanswered_when_the_pool_was_closed_is_a_closed_error(sprint_env: Any) -> None:
+def test_a_result_that_was_unanswered_when_the_pool_was_closed_is_a_closed_error(
+    sprint_env: SprintEnv,
+) -> None:
     with waiter(sprint_env, exit_timeout=0.2) as pool:
         (sprint_env.path / "s1").touch()
         answered = claim(pool, "c/s1", frames=3).send()
@@ -492,7 +518,9 @@ def test_a_result_that_was_unanswered_when_the_pool_was_closed_is_a_closed_error
         (("c/\ud800", 3, 4), "must be UTF-8"),
     ],
 )
-def test_an_invalid_claim_is_refused(pool: Any, arguments: Any, expected: str) -> None:
+def test_an_invalid_claim_is_refused(
+    pool: shmbridge.SprintInstancePool, arguments: Any, expected: str
+) -> None:
     with pytest.raises(shmbridge.BatchError, match=expected):
         pool.claim(*arguments)
     batch(pool)

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import shmbridge
 from support.internals import ChildProcess, children
+from support.sprint_env import SprintEnv
 
 RING_SIZE = 1 << 16  # holds three of the longest segments
 FRAMES = (3, 4, 5, 300, 700, *[1300] * 9)
@@ -45,7 +46,9 @@ class Segment:
 class Model:
     """A random user of the pool, with the expected state of each claim."""
 
-    def __init__(self, pool: Any, posteriors: list[Any], expected: list[tuple[float, Any]]) -> None:
+    def __init__(
+        self, pool: shmbridge.SprintInstancePool, posteriors: list[Any], expected: list[tuple[float, Any]]
+    ) -> None:
         self.pool = pool
         self.posteriors = posteriors
         self.expected = expected
@@ -246,7 +249,7 @@ STEPS = {
 
 
 @pytest.mark.chance
-def test_each_result_belongs_to_its_segment_in_any_order_and_with_any_kills(sprint_env: Any) -> None:
+def test_each_result_belongs_to_its_segment_in_any_order_and_with_any_kills(sprint_env: SprintEnv) -> None:
     sprint_env.segments = {name: ("a" if n < 9 else "ab a", n) for name, n in zip(NAMES, FRAMES)}
     sprint_env.write_corpus()
     posteriors = [sprint_env.posteriors([frames], seed)[:, 0] for seed, frames in enumerate(FRAMES)]

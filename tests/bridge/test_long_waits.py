@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import shmbridge
 from support.internals import children, log_long_waits_every
+from support.sprint_env import SprintEnv
 
 HELD = """
 import time
@@ -31,14 +33,14 @@ init().run_control_loop(callback=patient)
 class Held:
     """A Sprint that does not start, or does not answer, while a file exists."""
 
-    def __init__(self, sprint_env: Any) -> None:
+    def __init__(self, sprint_env: SprintEnv) -> None:
         self.start = sprint_env.path / "start"
         self.segment = sprint_env.path / "segment"
         self.body = HELD.format(start=str(self.start), segment=str(self.segment))
 
 
 @pytest.fixture
-def held(sprint_env: Any) -> Held:
+def held(sprint_env: SprintEnv) -> Held:
     return Held(sprint_env)
 
 
@@ -52,7 +54,7 @@ class Lines:
     def __call__(self) -> list[str]:
         return [line for line in self._caplog.messages if self._text in line]
 
-    def release(self, sprint_env: Any, path: Any, number: int) -> threading.Thread:
+    def release(self, sprint_env: SprintEnv, path: Any, number: int) -> threading.Thread:
         def run() -> None:
             try:
                 sprint_env.wait_until(
@@ -66,12 +68,14 @@ class Lines:
         return thread
 
 
-def batch(pool: Any) -> None:
+def batch(pool: shmbridge.SprintInstancePool) -> None:
     loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
     assert loss.tolist() == [1.5]
 
 
-def test_children_that_are_starting_are_logged(sprint_env: Any, held: Held, caplog: Any) -> None:
+def test_children_that_are_starting_are_logged(
+    sprint_env: SprintEnv, held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
     lines = Lines(caplog, "has been starting for")
     held.start.touch()
     with log_long_waits_every(0.05):
@@ -84,7 +88,9 @@ def test_children_that_are_starting_are_logged(sprint_env: Any, held: Held, capl
             assert len(lines()) == count
 
 
-def test_a_segment_that_takes_unusually_long_is_logged(sprint_env: Any, held: Held, caplog: Any) -> None:
+def test_a_segment_that_takes_unusually_long_is_logged(
+    sprint_env: SprintEnv, held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
     lines = Lines(caplog, "[slow-segment]")
     with sprint_env.scripted_pool(held.body) as pool, log_long_waits_every(0.05, slow_after=0.2):
         batch(pool)
@@ -101,7 +107,9 @@ def test_a_segment_that_takes_unusually_long_is_logged(sprint_env: Any, held: He
         assert all(record.levelname == "WARNING" for record in caplog.records if record.message in lines())
 
 
-def test_a_segment_is_compared_with_the_longest_before_it(sprint_env: Any, held: Held, caplog: Any) -> None:
+def test_a_segment_is_compared_with_the_longest_before_it(
+    sprint_env: SprintEnv, held: Held, caplog: pytest.LogCaptureFixture
+) -> None:
     lines = Lines(caplog, "[slow-segment]")
     with sprint_env.scripted_pool(held.body) as pool, log_long_waits_every(0.01, slow_after=0.2):
         batch(pool)

@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ import shmbridge
 from support.ctc import automaton_loss
 from support.internals import use_cores
 from support.packages import import_or_skip
+from support.sprint_env import SprintEnv
 
 
 @pytest.fixture(scope="module")
-def shared(module_sprint_env: Any) -> Any:
+def shared(module_sprint_env: SprintEnv) -> Iterator[shmbridge.SprintInstancePool]:
     """Two children in the control loop, shared by the tests."""
     with module_sprint_env.pool("loop", num_instances=2) as pool:
         yield pool
@@ -31,7 +33,9 @@ def shared(module_sprint_env: Any) -> Any:
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
-def test_lengths_may_have_any_integer_dtype(module_sprint_env: Any, shared: Any, dtype: str) -> None:
+def test_lengths_may_have_any_integer_dtype(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, dtype: str
+) -> None:
     names = module_sprint_env.NAMES[:3]
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)
@@ -39,7 +43,9 @@ def test_lengths_may_have_any_integer_dtype(module_sprint_env: Any, shared: Any,
     module_sprint_env.compare(loss, error_signal, posteriors, lengths, names)
 
 
-def test_lengths_may_be_a_list_and_tags_a_numpy_array(module_sprint_env: Any, shared: Any) -> None:
+def test_lengths_may_be_a_list_and_tags_a_numpy_array(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     names = module_sprint_env.NAMES[:3]
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)
@@ -47,7 +53,7 @@ def test_lengths_may_be_a_list_and_tags_a_numpy_array(module_sprint_env: Any, sh
     module_sprint_env.compare(loss, error_signal, posteriors, lengths, names)
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
     "C order": np.ascontiguousarray,
     "Fortran order": np.asfortranarray,
     "batch first in memory": lambda x: np.ascontiguousarray(x.transpose(1, 0, 2)).transpose(1, 0, 2),
@@ -64,7 +70,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_posteriors_may_have_any_float_dtype_and_layout(
-    module_sprint_env: Any, shared: Any, layout: str, dtype: str
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, layout: str, dtype: str
 ) -> None:
     names = module_sprint_env.NAMES[:3]
     lengths = module_sprint_env.frames(names)
@@ -77,7 +83,9 @@ def test_posteriors_may_have_any_float_dtype_and_layout(
     module_sprint_env.compare(loss, error_signal, posteriors.astype(np.float32), lengths, names)
 
 
-def test_a_torch_tensor_is_accepted(module_sprint_env: Any, shared: Any) -> None:
+def test_a_torch_tensor_is_accepted(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     torch = import_or_skip("torch")
     names = module_sprint_env.NAMES[:3]
     lengths = module_sprint_env.frames(names)
@@ -89,7 +97,9 @@ def test_a_torch_tensor_is_accepted(module_sprint_env: Any, shared: Any) -> None
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "strided"])
-def test_the_error_signal_is_written_into_out(module_sprint_env: Any, shared: Any, layout: str) -> None:
+def test_the_error_signal_is_written_into_out(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, layout: str
+) -> None:
     names = module_sprint_env.NAMES
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)
@@ -103,7 +113,9 @@ def test_the_error_signal_is_written_into_out(module_sprint_env: Any, shared: An
     assert (untouched == 7).all()
 
 
-def test_the_given_posteriors_are_not_changed(module_sprint_env: Any, shared: Any) -> None:
+def test_the_given_posteriors_are_not_changed(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     names = module_sprint_env.NAMES
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)
@@ -112,7 +124,9 @@ def test_the_given_posteriors_are_not_changed(module_sprint_env: Any, shared: An
     np.testing.assert_array_equal(given, posteriors)
 
 
-def test_out_may_be_the_posteriors(module_sprint_env: Any, shared: Any) -> None:
+def test_out_may_be_the_posteriors(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     """The pool sends each segment before it overwrites the posteriors with the error signal."""
     names = module_sprint_env.NAMES
     lengths = module_sprint_env.frames(names)
@@ -123,7 +137,9 @@ def test_out_may_be_the_posteriors(module_sprint_env: Any, shared: Any) -> None:
     module_sprint_env.compare(loss, out, posteriors, lengths, names)
 
 
-def test_minus_infinity_is_a_valid_posterior(module_sprint_env: Any, shared: Any) -> None:
+def test_minus_infinity_is_a_valid_posterior(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     posteriors = module_sprint_env.posteriors([3])
     posteriors[0, 0, 1] = -np.inf
     loss, error_signal = shared.get_batch_loss_and_error_signal(posteriors, np.array([3]), ["kórpus/rec/one"])
@@ -131,11 +147,13 @@ def test_minus_infinity_is_a_valid_posterior(module_sprint_env: Any, shared: Any
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_a_batch_may_have_any_size(module_sprint_env: Any, shared: Any, size: int) -> None:
+def test_a_batch_may_have_any_size(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, size: int
+) -> None:
     module_sprint_env.check(shared, module_sprint_env.NAMES[:size])
 
 
-def test_a_batch_of_twenty_segments_is_shared_by_two_children(sprint_env: Any) -> None:
+def test_a_batch_of_twenty_segments_is_shared_by_two_children(sprint_env: SprintEnv) -> None:
     sprint_env.segments = {f"kórpus/rec/{b}": ("ab" if b % 2 else "grün", 3 + b % 4) for b in range(20)}
     sprint_env.write_corpus()
     with sprint_env.pool("iterate", num_instances=2) as pool:
@@ -144,7 +162,9 @@ def test_a_batch_of_twenty_segments_is_shared_by_two_children(sprint_env: Any) -
 
 
 @pytest.mark.parametrize("lengths", [np.zeros(0, np.int64), []], ids=["array", "list"])
-def test_an_empty_batch_is_answered_without_sprint(module_sprint_env: Any, shared: Any, lengths: Any) -> None:
+def test_an_empty_batch_is_answered_without_sprint(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, lengths: Any
+) -> None:
     before = shared.stats().segments
     loss, error_signal = shared.get_batch_loss_and_error_signal(np.zeros((0, 0, 4)), lengths, [])
     assert loss.shape == (0,)
@@ -156,7 +176,7 @@ def test_an_empty_batch_is_answered_without_sprint(module_sprint_env: Any, share
 
 
 def test_lengths_shorter_than_the_batch_leave_the_rest_of_the_error_signal_zero(
-    module_sprint_env: Any, shared: Any
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
 ) -> None:
     lengths, names = [3, 4], ["kórpus/rec/one", "kórpus/rec/either"]
     posteriors = module_sprint_env.posteriors([9, 9])
@@ -166,7 +186,7 @@ def test_lengths_shorter_than_the_batch_leave_the_rest_of_the_error_signal_zero(
     assert not error_signal[4:].any()
 
 
-def test_segments_and_bytes_are_counted(sprint_env: Any) -> None:
+def test_segments_and_bytes_are_counted(sprint_env: SprintEnv) -> None:
     names = sprint_env.NAMES[:3]
     with sprint_env.pool("iterate", num_instances=2) as pool:
         sprint_env.check(pool, names)
@@ -198,7 +218,7 @@ def check_batch_result(result: Any, loss: Any, error_signal: Any, skipped: list[
     assert result.error_signal is result[1]
 
 
-def test_the_result_of_a_batch_is_a_tuple_of_two_with_an_attribute_skipped(sprint_env: Any) -> None:
+def test_the_result_of_a_batch_is_a_tuple_of_two_with_an_attribute_skipped(sprint_env: SprintEnv) -> None:
     names = [sprint_env.NAMES[0], sprint_env.SHORT, sprint_env.NAMES[1]]
     lengths = sprint_env.frames(names)
     with sprint_env.pool("iterate", num_instances=2) as pool:
@@ -210,7 +230,9 @@ def test_the_result_of_a_batch_is_a_tuple_of_two_with_an_attribute_skipped(sprin
         check_batch_result(same, loss, error_signal, [False, True, False])
 
 
-def test_automata_are_a_tuple_of_three_with_names(module_sprint_env: Any, shared: Any) -> None:
+def test_automata_are_a_tuple_of_three_with_names(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     automata = shared.get_automata_for_batch(module_sprint_env.NAMES)
     edges, weights, start_end_states = automata
     for same in (automata, copy.copy(automata), repickled(automata)):
@@ -224,7 +246,7 @@ def test_automata_are_a_tuple_of_three_with_names(module_sprint_env: Any, shared
 
 
 def test_automata_of_a_batch_have_the_documented_shapes_and_states_of_their_own(
-    module_sprint_env: Any, shared: Any
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
 ) -> None:
     names = module_sprint_env.NAMES
     edges, weights, ends = shared.get_automata_for_batch(names)
@@ -244,7 +266,9 @@ def test_automata_of_a_batch_have_the_documented_shapes_and_states_of_their_own(
     assert edges[2].max() < module_sprint_env.LABELS
 
 
-def test_the_sum_over_the_paths_of_the_automaton_is_the_loss(module_sprint_env: Any, shared: Any) -> None:
+def test_the_sum_over_the_paths_of_the_automaton_is_the_loss(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     names = module_sprint_env.NAMES
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)
@@ -259,7 +283,7 @@ def test_the_sum_over_the_paths_of_the_automaton_is_the_loss(module_sprint_env: 
 # --- options
 
 
-def returnn_options(sprint_env: Any) -> dict[str, Any]:
+def returnn_options(sprint_env: SprintEnv) -> dict[str, Any]:
     """Return the options of a pool under RETURNN's names, or under ours if RETURNN has none."""
     ours = sprint_env.options("loop")
     command = shlex.join(ours["sprint_exec_path"])
@@ -275,7 +299,9 @@ def returnn_options(sprint_env: Any) -> dict[str, Any]:
     }
 
 
-def check_returnn_options(sprint_env: Any, sprint_log: Any, pool: Any) -> None:
+def check_returnn_options(
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]], pool: shmbridge.SprintInstancePool
+) -> None:
     """Check that the options of `returnn_options` have reached the pool and Sprint."""
     with pool:
         assert pool.num_instances == 2
@@ -285,7 +311,9 @@ def check_returnn_options(sprint_env: Any, sprint_log: Any, pool: Any) -> None:
     assert not any("getSegmentList" in line for line in sprint_log())
 
 
-def test_returnns_names_as_keywords_work_and_are_deprecated_once(sprint_env: Any, sprint_log: Any) -> None:
+def test_returnns_names_as_keywords_work_and_are_deprecated_once(
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
+) -> None:
     options = returnn_options(sprint_env)
     with pytest.warns(DeprecationWarning, match="deprecated") as caught:
         pool = shmbridge.SprintInstancePool(**options)
@@ -296,13 +324,13 @@ def test_returnns_names_as_keywords_work_and_are_deprecated_once(sprint_env: Any
     assert warning.filename == __file__  # the line of the caller
 
 
-def test_an_option_under_both_names_is_refused(sprint_env: Any) -> None:
+def test_an_option_under_both_names_is_refused(sprint_env: SprintEnv) -> None:
     options = {**sprint_env.options("loop"), "num_instances": 2}
     with (
         pytest.warns(DeprecationWarning, match="numInstances"),
         pytest.raises(shmbridge.OptionError, match=r"num_instances.* twice"),
     ):
-        shmbridge.SprintInstancePool(**options, numInstances=2)
+        shmbridge.SprintInstancePool(**{**options, "numInstances": 2})
     with pytest.raises(shmbridge.OptionError, match=r"num_instances.* twice"):
         shmbridge.SprintInstancePool.from_returnn({**options, "numInstances": 2})
 
@@ -327,7 +355,7 @@ def without_returnn(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("error::DeprecationWarning")
 @pytest.mark.parametrize("kind", ["string", "list"])
 def test_from_returnn_accepts_sprint_opts_without_returnn(
-    sprint_env: Any, sprint_log: Any, kind: str
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]], kind: str
 ) -> None:
     options = returnn_options(sprint_env)
     if kind == "list":
@@ -347,21 +375,21 @@ def test_from_returnn_accepts_sprint_opts_without_returnn(
     ],
 )
 def test_from_returnn_refuses_options_that_only_returnn_can_evaluate(
-    sprint_env: Any, changes: Any, expected: str
+    sprint_env: SprintEnv, changes: Any, expected: str
 ) -> None:
     options = {**returnn_options(sprint_env), **changes}
     with pytest.raises(shmbridge.OptionError, match=re.escape(expected)):
         shmbridge.SprintInstancePool.from_returnn(options)
 
 
-def test_from_returnn_of_an_instance_is_an_instance(sprint_env: Any) -> None:
+def test_from_returnn_of_an_instance_is_an_instance(sprint_env: SprintEnv) -> None:
     options = {**returnn_options(sprint_env), "numInstances": 1}
     with shmbridge.SprintSubprocessInstance.from_returnn(options) as instance:
         assert isinstance(instance, shmbridge.SprintSubprocessInstance)
         assert len(sprint_env.sprint_pids()) == 1
 
 
-def test_a_sprint_subprocess_instance_is_one_child(sprint_env: Any) -> None:
+def test_a_sprint_subprocess_instance_is_one_child(sprint_env: SprintEnv) -> None:
     with shmbridge.SprintSubprocessInstance(**sprint_env.options("iterate")) as instance:
         assert instance.num_instances == 1
         assert len(sprint_env.sprint_pids()) == 1
@@ -369,14 +397,16 @@ def test_a_sprint_subprocess_instance_is_one_child(sprint_env: Any) -> None:
 
 
 def test_options_of_the_user_take_precedence_over_those_of_the_bridge(
-    sprint_env: Any, sprint_log: Any
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
 ) -> None:
     with sprint_env.pool("trainer", "python-control-enabled=false") as pool:
         pool.get_batch_loss_and_error_signal(sprint_env.posteriors([3]), np.array([3]), ["kórpus/rec/one"])
     assert any("no segment notification" in line for line in sprint_log())
 
 
-def test_the_children_have_the_environment_of_the_option_env(sprint_env: Any, sprint_log: Any) -> None:
+def test_the_children_have_the_environment_of_the_option_env(
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
+) -> None:
     body = """
     control = init()
     print("greeting:", os.environ.get("GREETING"))
@@ -390,7 +420,9 @@ def test_the_children_have_the_environment_of_the_option_env(sprint_env: Any, sp
 # --- the end of a pool
 
 
-def test_leaving_the_context_ends_the_children_with_exit_code_0(sprint_env: Any, sprint_log: Any) -> None:
+def test_leaving_the_context_ends_the_children_with_exit_code_0(
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
+) -> None:
     with sprint_env.pool("iterate", num_instances=2) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
         pids = sprint_env.sprint_pids()
@@ -404,13 +436,13 @@ def test_leaving_the_context_ends_the_children_with_exit_code_0(sprint_env: Any,
     assert sum(line.endswith("refsprint: done") for line in said) == 2
 
 
-def test_leaving_the_context_with_an_error_also_ends_the_children(sprint_env: Any) -> None:
+def test_leaving_the_context_with_an_error_also_ends_the_children(sprint_env: SprintEnv) -> None:
     with pytest.raises(ZeroDivisionError), sprint_env.pool("iterate", num_instances=2):
         raise ZeroDivisionError
     assert sprint_env.sprint_pids() == []
 
 
-def test_a_pool_may_be_closed_twice_and_is_not_used_after_that(sprint_env: Any) -> None:
+def test_a_pool_may_be_closed_twice_and_is_not_used_after_that(sprint_env: SprintEnv) -> None:
     pool = sprint_env.pool("iterate", num_instances=2)
     claim = pool.claim(sprint_env.NAMES[0], 6, 4)
     pool.close()
@@ -425,14 +457,14 @@ def test_a_pool_may_be_closed_twice_and_is_not_used_after_that(sprint_env: Any) 
             call()
 
 
-def test_a_copy_is_the_same_pool_and_it_is_not_pickled(shared: Any) -> None:
+def test_a_copy_is_the_same_pool_and_it_is_not_pickled(shared: shmbridge.SprintInstancePool) -> None:
     assert copy.copy(shared) is shared
     assert copy.deepcopy({"pool": shared})["pool"] is shared
     with pytest.raises(shmbridge.UsageError, match="create a pool in each process"):
         pickle.dumps(shared)
 
 
-def test_a_pool_that_nothing_refers_to_ends_its_children(sprint_env: Any) -> None:
+def test_a_pool_that_nothing_refers_to_ends_its_children(sprint_env: SprintEnv) -> None:
     pool = sprint_env.pool("iterate", num_instances=2)
     sprint_env.check(pool, sprint_env.NAMES)
     pids = sprint_env.sprint_pids()
@@ -442,7 +474,7 @@ def test_a_pool_that_nothing_refers_to_ends_its_children(sprint_env: Any) -> Non
     sprint_env.wait_gone(pids)
 
 
-def test_the_interpreters_end_ends_the_children(sprint_env: Any) -> None:
+def test_the_interpreters_end_ends_the_children(sprint_env: SprintEnv) -> None:
     body = """
     pool = shmbridge.SprintInstancePool(**OPTIONS)
     say("ready")
@@ -457,7 +489,9 @@ def test_the_interpreters_end_ends_the_children(sprint_env: Any) -> None:
         assert not any(pid in sprint_env.sprint_pids() for pid in pids)
 
 
-def test_an_interpreter_that_ends_with_an_exception_in_a_batch_ends_the_children(sprint_env: Any) -> None:
+def test_an_interpreter_that_ends_with_an_exception_in_a_batch_ends_the_children(
+    sprint_env: SprintEnv,
+) -> None:
     body = """
     pool = shmbridge.SprintInstancePool(**OPTIONS)
     say("ready")
@@ -473,7 +507,7 @@ def test_an_interpreter_that_ends_with_an_exception_in_a_batch_ends_the_children
 # --- several pools, threads and children
 
 
-def test_two_pools_live_side_by_side(sprint_env: Any) -> None:
+def test_two_pools_live_side_by_side(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("iterate", num_instances=2) as one, sprint_env.pool("loop") as other:
         for seed in range(3):
             sprint_env.check(one, sprint_env.NAMES, seed)
@@ -482,7 +516,9 @@ def test_two_pools_live_side_by_side(sprint_env: Any) -> None:
         sprint_env.check(other, sprint_env.NAMES)
 
 
-def test_several_threads_share_a_pool(module_sprint_env: Any, shared: Any) -> None:
+def test_several_threads_share_a_pool(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     failures: list[BaseException] = []
 
     def work(seed: int) -> None:
@@ -501,7 +537,7 @@ def test_several_threads_share_a_pool(module_sprint_env: Any, shared: Any) -> No
     assert not failures
 
 
-def test_the_children_work_in_parallel(sprint_env: Any, sprint_log: Any) -> None:
+def test_the_children_work_in_parallel(sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]) -> None:
     # While one child sleeps in its criterion, the others receive the remaining segments.
     options = {"num_instances": 2, "sprint_control_config": {"verbose": True}}
     with sprint_env.pool("iterate", "refsprint.criterion-sleep=0.05", **options) as pool:
@@ -522,7 +558,7 @@ def test_the_children_work_in_parallel(sprint_env: Any, sprint_log: Any) -> None
     ],
 )
 def test_a_second_thread_copies_if_a_core_is_idle(
-    sprint_env: Any, cores: int, expected: dict[str, list[bool]]
+    sprint_env: SprintEnv, cores: int, expected: dict[str, list[bool]]
 ) -> None:
     """Sprint has two segments at a time: it is idle before the first and after the last."""
     seen: dict[str, list[bool]] = {"in": [], "out": []}
@@ -547,7 +583,7 @@ def test_a_second_thread_copies_if_a_core_is_idle(
     sprint_env.compare(loss, error_signal, posteriors, lengths, names)
 
 
-def test_more_segments_than_fit_into_the_ring_at_once_wait_for_room(sprint_env: Any) -> None:
+def test_more_segments_than_fit_into_the_ring_at_once_wait_for_room(sprint_env: SprintEnv) -> None:
     names = sprint_env.NAMES
     lengths = [3000] * len(names)  # 48 of the ring's 64 kB each
     posteriors = sprint_env.posteriors(lengths)
@@ -560,7 +596,7 @@ def test_more_segments_than_fit_into_the_ring_at_once_wait_for_room(sprint_env: 
     assert np.isfinite(loss).all()
 
 
-def test_a_segment_larger_than_the_ring_is_refused_before_anything_is_sent(sprint_env: Any) -> None:
+def test_a_segment_larger_than_the_ring_is_refused_before_anything_is_sent(sprint_env: SprintEnv) -> None:
     frames = 5000
     with sprint_env.pool("loop", num_instances=2, ring_size=1 << 16) as pool:
         posteriors = sprint_env.posteriors([3, frames])
@@ -575,7 +611,7 @@ def test_a_segment_larger_than_the_ring_is_refused_before_anything_is_sent(sprin
             message = str(caught.value)
             assert f"{frames} x 4" in message
             assert "65536 bytes" in message
-            needed = int(re.search(r"at least (\d+)", message)[1])
+            (needed,) = (int(number) for number in re.findall(r"at least (\d+)", message))
             assert frames * 16 <= needed <= frames * 16 + 4096
             assert f"({needed} bytes)" in message
             assert "ring_size" in message
@@ -589,7 +625,9 @@ def test_a_segment_larger_than_the_ring_is_refused_before_anything_is_sent(sprin
         assert np.isfinite(loss).all()
 
 
-def test_a_segment_name_that_is_too_long_is_refused(module_sprint_env: Any, shared: Any) -> None:
+def test_a_segment_name_that_is_too_long_is_refused(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     name = "x" * 5000
     with pytest.raises(shmbridge.SegmentTooLargeError, match="5000 bytes; it must have at most 4096"):
         shared.get_batch_loss_and_error_signal(np.zeros((1, 1, 4)), np.array([1]), [name])
@@ -598,7 +636,7 @@ def test_a_segment_name_that_is_too_long_is_refused(module_sprint_env: Any, shar
     module_sprint_env.check(shared, module_sprint_env.NAMES)
 
 
-def test_an_automaton_larger_than_the_ring_is_an_error_and_the_pool_continues(sprint_env: Any) -> None:
+def test_an_automaton_larger_than_the_ring_is_an_error_and_the_pool_continues(sprint_env: SprintEnv) -> None:
     name = "kórpus/rec/long"
     sprint_env.segments[name] = ("twice " * 2000, 10)
     sprint_env.write_corpus()

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import shmbridge
+from support.sprint_env import SprintEnv
 
 
 def in_fork(work: Callable[[], None]) -> int:
@@ -43,7 +44,7 @@ def ended_well(pid: int) -> bool:
 # --- forks of the trainer's process
 
 
-def test_in_a_fork_every_use_of_the_pool_is_an_error_that_says_what_to_do(sprint_env: Any) -> None:
+def test_in_a_fork_every_use_of_the_pool_is_an_error_that_says_what_to_do(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("loop", num_instances=2) as pool:
         sent = pool.claim(sprint_env.NAMES[0], 3, 4)
         sent.posteriors[:] = -1
@@ -74,10 +75,10 @@ def test_in_a_fork_every_use_of_the_pool_is_an_error_that_says_what_to_do(sprint
 
 
 def test_a_fork_that_drops_its_copies_of_pool_claims_and_results_does_not_affect_the_trainer(
-    sprint_env: Any,
+    sprint_env: SprintEnv,
 ) -> None:
     with sprint_env.pool("loop") as pool:
-        held = {"result": pool.claim("kórpus/rec/one", 3, 4)}
+        held: dict[str, Any] = {"result": pool.claim("kórpus/rec/one", 3, 4)}
         held["result"].posteriors[:] = -1
         held["view"] = held["result"].send().result().error_signal
         held["unsent"] = pool.claim("kórpus/rec/two", 5, 4)
@@ -99,7 +100,7 @@ def test_a_fork_that_drops_its_copies_of_pool_claims_and_results_does_not_affect
         held.clear()
 
 
-def test_the_end_of_a_fork_does_not_end_sprint(sprint_env: Any) -> None:
+def test_the_end_of_a_fork_does_not_end_sprint(sprint_env: SprintEnv) -> None:
     body = """
     pool = shmbridge.SprintInstancePool(**OPTIONS)
     for how in ("os._exit", "sys.exit", "close", "kill"):
@@ -130,7 +131,7 @@ def test_the_end_of_a_fork_does_not_end_sprint(sprint_env: Any) -> None:
         assert trainer.returncode == 0
 
 
-def test_closing_the_pool_ends_the_children_while_a_fork_lives_on(sprint_env: Any) -> None:
+def test_closing_the_pool_ends_the_children_while_a_fork_lives_on(sprint_env: SprintEnv) -> None:
     read_end, write_end = os.pipe()
     try:
         with sprint_env.pool("iterate", num_instances=2) as pool:
@@ -153,7 +154,7 @@ def test_closing_the_pool_ends_the_children_while_a_fork_lives_on(sprint_env: An
 
 @pytest.mark.parametrize("busy", [False, True])
 def test_killing_the_trainer_ends_the_children_while_a_fork_of_it_lives_on(
-    sprint_env: Any, busy: bool
+    sprint_env: SprintEnv, busy: bool
 ) -> None:
     go = sprint_env.path / "go"
     sprint = f"""
@@ -189,11 +190,14 @@ def test_killing_the_trainer_ends_the_children_while_a_fork_of_it_lives_on(
         trainer.wait()
         sprint_env.wait_gone(pids)
         os.kill(fork, 0)  # it is alive
+        assert trainer.stdin is not None
         trainer.stdin.close()
         sprint_env.wait_gone([fork])
 
 
-def test_when_the_trainer_is_killed_a_sprint_that_hangs_in_its_criterion_also_ends(sprint_env: Any) -> None:
+def test_when_the_trainer_is_killed_a_sprint_that_hangs_in_its_criterion_also_ends(
+    sprint_env: SprintEnv,
+) -> None:
     hangs = sprint_env.path / "hangs"
     sprint = f"""
     def hanging(command, **arguments):
@@ -218,7 +222,7 @@ def test_when_the_trainer_is_killed_a_sprint_that_hangs_in_its_criterion_also_en
         sprint_env.wait_gone(pids)
 
 
-def test_a_fork_may_have_a_pool_of_its_own(sprint_env: Any) -> None:
+def test_a_fork_may_have_a_pool_of_its_own(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("loop") as pool:
 
         def work() -> None:
@@ -232,7 +236,7 @@ def test_a_fork_may_have_a_pool_of_its_own(sprint_env: Any) -> None:
 
 
 def test_a_fork_made_while_another_thread_closes_the_pool_does_not_hang_in_it(
-    sprint_env: Any, sprint_log: Any
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
 ) -> None:
     go = sprint_env.path / "go"
     pool = sprint_env.scripted_pool(f"""
@@ -260,7 +264,7 @@ def test_a_fork_made_while_another_thread_closes_the_pool_does_not_hang_in_it(
         closer.join()
 
 
-def test_a_failed_restart_does_not_close_a_descriptor_of_other_code(sprint_env: Any) -> None:
+def test_a_failed_restart_does_not_close_a_descriptor_of_other_code(sprint_env: SprintEnv) -> None:
     path = sprint_env.executable(
         "#!/bin/sh\nexec " + shlex.join([sys.executable, "-m", "shmbridge.refsprint"]) + ' "$@"'
     )
@@ -292,7 +296,9 @@ def test_a_failed_restart_does_not_close_a_descriptor_of_other_code(sprint_env: 
 # --- signals
 
 
-def test_ctrl_c_while_waiting_is_a_keyboard_interrupt_and_the_next_batch_is_answered(sprint_env: Any) -> None:
+def test_ctrl_c_while_waiting_is_a_keyboard_interrupt_and_the_next_batch_is_answered(
+    sprint_env: SprintEnv,
+) -> None:
     go = sprint_env.path / "go"
     sprint = f"""
     import signal, time
@@ -343,7 +349,7 @@ def test_ctrl_c_while_waiting_is_a_keyboard_interrupt_and_the_next_batch_is_answ
             assert trainer.returncode == 0
 
 
-def test_other_signals_are_handled_while_waiting_and_the_wait_continues(sprint_env: Any) -> None:
+def test_other_signals_are_handled_while_waiting_and_the_wait_continues(sprint_env: SprintEnv) -> None:
     sprint = """
     import signal, time
     TRAINER = os.getppid()
@@ -371,7 +377,7 @@ def test_other_signals_are_handled_while_waiting_and_the_wait_continues(sprint_e
         assert trainer.returncode == 0
 
 
-def test_ctrl_c_in_the_terminal_does_not_reach_sprint(sprint_env: Any) -> None:
+def test_ctrl_c_in_the_terminal_does_not_reach_sprint(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("loop", num_instances=2):
         for pid in sprint_env.sprint_pids():
             assert os.getsid(pid) != os.getsid(0)
@@ -381,7 +387,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_sprint(sprint_env: Any) -> None:
 # --- other processes and users
 
 
-def test_a_program_that_the_trainer_starts_inherits_nothing_of_the_pool(sprint_env: Any) -> None:
+def test_a_program_that_the_trainer_starts_inherits_nothing_of_the_pool(sprint_env: SprintEnv) -> None:
     script = """
 import json, os
 found = []
@@ -407,7 +413,7 @@ print(json.dumps(found))
     assert not any("/dev/shm" in link for link in during)
 
 
-def test_one_child_inherits_nothing_of_the_other_and_nothing_of_the_trainer(sprint_env: Any) -> None:
+def test_one_child_inherits_nothing_of_the_other_and_nothing_of_the_trainer(sprint_env: SprintEnv) -> None:
     secret = os.open(sprint_env.path / "corpus.xml", os.O_RDONLY)
     os.set_inheritable(secret, True)
     try:
@@ -427,7 +433,7 @@ def test_one_child_inherits_nothing_of_the_other_and_nothing_of_the_trainer(spri
         os.close(secret)
 
 
-def test_the_shared_memory_has_no_name_and_belongs_to_the_user_alone(sprint_env: Any) -> None:
+def test_the_shared_memory_has_no_name_and_belongs_to_the_user_alone(sprint_env: SprintEnv) -> None:
     body = """
     fields = dict(item.split(":") for item in CONFIG.split(","))
     for name in ("shm_fd", "bell_fd"):
@@ -455,7 +461,7 @@ def test_the_shared_memory_has_no_name_and_belongs_to_the_user_alone(sprint_env:
     assert seen["shm_fd"][2] >= 2 << 20
 
 
-def test_the_memory_of_a_pool_is_freed_at_its_end(sprint_env: Any) -> None:
+def test_the_memory_of_a_pool_is_freed_at_its_end(sprint_env: SprintEnv) -> None:
     def mapped() -> int:
         with open("/proc/self/maps") as maps:
             return sum("/dev/shm/" in line for line in maps)
@@ -473,7 +479,7 @@ def test_the_memory_of_a_pool_is_freed_at_its_end(sprint_env: Any) -> None:
     assert mapped() == before
 
 
-def test_many_pools_one_after_the_other_leave_no_descriptor_and_no_thread(sprint_env: Any) -> None:
+def test_many_pools_one_after_the_other_leave_no_descriptor_and_no_thread(sprint_env: SprintEnv) -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
 
@@ -487,7 +493,7 @@ def test_many_pools_one_after_the_other_leave_no_descriptor_and_no_thread(sprint
     assert counts == counts[:1] * 5
 
 
-def test_pools_that_fail_to_start_leave_no_descriptor_and_no_process(sprint_env: Any) -> None:
+def test_pools_that_fail_to_start_leave_no_descriptor_and_no_process(sprint_env: SprintEnv) -> None:
     counts = []
     for _ in range(5):
         with pytest.raises(shmbridge.PeerGoneError):
@@ -497,7 +503,7 @@ def test_pools_that_fail_to_start_leave_no_descriptor_and_no_process(sprint_env:
     assert counts == counts[:1] * 5
 
 
-def test_children_that_die_and_are_restarted_leave_no_descriptor(sprint_env: Any) -> None:
+def test_children_that_die_and_are_restarted_leave_no_descriptor(sprint_env: SprintEnv) -> None:
     counts = []
     with sprint_env.pool("loop") as pool:
         for _ in range(4):
@@ -512,7 +518,7 @@ def test_children_that_die_and_are_restarted_leave_no_descriptor(sprint_env: Any
     assert counts == counts[:1] * 4
 
 
-def test_a_sprint_that_does_not_exit_is_killed(sprint_env: Any) -> None:
+def test_a_sprint_that_does_not_exit_is_killed(sprint_env: SprintEnv) -> None:
     body = """
     import signal
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -529,7 +535,7 @@ def test_a_sprint_that_does_not_exit_is_killed(sprint_env: Any) -> None:
     assert sprint_env.sprint_pids() == []
 
 
-def test_a_process_that_sprint_started_does_not_block_the_end_of_sprint(sprint_env: Any) -> None:
+def test_a_process_that_sprint_started_does_not_block_the_end_of_sprint(sprint_env: SprintEnv) -> None:
     # A process that Sprint started keeps its output and its pipes open.
     body = """
     import subprocess
@@ -550,7 +556,9 @@ def test_a_process_that_sprint_started_does_not_block_the_end_of_sprint(sprint_e
     sprint_env.wait_gone([helper])
 
 
-def test_malloc_keeps_freed_memory_in_sprint_unless_the_user_sets_the_variables(sprint_env: Any) -> None:
+def test_malloc_keeps_freed_memory_in_sprint_unless_the_user_sets_the_variables(
+    sprint_env: SprintEnv,
+) -> None:
     settings = {"MALLOC_MMAP_THRESHOLD_": "1234567", "MALLOC_TRIM_THRESHOLD_": ""}
     plain = {key: value for key, value in sprint_env.env.items() if key not in settings}
     for env, expected in ((plain, {"4294967296", "17179869184"}), ({**plain, **settings}, {"1234567", ""})):

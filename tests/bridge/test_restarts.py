@@ -70,7 +70,9 @@ def test_a_segment_that_always_ends_sprint_raises_with_its_name_and_the_others_a
         assert caught.value.segments[0] == "c/s3"
         assert "at c/s3 it will abort" in "\n".join(caught.value.last_output)
         assert pool.stats().restarts == 3
-        loss, error_signal = caught.value.partial
+        partial = caught.value.partial
+        assert partial is not None
+        loss, error_signal = partial
         others = [index for index, name in enumerate(names) if name != "c/s3"]
         assert np.isnan(loss[3])
         check((loss[others], error_signal[:, others]), posteriors[:, others])
@@ -98,7 +100,9 @@ def test_without_restarts_the_answers_of_the_other_child_are_kept(deadly):
         deadly.plan("c/s0", "kill")
         with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
             pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
-        loss, error_signal = caught.value.partial
+        partial = caught.value.partial
+        assert partial is not None
+        loss, error_signal = partial
         answered = np.flatnonzero(~np.isnan(loss))
         # The killed child had at most two segments; the other child answered the rest.
         assert len(answered) >= len(names) - 2
@@ -181,9 +185,12 @@ def test_if_no_child_is_left_and_none_can_be_started_the_batch_fails_with_the_de
                 pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
             assert "c/s0" in caught.value.failed
             for error in caught.value.failed.values():
-                assert (type(error), error.signal_name) == (shmbridge.PeerGoneError, "SIGKILL")
+                assert isinstance(error, shmbridge.PeerGoneError)
+                assert error.signal_name == "SIGKILL"
             answered = [index for index, name in enumerate(names) if name not in caught.value.failed]
-            loss, error_signal = caught.value.partial
+            partial = caught.value.partial
+            assert partial is not None
+            loss, error_signal = partial
             check((loss[answered], error_signal[:, answered]), posteriors[:, answered])
             with pytest.raises(shmbridge.ResourceError, match="no shared memory is left"):
                 pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
@@ -196,7 +203,9 @@ def test_a_python_exception_in_sprint_is_not_retried(deadly):
         deadly.plan("c/s3", "raise")
         with pytest.raises(shmbridge.RemoteError, match="for a change") as caught:
             pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
-        loss, _ = caught.value.partial
+        partial = caught.value.partial
+        assert partial is not None
+        loss, _ = partial
         assert np.isnan(loss).tolist() == [index == 3 for index in range(8)]
         assert pool.stats().restarts == 0
 

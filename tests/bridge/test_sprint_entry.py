@@ -6,23 +6,27 @@ import itertools
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 import shmbridge
+from support.sprint_env import SprintEnv
 
 ONE = ["c/s1"]
 
 
-def batch(pool: Any, names: Any = ONE, frames: int = 3, labels: int = 4) -> tuple[Any, Any]:
+def batch(
+    pool: shmbridge.SprintInstancePool, names: Any = ONE, frames: int = 3, labels: int = 4
+) -> tuple[Any, Any]:
     """Return the result of a batch of ones."""
     posteriors = np.ones((frames, len(names), labels), np.float32)
     return pool.get_batch_loss_and_error_signal(posteriors, np.full(len(names), frames), names)
 
 
-def play(sprint_env: Any, body: str, names: Any = ONE, **more: Any) -> Any:
+def play(sprint_env: SprintEnv, body: str, names: Any = ONE, **more: Any) -> Any:
     """Run a script as Sprint for one batch, and return its SEEN."""
     with sprint_env.scripted_pool(body, **more) as pool:
         loss, error_signal = batch(pool, names)
@@ -34,7 +38,7 @@ def play(sprint_env: Any, body: str, names: Any = ONE, **more: Any) -> Any:
 # --- print
 
 
-def test_print_prints_as_the_builtin_does(sprint_env: Any, sprint_log: Any) -> None:
+def test_print_prints_as_the_builtin_does(sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]) -> None:
     body = """
     control = init()
     sprint_entry.print("one", 2, sep="-", end="!\\n", flush=True)
@@ -47,7 +51,9 @@ def test_print_prints_as_the_builtin_does(sprint_env: Any, sprint_log: Any) -> N
     assert any("getSegmentList: corpus 'c', 3 segments" in line for line in said)
 
 
-def test_with_quiet_neither_print_nor_the_child_prints_anything(sprint_env: Any, sprint_log: Any) -> None:
+def test_with_quiet_neither_print_nor_the_child_prints_anything(
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
+) -> None:
     body = """
     control = init()
     sprint_entry.print("not to be seen")
@@ -60,7 +66,9 @@ def test_with_quiet_neither_print_nor_the_child_prints_anything(sprint_env: Any,
     assert [line.partition("] ")[2] for line in sprint_log()] == ["the builtin"]
 
 
-def test_verbose_prints_a_line_for_each_call_of_each_segment(sprint_env: Any, sprint_log: Any) -> None:
+def test_verbose_prints_a_line_for_each_call_of_each_segment(
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
+) -> None:
     body = """
     control = init()
     for name in segment_list():
@@ -78,7 +86,7 @@ def test_verbose_prints_a_line_for_each_call_of_each_segment(sprint_env: Any, sp
 
 @pytest.mark.parametrize("order", list(itertools.permutations(["control", "order", "layer"])))
 def test_control_segment_order_and_layer_share_one_instance_in_any_order_of_init(
-    sprint_env: Any, order: Any
+    sprint_env: SprintEnv, order: Any
 ) -> None:
     body = f"""
     names = segment_list()
@@ -103,7 +111,7 @@ def test_control_segment_order_and_layer_share_one_instance_in_any_order_of_init
     assert seen["again"]
 
 
-def test_a_sprint_that_is_too_old_is_refused_with_the_reason(sprint_env: Any) -> None:
+def test_a_sprint_that_is_too_old_is_refused_with_the_reason(sprint_env: SprintEnv) -> None:
     options = sprint_env.scripted("init(version_number=2)", min_python_control_version=3)
     with pytest.raises(shmbridge.PeerGoneError) as caught:
         shmbridge.SprintInstancePool(**options)
@@ -114,12 +122,12 @@ def test_a_sprint_that_is_too_old_is_refused_with_the_reason(sprint_env: Any) ->
     assert caught.value.exit_code == 1
 
 
-def test_a_sprint_without_a_version_number_is_refused(sprint_env: Any) -> None:
+def test_a_sprint_without_a_version_number_is_refused(sprint_env: SprintEnv) -> None:
     with pytest.raises(shmbridge.PeerGoneError, match="is None; it must be at least 2"):
         shmbridge.SprintInstancePool(**sprint_env.scripted("init(version_number=None)"))
 
 
-def test_a_sprint_that_is_new_enough_is_accepted(sprint_env: Any) -> None:
+def test_a_sprint_that_is_new_enough_is_accepted(sprint_env: SprintEnv) -> None:
     body = """
     control = init(version_number=3)
     for name in segment_list():
@@ -128,7 +136,7 @@ def test_a_sprint_that_is_new_enough_is_accepted(sprint_env: Any) -> None:
     play(sprint_env, body, min_python_control_version=3)
 
 
-def test_init_accepts_arguments_that_later_sprints_may_add(sprint_env: Any) -> None:
+def test_init_accepts_arguments_that_later_sprints_may_add(sprint_env: SprintEnv) -> None:
     body = """
     control = init(something_new=1)
     control.init_processing(input_dim=40, output_dim=-1, something_new=2)
@@ -153,7 +161,7 @@ def test_init_accepts_arguments_that_later_sprints_may_add(sprint_env: Any) -> N
     ],
 )
 def test_an_incomplete_or_malformed_config_string_is_an_option_error(
-    config: str, expected: str, sprint_env: Any
+    config: str, expected: str, sprint_env: SprintEnv
 ) -> None:
     script = f"""
     import sprint_entry, shmbridge
@@ -184,7 +192,9 @@ def test_an_incomplete_or_malformed_config_string_is_an_option_error(
 # --- getSegmentList
 
 
-def test_get_segment_list_yields_exactly_str_names_in_the_order_of_the_requests(sprint_env: Any) -> None:
+def test_get_segment_list_yields_exactly_str_names_in_the_order_of_the_requests(
+    sprint_env: SprintEnv,
+) -> None:
     body = """
     for name in segment_list():
         control = init()
@@ -199,7 +209,7 @@ def test_get_segment_list_yields_exactly_str_names_in_the_order_of_the_requests(
 
 
 def test_get_segment_list_refuses_names_that_are_not_in_the_corpus_without_passing_them_to_sprint(
-    sprint_env: Any,
+    sprint_env: SprintEnv,
 ) -> None:
     body = """
     control = init()
@@ -216,7 +226,7 @@ def test_get_segment_list_refuses_names_that_are_not_in_the_corpus_without_passi
     assert sprint_env.seen()["names"] == ONE
 
 
-def test_get_segment_list_accepts_an_iterable_of_segments_and_their_infos(sprint_env: Any) -> None:
+def test_get_segment_list_accepts_an_iterable_of_segments_and_their_infos(sprint_env: SprintEnv) -> None:
     body = """
     control = init()
     for name in sprint_entry.getSegmentList(corpusName="c", segmentList=tuple(SEGMENTS),
@@ -226,7 +236,7 @@ def test_get_segment_list_accepts_an_iterable_of_segments_and_their_infos(sprint
     play(sprint_env, body)
 
 
-def test_get_segment_list_ends_when_the_parent_closes(sprint_env: Any) -> None:
+def test_get_segment_list_ends_when_the_parent_closes(sprint_env: SprintEnv) -> None:
     body = """
     init()
     SEEN["names"] = list(segment_list())
@@ -239,7 +249,7 @@ def test_get_segment_list_ends_when_the_parent_closes(sprint_env: Any) -> None:
 # --- process_segment
 
 
-def test_the_callback_receives_the_orthography_as_str_with_its_trailing_blank(sprint_env: Any) -> None:
+def test_the_callback_receives_the_orthography_as_str_with_its_trailing_blank(sprint_env: SprintEnv) -> None:
     body = """
     control = init()
     given = [" schön wär's ".encode(), "schön wär's ", b""]
@@ -250,7 +260,7 @@ def test_the_callback_receives_the_orthography_as_str_with_its_trailing_blank(sp
     assert seen["orthographies"] == [" schön wär's ", "schön wär's ", ""]
 
 
-def test_the_callback_receives_posteriors_that_sprint_copies_with_one_memcpy(sprint_env: Any) -> None:
+def test_the_callback_receives_posteriors_that_sprint_copies_with_one_memcpy(sprint_env: SprintEnv) -> None:
     body = """
     def callback(command, **arguments):
         posteriors = arguments["posteriors"]
@@ -274,7 +284,7 @@ def test_the_callback_receives_posteriors_that_sprint_copies_with_one_memcpy(spr
     }
 
 
-def test_an_alignment_is_passed_on_if_sprint_has_no_orthography(sprint_env: Any) -> None:
+def test_an_alignment_is_passed_on_if_sprint_has_no_orthography(sprint_env: SprintEnv) -> None:
     body = """
     def callback(command, **arguments):
         SEEN["alignment"] = arguments["alignment"].tolist()
@@ -303,7 +313,7 @@ def test_an_alignment_is_passed_on_if_sprint_has_no_orthography(sprint_env: Any)
     ],
 )
 def test_an_error_of_one_segment_is_a_remote_error_and_the_next_is_answered(
-    sprint_env: Any, first: str, expected: str
+    sprint_env: SprintEnv, first: str, expected: str
 ) -> None:
     body = f"""
     def fails(control, name, error):
@@ -335,7 +345,9 @@ def test_an_error_of_one_segment_is_a_remote_error_and_the_next_is_answered(
     sprint_env.seen()
 
 
-def test_a_segment_that_sprint_rejects_is_skipped(sprint_env: Any, sprint_log: Any) -> None:
+def test_a_segment_that_sprint_rejects_is_skipped(
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
+) -> None:
     body = """
     control = init(callback=lambda command, **arguments: (None, None))
     for name in segment_list():
@@ -349,7 +361,7 @@ def test_a_segment_that_sprint_rejects_is_skipped(sprint_env: Any, sprint_log: A
 
 
 @pytest.mark.parametrize("layout", ["np.asfortranarray", "np.ascontiguousarray", "np.float64"])
-def test_the_error_signal_may_have_any_layout_and_precision(sprint_env: Any, layout: str) -> None:
+def test_the_error_signal_may_have_any_layout_and_precision(sprint_env: SprintEnv, layout: str) -> None:
     body = f"""
     given = np.arange(12, dtype=np.float32).reshape(4, 3)
     control = init(callback=lambda command, **arguments: (np.float32(0.25), {layout}(given)))
@@ -362,7 +374,7 @@ def test_the_error_signal_may_have_any_layout_and_precision(sprint_env: Any, lay
     np.testing.assert_array_equal(error_signal[:, 0], np.arange(12).reshape(4, 3).T)
 
 
-def test_iterating_a_corpus_without_a_callback_is_refused(sprint_env: Any) -> None:
+def test_iterating_a_corpus_without_a_callback_is_refused(sprint_env: SprintEnv) -> None:
     body = """
     control = init(callback=None)
     SEEN["error"] = attempt(lambda: control.init_processing(input_dim=-1, output_dim=-1))
@@ -383,7 +395,9 @@ def test_iterating_a_corpus_without_a_callback_is_refused(sprint_env: Any) -> No
         "control.notify_segment_loss(segment_name='c/s2', loss=1.0)",
     ],
 )
-def test_a_segment_that_was_not_requested_is_an_error_that_names_both(sprint_env: Any, call: str) -> None:
+def test_a_segment_that_was_not_requested_is_an_error_that_names_both(
+    sprint_env: SprintEnv, call: str
+) -> None:
     body = f"""
     control = init()
     SEEN["before"] = attempt(lambda: {call})
@@ -398,7 +412,9 @@ def test_a_segment_that_was_not_requested_is_an_error_that_names_both(sprint_env
         assert "python-segment-order" in seen[when][1]
 
 
-def test_a_sprint_that_iterates_without_our_segment_order_ends_with_that_advice(sprint_env: Any) -> None:
+def test_a_sprint_that_iterates_without_our_segment_order_ends_with_that_advice(
+    sprint_env: SprintEnv,
+) -> None:
     options = sprint_env.options("iterate", use_python_segment_order=False)
     with pytest.raises(shmbridge.PeerGoneError) as caught, shmbridge.SprintInstancePool(**options) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
@@ -427,7 +443,7 @@ def layer_script(rest: str) -> str:
 @pytest.mark.parametrize("name", ["None", "name"])
 @pytest.mark.parametrize("loss_first", [True, False])
 def test_loss_and_error_signal_may_come_in_either_order_and_the_loss_without_a_name(
-    sprint_env: Any, name: str, loss_first: bool
+    sprint_env: SprintEnv, name: str, loss_first: bool
 ) -> None:
     body = layer_script(f"""
     for name in segment_list():
@@ -444,7 +460,7 @@ def test_loss_and_error_signal_may_come_in_either_order_and_the_loss_without_a_n
 
 
 def test_the_segment_may_be_notified_after_forward_as_segmentwise_nn_trainer_does(
-    sprint_env: Any, sprint_log: Any
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
 ) -> None:
     body = layer_script("""
     for name in segment_list():
@@ -459,7 +475,7 @@ def test_the_segment_may_be_notified_after_forward_as_segmentwise_nn_trainer_doe
 
 @pytest.mark.parametrize("container", ["list", "tuple"])
 def test_forward_returns_a_view_of_the_shared_memory_that_sprint_copies_with_one_memcpy(
-    sprint_env: Any, container: str
+    sprint_env: SprintEnv, container: str
 ) -> None:
     body = layer_script(f"""
     for name in segment_list():
@@ -489,7 +505,9 @@ def test_forward_returns_a_view_of_the_shared_memory_that_sprint_copies_with_one
     assert seen["same"]
 
 
-def test_backpropagate_returns_a_tuple_of_one_matrix_of_zeros_in_sprints_layout(sprint_env: Any) -> None:
+def test_backpropagate_returns_a_tuple_of_one_matrix_of_zeros_in_sprints_layout(
+    sprint_env: SprintEnv,
+) -> None:
     body = layer_script("""
     for name in segment_list():
         control.init_segment(segment_name=name)
@@ -505,7 +523,7 @@ def test_backpropagate_returns_a_tuple_of_one_matrix_of_zeros_in_sprints_layout(
 
 
 def test_the_other_calls_of_the_layer_return_the_types_that_sprint_requires(
-    sprint_env: Any, sprint_log: Any
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
 ) -> None:
     body = layer_script("""
     trainable, parameters = layer.isTrainable(), layer.getNumberOfFreeParameters()
@@ -532,7 +550,7 @@ def test_the_other_calls_of_the_layer_return_the_types_that_sprint_requires(
     assert any("'old.xml'" in line for line in sprint_log())
 
 
-def test_the_label_dimension_that_sprint_reports_is_checked_at_the_next_batch(sprint_env: Any) -> None:
+def test_the_label_dimension_that_sprint_reports_is_checked_at_the_next_batch(sprint_env: SprintEnv) -> None:
     body = layer_script("""
     for name in segment_list():
         process(control, name)
@@ -559,7 +577,7 @@ def test_the_label_dimension_that_sprint_reports_is_checked_at_the_next_batch(sp
         assert batch(pool)[0][0] == 1.5
 
 
-def test_init_processing_also_reports_the_label_dimension(sprint_env: Any) -> None:
+def test_init_processing_also_reports_the_label_dimension(sprint_env: SprintEnv) -> None:
     body = """
     control = init()
     control.init_processing(input_dim=40, output_dim=6)
@@ -580,7 +598,7 @@ def test_init_processing_also_reports_the_label_dimension(sprint_env: Any) -> No
 
 
 def test_posteriors_that_sprint_cannot_use_raise_in_the_parent_and_sprint_receives_uniform_ones(
-    sprint_env: Any,
+    sprint_env: SprintEnv,
 ) -> None:
     body = layer_script("""
     for name in segment_list():
@@ -602,7 +620,9 @@ def test_posteriors_that_sprint_cannot_use_raise_in_the_parent_and_sprint_receiv
 # --- the control loop
 
 
-def test_run_control_loop_serves_with_the_callback_that_it_receives(sprint_env: Any, sprint_log: Any) -> None:
+def test_run_control_loop_serves_with_the_callback_that_it_receives(
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
+) -> None:
     body = """
     control = init(callback=None)
     control.run_control_loop(callback=callback)
@@ -613,7 +633,7 @@ def test_run_control_loop_serves_with_the_callback_that_it_receives(sprint_env: 
     assert any("<version>by hand</version>" in line for line in sprint_log())
 
 
-def test_handle_next_answers_one_request_and_returns_false_after_the_last(sprint_env: Any) -> None:
+def test_handle_next_answers_one_request_and_returns_false_after_the_last(sprint_env: SprintEnv) -> None:
     body = """
     control = init()
     SEEN["answers"] = []
@@ -624,7 +644,7 @@ def test_handle_next_answers_one_request_and_returns_false_after_the_last(sprint
     assert seen["answers"] == [True, True, False]
 
 
-def test_segment_list_iterator_serves_without_a_list_of_known_segments(sprint_env: Any) -> None:
+def test_segment_list_iterator_serves_without_a_list_of_known_segments(sprint_env: SprintEnv) -> None:
     body = """
     control = init()
     for name in control.segment_list_iterator():
@@ -633,7 +653,7 @@ def test_segment_list_iterator_serves_without_a_list_of_known_segments(sprint_en
     play(sprint_env, body, ["any/name"])
 
 
-def test_an_automaton_comes_from_the_callback(sprint_env: Any) -> None:
+def test_an_automaton_comes_from_the_callback(sprint_env: SprintEnv) -> None:
     body = """
     def callback(command, **arguments):
         if command == "version":
@@ -668,7 +688,7 @@ def ask(name, posteriors=posteriors, frames=3):
 """
 
 
-def test_the_listening_thread_is_started_only_once(sprint_env: Any) -> None:
+def test_the_listening_thread_is_started_only_once(sprint_env: SprintEnv) -> None:
     body = """
     control = init()
     for _ in range(3):
@@ -681,7 +701,7 @@ def test_the_listening_thread_is_started_only_once(sprint_env: Any) -> None:
     assert len(play(sprint_env, body)["threads"]) == 2
 
 
-def test_another_thread_receives_loss_and_error_signal_while_sprint_iterates(sprint_env: Any) -> None:
+def test_another_thread_receives_loss_and_error_signal_while_sprint_iterates(sprint_env: SprintEnv) -> None:
     body = THREADED + textwrap.dedent("""
     def work():
         SEEN["version"] = control.own_threaded_callback("version")
@@ -716,7 +736,7 @@ def test_another_thread_receives_loss_and_error_signal_while_sprint_iterates(spr
     assert "another thread" in seen["own thread"][1]
 
 
-def test_another_thread_may_also_use_the_control_loop(sprint_env: Any) -> None:
+def test_another_thread_may_also_use_the_control_loop(sprint_env: SprintEnv) -> None:
     body = THREADED + textwrap.dedent("""
     asked = threading.Event()
 
@@ -735,7 +755,7 @@ def test_another_thread_may_also_use_the_control_loop(sprint_env: Any) -> None:
     assert seen["answer"] == [1.5, [[-2.0] * 4] * 3]
 
 
-def test_another_thread_receives_infinity_for_a_segment_that_sprint_skips(sprint_env: Any) -> None:
+def test_another_thread_receives_infinity_for_a_segment_that_sprint_skips(sprint_env: SprintEnv) -> None:
     body = THREADED + textwrap.dedent("""
     thread = threading.Thread(target=lambda: SEEN.update(answer=ask("c/s2")))
     thread.start()
@@ -751,7 +771,7 @@ def test_another_thread_receives_infinity_for_a_segment_that_sprint_skips(sprint
     assert error_signal == [[0.0] * 4] * 3
 
 
-def test_another_thread_receives_the_exception_of_sprints_callback(sprint_env: Any) -> None:
+def test_another_thread_receives_the_exception_of_sprints_callback(sprint_env: SprintEnv) -> None:
     body = THREADED + textwrap.dedent("""
     def broken(command, **arguments):
         raise ZeroDivisionError("on purpose")
@@ -769,7 +789,7 @@ def test_another_thread_receives_the_exception_of_sprints_callback(sprint_env: A
     assert play(sprint_env, body)["answer"] == ["ZeroDivisionError", "on purpose"]
 
 
-def test_another_thread_that_waits_when_the_parent_closes_receives_an_error(sprint_env: Any) -> None:
+def test_another_thread_that_waits_when_the_parent_closes_receives_an_error(sprint_env: SprintEnv) -> None:
     body = THREADED + textwrap.dedent("""
     for name in segment_list():
         process(control, name)
@@ -783,7 +803,7 @@ def test_another_thread_that_waits_when_the_parent_closes_receives_an_error(spri
 # --- close
 
 
-def test_after_close_the_parent_is_notified_and_further_calls_raise_or_end(sprint_env: Any) -> None:
+def test_after_close_the_parent_is_notified_and_further_calls_raise_or_end(sprint_env: SprintEnv) -> None:
     # The second descriptor of the pipe keeps Sprint alive: the parent ends a Sprint that closes the pipe.
     body = """
     kept = os.dup(int(CONFIG.split("c2p_fd:")[1].split(",")[0]))
@@ -812,7 +832,7 @@ def test_after_close_the_parent_is_notified_and_further_calls_raise_or_end(sprin
     assert "an open descriptor" in seen["init"][1]
 
 
-def test_a_sprint_that_closes_the_connection_counts_as_ended(sprint_env: Any) -> None:
+def test_a_sprint_that_closes_the_connection_counts_as_ended(sprint_env: SprintEnv) -> None:
     body = """
     control = init()
     names = segment_list()

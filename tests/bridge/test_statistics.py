@@ -15,13 +15,14 @@ import pytest
 import shmbridge
 from shmbridge.parent import PoolStatistics
 from shmbridge.units import format_bytes, format_duration
+from support.sprint_env import SprintEnv
 
 
-def closing_lines(caplog: Any) -> list[str]:
+def closing_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [text for name, _, text in caplog.record_tuples if name == "shmbridge" and "pool closed" in text]
 
 
-def test_a_snapshot_does_not_change(sprint_env: Any) -> None:
+def test_a_snapshot_does_not_change(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("iterate") as pool:
         before = pool.stats()
         sprint_env.check(pool, sprint_env.NAMES[:2])
@@ -31,7 +32,7 @@ def test_a_snapshot_does_not_change(sprint_env: Any) -> None:
             before.segments = 1
 
 
-def test_each_child_has_its_own_counts(sprint_env: Any) -> None:
+def test_each_child_has_its_own_counts(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("iterate", num_instances=2) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
         children = pool.stats().children
@@ -43,7 +44,7 @@ def test_each_child_has_its_own_counts(sprint_env: Any) -> None:
     assert [child.state for child in pool.stats().children] == ["ended", "ended"]
 
 
-def test_unanswered_segments_are_in_flight_and_occupy_the_ring(sprint_env: Any) -> None:
+def test_unanswered_segments_are_in_flight_and_occupy_the_ring(sprint_env: SprintEnv) -> None:
     body = """
     control = init()
     sys.stdin = open(OPTIONS["gate"])  # until the test opens it
@@ -70,7 +71,7 @@ def test_unanswered_segments_are_in_flight_and_occupy_the_ring(sprint_env: Any) 
         sprint_env.wait_until(lambda: pool.stats().children[0].posteriors_used == 0, "Sprint has released it")
 
 
-def test_the_times_add_up_to_the_time_in_sprint(sprint_env: Any) -> None:
+def test_the_times_add_up_to_the_time_in_sprint(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("iterate", "refsprint.criterion-sleep=0.05") as pool:
         started = pool.stats()
         assert started.wait_seconds == 0
@@ -82,7 +83,7 @@ def test_the_times_add_up_to_the_time_in_sprint(sprint_env: Any) -> None:
         assert stats.start_seconds == started.start_seconds
 
 
-def test_stats_do_not_wait_for_a_call_in_another_thread(sprint_env: Any) -> None:
+def test_stats_do_not_wait_for_a_call_in_another_thread(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("iterate", "refsprint.criterion-sleep=1000") as pool:
         lengths = sprint_env.frames(sprint_env.NAMES[:1])
 
@@ -100,7 +101,7 @@ def test_stats_do_not_wait_for_a_call_in_another_thread(sprint_env: Any) -> None
         thread.join()
 
 
-def test_closing_logs_one_summary(sprint_env: Any, caplog: Any) -> None:
+def test_closing_logs_one_summary(sprint_env: SprintEnv, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "shmbridge")
     pool = sprint_env.pool("iterate", num_instances=2)
     names = [*sprint_env.NAMES[:3], sprint_env.SHORT]
@@ -125,20 +126,22 @@ def test_the_summary_counts_scored_segments_if_there_are_any() -> None:
     assert "scored" not in str(dataclasses.replace(stats, scored=0))
 
 
-def test_seconds_do_not_increase_after_the_pool_is_closed(sprint_env: Any) -> None:
+def test_seconds_do_not_increase_after_the_pool_is_closed(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("iterate") as pool:
         pass
     assert pool.stats() == pool.stats()
 
 
-def test_a_pool_that_failed_to_start_logs_no_summary(sprint_env: Any, caplog: Any) -> None:
+def test_a_pool_that_failed_to_start_logs_no_summary(
+    sprint_env: SprintEnv, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "shmbridge")
     with pytest.raises(shmbridge.PeerGoneError):
         sprint_env.scripted_pool("sys.exit(3)")
     assert closing_lines(caplog) == []
 
 
-def test_a_fork_has_no_statistics(sprint_env: Any) -> None:
+def test_a_fork_has_no_statistics(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("iterate") as pool:
         pid = os.fork()
         if pid == 0:

@@ -12,6 +12,7 @@ import pytest
 import shmbridge
 from shmbridge.parent import copying
 from support.packages import import_or_skip
+from support.sprint_env import SprintEnv
 
 torch = import_or_skip("torch")
 
@@ -41,7 +42,7 @@ DOUBLER = "init().run_control_loop(callback=callback)"
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("pin_memory", [False, True])
 def test_loss_and_gradient_equal_those_of_the_same_tensor_on_the_cpu(
-    sprint_env: Any, dtype: Any, from_logits: bool, batch_first: bool, pin_memory: bool
+    sprint_env: SprintEnv, dtype: Any, from_logits: bool, batch_first: bool, pin_memory: bool
 ) -> None:
     names = [*sprint_env.NAMES, sprint_env.SHORT]
     lengths = sprint_env.frames(names)
@@ -61,7 +62,7 @@ def test_loss_and_gradient_equal_those_of_the_same_tensor_on_the_cpu(
     torch.testing.assert_close(on_device.grad.cpu(), on_cpu.grad, rtol=1e-3, atol=1e-3)
 
 
-def test_the_rings_are_pinned_and_so_are_those_of_a_restarted_child(sprint_env: Any) -> None:
+def test_the_rings_are_pinned_and_so_are_those_of_a_restarted_child(sprint_env: SprintEnv) -> None:
     log_probs = torch.zeros(3, 1, 4, device="cuda")
     with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False) as pool:
         sprint_loss(pool, log_probs, [3], ["c/s1"])
@@ -81,7 +82,7 @@ def test_the_rings_are_pinned_and_so_are_those_of_a_restarted_child(sprint_env: 
             assert torch.from_numpy(segment.posteriors).is_pinned()
 
 
-def test_the_loss_is_ordered_with_earlier_and_later_work_of_the_stream(sprint_env: Any) -> None:
+def test_the_loss_is_ordered_with_earlier_and_later_work_of_the_stream(sprint_env: SprintEnv) -> None:
     """The loss is called before the log-probs are computed, and the gradient is read at once."""
     frames = 20000
     with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False, ring_size=1 << 24) as pool:
@@ -92,7 +93,9 @@ def test_the_loss_is_ordered_with_earlier_and_later_work_of_the_stream(sprint_en
             assert (log_probs.grad.cpu() == 2 * value).all()
 
 
-def test_the_zeros_of_a_skipped_segment_are_ordered_too(sprint_env: Any, monkeypatch: Any) -> None:
+def test_the_zeros_of_a_skipped_segment_are_ordered_too(
+    sprint_env: SprintEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No copy follows them that the loss would wait for."""
     find_nan, empty_like = copying.find_nan, torch.empty_like
 
@@ -110,7 +113,9 @@ def test_the_zeros_of_a_skipped_segment_are_ordered_too(sprint_env: Any, monkeyp
             assert (log_probs.grad.cpu() == 0).all()
 
 
-def test_a_segment_is_copied_while_sprint_computes_the_one_before(sprint_env: Any, monkeypatch: Any) -> None:
+def test_a_segment_is_copied_while_sprint_computes_the_one_before(
+    sprint_env: SprintEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sprint continues with the first segment only when the second one is in the ring."""
     fifo = sprint_env.path / "second segment"
     os.mkfifo(fifo)
@@ -137,7 +142,7 @@ init(callback=patient).run_control_loop(callback=patient)
     assert copied == [(5, 4), (3, 4)]
 
 
-def test_matrices_are_copied_directly_between_device_and_ring(sprint_env: Any) -> None:
+def test_matrices_are_copied_directly_between_device_and_ring(sprint_env: SprintEnv) -> None:
     frames, n_segments = 2000, 3
     lengths, names = [frames] * n_segments, [f"c/s{i}" for i in range(n_segments)]
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
@@ -152,7 +157,7 @@ def test_matrices_are_copied_directly_between_device_and_ring(sprint_env: Any) -
     assert sum("Pinned -> Device" in name for name in copies) == n_segments
 
 
-def test_the_loss_works_on_a_stream_of_the_user(sprint_env: Any) -> None:
+def test_the_loss_works_on_a_stream_of_the_user(sprint_env: SprintEnv) -> None:
     stream = torch.cuda.Stream()
     with sprint_env.scripted_pool(DOUBLER, use_python_segment_order=False) as pool, torch.cuda.stream(stream):
         log_probs = torch.ones(5, 1, 4, device="cuda").requires_grad_()
@@ -161,7 +166,9 @@ def test_the_loss_works_on_a_stream_of_the_user(sprint_env: Any) -> None:
         assert (log_probs.grad.cpu() == 2).all()
 
 
-def test_memory_that_cuda_does_not_register_raises_with_a_remedy(sprint_env: Any, monkeypatch: Any) -> None:
+def test_memory_that_cuda_does_not_register_raises_with_a_remedy(
+    sprint_env: SprintEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cudart = torch.cuda.cudart()
 
     class Refusing:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.packages import import_or_skip
+from support.sprint_env import SprintEnv
 
 torch = import_or_skip("torch")
 
@@ -49,7 +50,7 @@ def read_counts() -> dict[str, int]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_matrices_are_copied_from_and_to_pinned_memory_only(sprint_env: Any, dtype: Any) -> None:
+def test_matrices_are_copied_from_and_to_pinned_memory_only(sprint_env: SprintEnv, dtype: Any) -> None:
     frames, n_segments = 2000, 3
     lengths, names = [frames] * n_segments, [f"c/s{i}" for i in range(n_segments)]
     with sprint_env.scripted_pool(
@@ -64,7 +65,7 @@ def test_matrices_are_copied_from_and_to_pinned_memory_only(sprint_env: Any, dty
     assert after["to_host_pageable"] == before["to_host_pageable"]
 
 
-def test_all_registered_memory_is_unregistered(sprint_env: Any) -> None:
+def test_all_registered_memory_is_unregistered(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("loop", num_instances=2) as pool:
         names = sprint_env.NAMES
         lengths = sprint_env.frames(names)

@@ -13,6 +13,7 @@ import pytest
 
 import shmbridge
 from support.packages import import_or_skip
+from support.sprint_env import SprintEnv
 
 torch = import_or_skip("torch")
 
@@ -32,7 +33,7 @@ def is_in_shared_memory(address: int) -> bool:
     return False
 
 
-def test_log_softmax_writes_into_the_claim_and_the_error_signal_is_not_copied(sprint_env: Any) -> None:
+def test_log_softmax_writes_into_the_claim_and_the_error_signal_is_not_copied(sprint_env: SprintEnv) -> None:
     (frames,) = sprint_env.frames([NAME])
     logits = torch.randn(frames, 4)
     with sprint_env.pool("loop") as pool, pool.claim(NAME, frames, 4) as segment:
@@ -52,7 +53,7 @@ def test_log_softmax_writes_into_the_claim_and_the_error_signal_is_not_copied(sp
             del error_signal
 
 
-def test_a_claim_gives_a_network_the_same_gradient_as_the_loss(sprint_env: Any) -> None:
+def test_a_claim_gives_a_network_the_same_gradient_as_the_loss(sprint_env: SprintEnv) -> None:
     (frames,) = sprint_env.frames([NAME])
     network = torch.nn.Linear(3, 4)
     features = torch.randn(frames, 3)
@@ -71,7 +72,7 @@ def test_a_claim_gives_a_network_the_same_gradient_as_the_loss(sprint_env: Any) 
         torch.testing.assert_close(parameter.grad, gradient)
 
 
-def test_from_numpy_keeps_the_records_of_a_claim_and_its_result_alive(sprint_env: Any) -> None:
+def test_from_numpy_keeps_the_records_of_a_claim_and_its_result_alive(sprint_env: SprintEnv) -> None:
     body = "init().run_control_loop(callback=callback)"
     with sprint_env.scripted_pool(body, use_python_segment_order=False, ring_size=1 << 20) as pool:
         segment = pool.claim("c/s1", 50, 4)
@@ -91,7 +92,7 @@ def test_from_numpy_keeps_the_records_of_a_claim_and_its_result_alive(sprint_env
 
 
 def test_from_logits_writes_the_log_softmax_into_the_ring_without_a_temporary_tensor(
-    sprint_env: Any, monkeypatch: Any
+    sprint_env: SprintEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames, labels = 2000, 64
     logits = torch.randn(1, frames, labels)
@@ -145,7 +146,7 @@ class RecordingCudart:
         return 0
 
 
-def use_instead_of_cuda(cudart: RecordingCudart, monkeypatch: Any) -> list[Any]:
+def use_instead_of_cuda(cudart: RecordingCudart, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return the list of devices on which an error was cleared."""
     cleared: list[Any] = []
     monkeypatch.setattr(torch.cuda, "cudart", lambda: cudart)
@@ -156,7 +157,7 @@ def use_instead_of_cuda(cudart: RecordingCudart, monkeypatch: Any) -> list[Any]:
 
 @pytest.mark.parametrize(("code", "advice"), [(2, "lower ring_size"), (719, "CUDA_LAUNCH_BLOCKING")])
 def test_a_failed_registration_raises_and_can_be_retried(
-    sprint_env: Any, monkeypatch: Any, code: int, advice: str
+    sprint_env: SprintEnv, monkeypatch: pytest.MonkeyPatch, code: int, advice: str
 ) -> None:
     cudart = RecordingCudart(code)
     cleared = use_instead_of_cuda(cudart, monkeypatch)
@@ -173,7 +174,9 @@ def test_a_failed_registration_raises_and_can_be_retried(
     assert cleared == [DEVICE]
 
 
-def test_memory_that_is_still_registered_is_unregistered_first(sprint_env: Any, monkeypatch: Any) -> None:
+def test_memory_that_is_still_registered_is_unregistered_first(
+    sprint_env: SprintEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cudart = RecordingCudart(712)
     use_instead_of_cuda(cudart, monkeypatch)
     with sprint_env.pool("loop") as pool:
@@ -185,7 +188,7 @@ def test_memory_that_is_still_registered_is_unregistered_first(sprint_env: Any, 
 
 
 def test_memory_is_registered_once_for_each_child_and_unregistered_before_it_is_unmapped(
-    sprint_env: Any, monkeypatch: Any
+    sprint_env: SprintEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cudart = RecordingCudart()
     use_instead_of_cuda(cudart, monkeypatch)
@@ -219,7 +222,7 @@ def test_memory_is_registered_once_for_each_child_and_unregistered_before_it_is_
     assert len(cudart.unregistered) == 3
 
 
-def test_a_fork_does_not_unregister_memory(sprint_env: Any, monkeypatch: Any) -> None:
+def test_a_fork_does_not_unregister_memory(sprint_env: SprintEnv, monkeypatch: pytest.MonkeyPatch) -> None:
     """CUDA does not work in a fork, such as a DataLoader's worker: a call would crash there."""
     cudart = RecordingCudart()
     use_instead_of_cuda(cudart, monkeypatch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import shmbridge
 from support.packages import import_or_skip
+from support.sprint_env import SprintEnv
 
 torch = import_or_skip("torch")
 
@@ -31,7 +33,7 @@ REDUCTIONS = ["none", "sum", "mean"]
 
 
 @pytest.fixture(scope="module")
-def shared(module_sprint_env: Any) -> Any:
+def shared(module_sprint_env: SprintEnv) -> Iterator[shmbridge.SprintInstancePool]:
     with module_sprint_env.pool("loop", num_instances=2) as pool:
         yield pool
 
@@ -69,7 +71,7 @@ def gradient(of: Any, loss: Any, weights: Any = None) -> Any:
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_loss_and_gradient_equal_the_sum_over_all_paths(sprint_env: Any, way: str) -> None:
+def test_loss_and_gradient_equal_the_sum_over_all_paths(sprint_env: SprintEnv, way: str) -> None:
     lengths = sprint_env.frames(sprint_env.NAMES)
     posteriors = sprint_env.posteriors(lengths)
     log_probs = torch.tensor(posteriors, requires_grad=True)
@@ -83,7 +85,11 @@ def test_loss_and_gradient_equal_the_sum_over_all_paths(sprint_env: Any, way: st
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_the_gradient_at_the_logits_equals_that_of_torchs_ctc(
-    module_sprint_env: Any, shared: Any, reduction: str, batch_first: bool, from_logits: bool
+    module_sprint_env: SprintEnv,
+    shared: shmbridge.SprintInstancePool,
+    reduction: str,
+    batch_first: bool,
+    from_logits: bool,
 ) -> None:
     lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths, seed=1).requires_grad_()
@@ -101,7 +107,9 @@ def test_the_gradient_at_the_logits_equals_that_of_torchs_ctc(
     )
 
 
-def test_the_gradient_at_the_log_probs_equals_that_of_torchs_ctc(module_sprint_env: Any, shared: Any) -> None:
+def test_the_gradient_at_the_log_probs_equals_that_of_torchs_ctc(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     lengths = module_sprint_env.frames(NAMES)
     log_probs = random_logits(lengths).log_softmax(-1).requires_grad_()
     weights = torch.rand(len(NAMES))
@@ -113,7 +121,7 @@ def test_the_gradient_at_the_log_probs_equals_that_of_torchs_ctc(module_sprint_e
 
 
 def test_the_backward_of_log_softmax_leaves_the_error_signal_unchanged(
-    module_sprint_env: Any, shared: Any
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
 ) -> None:
     lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths).requires_grad_()
@@ -127,7 +135,7 @@ def test_the_backward_of_log_softmax_leaves_the_error_signal_unchanged(
 
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_the_gradient_agrees_with_finite_differences(
-    module_sprint_env: Any, shared: Any, from_logits: bool
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, from_logits: bool
 ) -> None:
     names = ["kórpus/rec/two", "kórpus/rec/either"]
     lengths = module_sprint_env.frames(names)
@@ -150,7 +158,7 @@ def test_the_gradient_agrees_with_finite_differences(
         assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(computed[index].item(), abs=1e-3)
 
 
-def test_long_segments_agree_with_torchs_ctc(sprint_env: Any) -> None:
+def test_long_segments_agree_with_torchs_ctc(sprint_env: SprintEnv) -> None:
     rng = np.random.default_rng(5)
     sprint_env.segments, targets = {}, {}
     words = {"a": [0], "ab": [0, 1], "grün": [2, 1], "twice": [0, 0]}
@@ -182,7 +190,7 @@ def test_long_segments_agree_with_torchs_ctc(sprint_env: Any) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_any_float_dtype_is_accepted_and_its_gradient_has_that_dtype(
-    module_sprint_env: Any, shared: Any, dtype: Any, from_logits: bool
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, dtype: Any, from_logits: bool
 ) -> None:
     lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths, seed=2)
@@ -202,7 +210,7 @@ def test_any_float_dtype_is_accepted_and_its_gradient_has_that_dtype(
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("frames", [30000, 70001])
-def test_a_segment_of_several_blocks_arrives_complete(sprint_env: Any, dtype: Any, frames: int) -> None:
+def test_a_segment_of_several_blocks_arrives_complete(sprint_env: SprintEnv, dtype: Any, frames: int) -> None:
     # The error signal is twice the posteriors: see PRELUDE.
     body = "init().run_control_loop(callback=callback)"
     log_probs = torch.randn(frames, 1, 4).to(dtype).requires_grad_()
@@ -211,7 +219,7 @@ def test_a_segment_of_several_blocks_arrives_complete(sprint_env: Any, dtype: An
     assert torch.equal(log_probs.grad, 2 * log_probs.detach())
 
 
-def test_any_strides_are_accepted(module_sprint_env: Any, shared: Any) -> None:
+def test_any_strides_are_accepted(module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool) -> None:
     lengths = module_sprint_env.frames(NAMES)
     plain = random_logits(lengths, seed=3).log_softmax(-1)
     expected = sprint_loss(shared, plain, lengths, NAMES, reduction="none")
@@ -231,7 +239,9 @@ def test_any_strides_are_accepted(module_sprint_env: Any, shared: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["list", "numpy", "int32", "int64", "uint8"])
-def test_lengths_may_have_any_integer_type(module_sprint_env: Any, shared: Any, kind: str) -> None:
+def test_lengths_may_have_any_integer_type(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, kind: str
+) -> None:
     names = ["kórpus/rec/one", "kórpus/rec/two"]
     lengths = module_sprint_env.frames(names)
     given = {
@@ -247,7 +257,9 @@ def test_lengths_may_have_any_integer_type(module_sprint_env: Any, shared: Any, 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_lazily_negated_view_is_accepted(module_sprint_env: Any, shared: Any, dtype: Any) -> None:
+def test_a_lazily_negated_view_is_accepted(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, dtype: Any
+) -> None:
     """The imaginary part of a conjugate is such a view: torch negates its elements on reading."""
     lengths = module_sprint_env.frames(NAMES)
     plain = random_logits(lengths).log_softmax(-1).to(dtype)
@@ -262,7 +274,7 @@ def test_a_lazily_negated_view_is_accepted(module_sprint_env: Any, shared: Any, 
     ids=["tuple", "numpy", "bytes"],
 )
 def test_segment_names_may_be_any_sequence_of_str_or_bytes_and_errors_quote_them_plainly(
-    module_sprint_env: Any, shared: Any, kind: Any
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, kind: Any
 ) -> None:
     names = [NAMES[0], module_sprint_env.SHORT]
     lengths = module_sprint_env.frames(names)
@@ -276,7 +288,9 @@ def test_segment_names_may_be_any_sequence_of_str_or_bytes_and_errors_quote_them
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
-def test_values_beyond_the_length_are_ignored(module_sprint_env: Any, shared: Any, from_logits: bool) -> None:
+def test_values_beyond_the_length_are_ignored(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, from_logits: bool
+) -> None:
     names = ["kórpus/rec/one", "kórpus/rec/last"]
     lengths = module_sprint_env.frames(names)
     log_probs = random_logits(lengths).log_softmax(-1)
@@ -290,7 +304,7 @@ def test_values_beyond_the_length_are_ignored(module_sprint_env: Any, shared: An
 
 
 @pytest.mark.parametrize("lengths", [torch.zeros(0, dtype=torch.int64), []], ids=["tensor", "list"])
-def test_an_empty_batch_has_loss_zero(shared: Any, lengths: Any) -> None:
+def test_an_empty_batch_has_loss_zero(shared: shmbridge.SprintInstancePool, lengths: Any) -> None:
     log_probs = torch.zeros(3, 0, 4, requires_grad=True)
     loss = sprint_loss(shared, log_probs, lengths, [])
     loss.backward()
@@ -301,7 +315,9 @@ def test_an_empty_batch_has_loss_zero(shared: Any, lengths: Any) -> None:
 # --- autograd
 
 
-def test_without_gradients_the_loss_is_the_same(module_sprint_env: Any, shared: Any) -> None:
+def test_without_gradients_the_loss_is_the_same(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     lengths = module_sprint_env.frames(NAMES)
     log_probs = random_logits(lengths).log_softmax(-1).requires_grad_()
     with_gradient = sprint_loss(shared, log_probs, lengths, NAMES)
@@ -313,7 +329,9 @@ def test_without_gradients_the_loss_is_the_same(module_sprint_env: Any, shared: 
     assert not sprint_loss(shared, log_probs.detach(), lengths, NAMES).requires_grad
 
 
-def test_gradients_accumulate_over_backward_calls_and_losses(module_sprint_env: Any, shared: Any) -> None:
+def test_gradients_accumulate_over_backward_calls_and_losses(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths).requires_grad_()
     loss = sprint_loss(shared, logits.log_softmax(-1), lengths, NAMES)
@@ -325,7 +343,9 @@ def test_gradients_accumulate_over_backward_calls_and_losses(module_sprint_env: 
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
-def test_a_second_derivative_is_an_error(module_sprint_env: Any, shared: Any, from_logits: bool) -> None:
+def test_a_second_derivative_is_an_error(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, from_logits: bool
+) -> None:
     """A penalty on the gradient would otherwise be silently wrong, even if it only concerns the softmax."""
     lengths = module_sprint_env.frames(NAMES)
     logits = random_logits(lengths).requires_grad_()
@@ -346,7 +366,7 @@ def test_a_second_derivative_is_an_error(module_sprint_env: Any, shared: Any, fr
 @pytest.mark.parametrize("from_logits", [False, True])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_skipped_segments_contribute_nothing(
-    module_sprint_env: Any, shared: Any, reduction: str, from_logits: bool
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, reduction: str, from_logits: bool
 ) -> None:
     names = [NAMES[0], module_sprint_env.SHORT, NAMES[1]]
     lengths = module_sprint_env.frames(names)
@@ -367,7 +387,7 @@ def test_skipped_segments_contribute_nothing(
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_skipped_segments_may_have_an_infinite_loss_and_still_have_no_gradient(
-    module_sprint_env: Any, shared: Any, reduction: str
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, reduction: str
 ) -> None:
     names = [NAMES[0], module_sprint_env.SHORT]
     lengths = module_sprint_env.frames(names)
@@ -385,7 +405,9 @@ def test_skipped_segments_may_have_an_infinite_loss_and_still_have_no_gradient(
         assert computed.isfinite().all()
 
 
-def test_skipped_segments_may_raise_an_error_that_names_them(module_sprint_env: Any, shared: Any) -> None:
+def test_skipped_segments_may_raise_an_error_that_names_them(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     names = [NAMES[0], module_sprint_env.SHORT]
     lengths = module_sprint_env.frames(names)
     criterion = SprintLoss(shared, skipped="error")
@@ -397,7 +419,7 @@ def test_skipped_segments_may_raise_an_error_that_names_them(module_sprint_env: 
 
 @pytest.mark.parametrize(("skipped", "expected"), [("zero", 0.0), ("inf", float("inf"))])
 def test_the_mean_over_no_answered_segment_is_not_nan(
-    module_sprint_env: Any, shared: Any, skipped: str, expected: float
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, skipped: str, expected: float
 ) -> None:
     lengths = module_sprint_env.frames([module_sprint_env.SHORT])
     log_probs = random_logits(lengths).log_softmax(-1).requires_grad_()
@@ -412,7 +434,7 @@ def test_the_mean_over_no_answered_segment_is_not_nan(
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("from_logits", [False, True])
 def test_a_nan_raises_with_its_position_and_the_next_batch_works(
-    module_sprint_env: Any, shared: Any, dtype: Any, from_logits: bool
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, dtype: Any, from_logits: bool
 ) -> None:
     names = NAMES[:2]
     lengths = module_sprint_env.frames(names)
@@ -425,7 +447,7 @@ def test_a_nan_raises_with_its_position_and_the_next_batch_works(
 
 
 def test_an_error_of_torch_in_the_middle_of_a_batch_leaves_the_pool_usable(
-    module_sprint_env: Any, shared: Any
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
 ) -> None:
     names = NAMES[:2]
     lengths = module_sprint_env.frames(names)
@@ -439,7 +461,9 @@ def test_an_error_of_torch_in_the_middle_of_a_batch_leaves_the_pool_usable(
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
-def test_tensors_without_values_are_not_sent(module_sprint_env: Any, shared: Any, from_logits: bool) -> None:
+def test_tensors_without_values_are_not_sent(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, from_logits: bool
+) -> None:
     """In this mode torch writes to no memory: Sprint would receive the ring's old contents."""
     names = NAMES[:2]
     lengths = module_sprint_env.frames(names)
@@ -471,7 +495,7 @@ def test_tensors_without_values_are_not_sent(module_sprint_env: Any, shared: Any
     ],
 )
 def test_an_invalid_batch_is_rejected_and_nothing_is_sent(
-    sprint_env: Any, log_probs: Any, lengths: Any, segment_names: Any, expected: str
+    sprint_env: SprintEnv, log_probs: Any, lengths: Any, segment_names: Any, expected: str
 ) -> None:
     with sprint_env.pool("loop", num_labels=4) as pool:
         with pytest.raises(shmbridge.BatchError, match=expected):
@@ -479,7 +503,7 @@ def test_an_invalid_batch_is_rejected_and_nothing_is_sent(
         assert pool.stats().posteriors_bytes == 0
 
 
-def test_the_error_for_batch_first_names_its_order_of_axes(shared: Any) -> None:
+def test_the_error_for_batch_first_names_its_order_of_axes(shared: shmbridge.SprintInstancePool) -> None:
     with pytest.raises(shmbridge.BatchError, match=r"it must be \(batch,time,label\)"):
         sprint_loss(shared, torch.zeros(3, 4), [3], ["kórpus/rec/one"], batch_first=True)
 
@@ -487,19 +511,21 @@ def test_the_error_for_batch_first_names_its_order_of_axes(shared: Any) -> None:
 @pytest.mark.parametrize(
     ("option", "value"), [("reduction", "avg"), ("skipped", "skip"), ("reduction", None)]
 )
-def test_an_invalid_choice_is_rejected_with_the_valid_ones(shared: Any, option: str, value: Any) -> None:
+def test_an_invalid_choice_is_rejected_with_the_valid_ones(
+    shared: shmbridge.SprintInstancePool, option: str, value: Any
+) -> None:
     with pytest.raises(shmbridge.OptionError, match=f"{option} is {value!r}; it must be one of '"):
         SprintLoss(shared, **{option: value})
     with pytest.raises(shmbridge.OptionError, match=f"{option} is {value!r}"):
         sprint_loss(shared, torch.zeros(3, 1, 4), [3], ["kórpus/rec/one"], **{option: value})
 
 
-def test_errors_of_sprint_are_raised(shared: Any) -> None:
+def test_errors_of_sprint_are_raised(shared: shmbridge.SprintInstancePool) -> None:
     with pytest.raises(shmbridge.RemoteError, match="kórpus/rec/nowhere"):
         sprint_loss(shared, torch.zeros(3, 1, 4), [3], ["kórpus/rec/nowhere"])
 
 
-def test_the_module_prints_its_options_and_has_no_state(shared: Any) -> None:
+def test_the_module_prints_its_options_and_has_no_state(shared: shmbridge.SprintInstancePool) -> None:
     criterion = SprintLoss(shared, reduction="sum", from_logits=True)
     assert "reduction='sum'" in repr(criterion)
     assert "from_logits=True" in repr(criterion)
@@ -508,7 +534,9 @@ def test_the_module_prints_its_options_and_has_no_state(shared: Any) -> None:
     assert list(criterion.parameters()) == []
 
 
-def test_old_names_of_arguments_work_with_one_warning(module_sprint_env: Any, shared: Any) -> None:
+def test_old_names_of_arguments_work_with_one_warning(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     names = [module_sprint_env.SHORT]
     log_probs = random_logits(module_sprint_env.frames(names))
     with pytest.warns(DeprecationWarning, match="'discarded' is deprecated; use 'skipped'") as init_warnings:

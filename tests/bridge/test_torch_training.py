@@ -9,6 +9,7 @@ import multiprocessing.resource_tracker
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 import shmbridge
 from support.packages import import_or_skip
+from support.sprint_env import SprintEnv
 
 torch = import_or_skip("torch")
 
@@ -31,7 +33,7 @@ def context() -> None:
 
 
 @pytest.fixture(scope="module")
-def shared(module_sprint_env: Any) -> Any:
+def shared(module_sprint_env: SprintEnv) -> Iterator[shmbridge.SprintInstancePool]:
     with module_sprint_env.pool("loop", num_instances=2) as pool:
         yield pool
 
@@ -63,7 +65,7 @@ def collate(items: Any) -> Any:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("given", ["logits", "log-probs", "rounded log-probs"])
 def test_under_autocast_the_gradients_equal_those_of_float32_up_to_rounding(
-    module_sprint_env: Any, shared: Any, dtype: Any, given: str
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, dtype: Any, given: str
 ) -> None:
     names, lengths = module_sprint_env.NAMES, module_sprint_env.frames(module_sprint_env.NAMES)
     features, _, _ = collate([Corpus(names, lengths)[index] for index in range(len(names))])
@@ -97,7 +99,7 @@ def test_under_autocast_the_gradients_equal_those_of_float32_up_to_rounding(
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_a_data_loader_may_start_workers_while_a_pool_is_open(sprint_env: Any, start: str) -> None:
+def test_a_data_loader_may_start_workers_while_a_pool_is_open(sprint_env: SprintEnv, start: str) -> None:
     names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
     network = torch.nn.Linear(FEATURES, 4)
     with sprint_env.pool("loop", num_instances=2) as pool:
@@ -117,7 +119,7 @@ def test_a_data_loader_may_start_workers_while_a_pool_is_open(sprint_env: Any, s
         sprint_env.check(pool, names)
 
 
-def test_in_a_forked_worker_the_loss_raises_and_the_trainer_continues(sprint_env: Any) -> None:
+def test_in_a_forked_worker_the_loss_raises_and_the_trainer_continues(sprint_env: SprintEnv) -> None:
     names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
     with sprint_env.pool("loop") as pool:
         loader = torch.utils.data.DataLoader(
@@ -128,7 +130,7 @@ def test_in_a_forked_worker_the_loss_raises_and_the_trainer_continues(sprint_env
         sprint_env.check(pool, names)
 
 
-def test_a_pool_cannot_be_sent_to_a_spawned_worker(sprint_env: Any) -> None:
+def test_a_pool_cannot_be_sent_to_a_spawned_worker(sprint_env: SprintEnv) -> None:
     names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
     with sprint_env.pool("loop") as pool:
         loader = torch.utils.data.DataLoader(
@@ -145,7 +147,7 @@ def test_a_pool_cannot_be_sent_to_a_spawned_worker(sprint_env: Any) -> None:
 class Model(torch.nn.Module):  # type: ignore[misc]
     """A network whose output is its loss."""
 
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: shmbridge.SprintInstancePool) -> None:
         super().__init__()
         self.network = torch.nn.Linear(FEATURES, 4)
         self.criterion = SprintLoss(pool)
@@ -154,7 +156,9 @@ class Model(torch.nn.Module):  # type: ignore[misc]
         return self.criterion(self.network(features).log_softmax(-1), lengths, segment_names)
 
 
-def test_an_averaged_model_uses_the_same_pool(module_sprint_env: Any, shared: Any) -> None:
+def test_an_averaged_model_uses_the_same_pool(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     names, lengths = module_sprint_env.NAMES, module_sprint_env.frames(module_sprint_env.NAMES)
     features, _, _ = collate([Corpus(names, lengths)[index] for index in range(len(names))])
     model = Model(shared)
@@ -165,7 +169,9 @@ def test_an_averaged_model_uses_the_same_pool(module_sprint_env: Any, shared: An
     assert average(features, lengths, names) == model(features, lengths, names)
 
 
-def test_the_state_dict_of_a_model_can_be_saved_and_the_model_itself_cannot(shared: Any) -> None:
+def test_the_state_dict_of_a_model_can_be_saved_and_the_model_itself_cannot(
+    shared: shmbridge.SprintInstancePool,
+) -> None:
     model = Model(shared)
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
@@ -204,7 +210,7 @@ print(json.dumps([loss.item(), network.module.weight.grad.tolist()]))
 """
 
 
-def test_two_ranks_with_a_pool_each_compute_the_gradient_of_the_whole_batch(sprint_env: Any) -> None:
+def test_two_ranks_with_a_pool_each_compute_the_gradient_of_the_whole_batch(sprint_env: SprintEnv) -> None:
     names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
     options = {key: value for key, value in sprint_env.options("loop").items() if key != "env"}
     script = sprint_env.path / "rank.py"
@@ -240,7 +246,7 @@ def test_two_ranks_with_a_pool_each_compute_the_gradient_of_the_whole_batch(spri
 
 
 def test_in_a_compiled_step_the_loss_is_a_graph_break_with_the_same_result(
-    module_sprint_env: Any, shared: Any
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
 ) -> None:
     names, lengths = module_sprint_env.NAMES, module_sprint_env.frames(module_sprint_env.NAMES)
     features, _, _ = collate([Corpus(names, lengths)[index] for index in range(len(names))])
@@ -273,7 +279,9 @@ def test_in_a_compiled_step_the_loss_is_a_graph_break_with_the_same_result(
     torch.compiler.reset()
 
 
-def test_torch_rejects_a_full_graph_with_our_reason(module_sprint_env: Any, shared: Any) -> None:
+def test_torch_rejects_a_full_graph_with_our_reason(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
     torch.compiler.reset()
     compiled = torch.compile(
         lambda x: sprint_loss(shared, x, [3], ["kórpus/rec/one"]), backend="eager", fullgraph=True

@@ -34,7 +34,7 @@ def test_a_child_that_waits_for_room_sleeps_although_another_segment_is_in_the_r
 def sleeps_on(pid: int) -> bool:
     """Return whether the main thread is asleep and uses no processor time in 50 samples."""
 
-    def look() -> tuple[str, str, str]:
+    def look() -> tuple[str, ...]:
         fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()
         status = Path(f"/proc/{pid}/task/{pid}/status").read_text()
         switches = [line for line in status.splitlines() if "ctxt_switches" in line]

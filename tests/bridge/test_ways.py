@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import shmbridge
 from support.packages import import_or_skip
+from support.sprint_env import SprintEnv
 
 TRAINERS = {
     "python layer below an identity": (),
@@ -37,7 +39,7 @@ def torch_ctc(torch: Any, posteriors: Any, lengths: Any, labels: Any, blank: int
 # --- a: iterate-corpus and segment order
 
 
-def test_iterating_the_corpus_returns_the_losses_and_error_signals_of_ctc(sprint_env: Any) -> None:
+def test_iterating_the_corpus_returns_the_losses_and_error_signals_of_ctc(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("iterate", num_instances=2) as pool:
         sprint_env.check(pool, sprint_env.NAMES, seed=1)
         sprint_env.check(pool, list(reversed(sprint_env.NAMES)), seed=2)
@@ -46,7 +48,7 @@ def test_iterating_the_corpus_returns_the_losses_and_error_signals_of_ctc(sprint
         assert pool.stats().failed == 0
 
 
-def test_iterating_the_corpus_serves_automata_between_batches(sprint_env: Any) -> None:
+def test_iterating_the_corpus_serves_automata_between_batches(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("iterate", num_instances=2) as pool:
         edges, weights, ends = pool.get_automata_for_batch(sprint_env.NAMES)
         sprint_env.check(pool, sprint_env.NAMES)
@@ -57,7 +59,7 @@ def test_iterating_the_corpus_serves_automata_between_batches(sprint_env: Any) -
 
 
 def test_iterating_the_corpus_skips_a_segment_that_is_too_short_for_its_words(
-    sprint_env: Any, sprint_log: Any
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
 ) -> None:
     names = [sprint_env.NAMES[0], sprint_env.SHORT, sprint_env.NAMES[1]]
     lengths = sprint_env.frames(names)
@@ -78,7 +80,7 @@ def test_iterating_the_corpus_skips_a_segment_that_is_too_short_for_its_words(
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_trainer_with_a_python_layer_returns_the_losses_and_error_signals_of_ctc(
-    sprint_env: Any, trainer: str
+    sprint_env: SprintEnv, trainer: str
 ) -> None:
     with sprint_env.pool("trainer", *TRAINERS[trainer], num_instances=2) as pool:
         sprint_env.check(pool, sprint_env.NAMES, seed=1)
@@ -88,7 +90,7 @@ def test_a_trainer_with_a_python_layer_returns_the_losses_and_error_signals_of_c
 
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_segment_that_sprint_rejects_is_skipped_and_counted(
-    sprint_env: Any, trainer: str, sprint_log: Any
+    sprint_env: SprintEnv, trainer: str, sprint_log: Callable[[], list[str]]
 ) -> None:
     names = [sprint_env.SHORT, sprint_env.NAMES[0], sprint_env.NAMES[1]]
     lengths = sprint_env.frames(names)
@@ -109,7 +111,7 @@ def test_a_segment_that_sprint_rejects_is_skipped_and_counted(
 
 @pytest.mark.parametrize("trainer", ["python layer below an identity", "SegmentwiseNnTrainer"])
 def test_a_wrong_number_of_frames_is_an_error_with_both_shapes_and_the_next_segment_is_answered(
-    sprint_env: Any, trainer: str
+    sprint_env: SprintEnv, trainer: str
 ) -> None:
     name = sprint_env.NAMES[0]
     (frames,) = sprint_env.frames([name])
@@ -126,7 +128,7 @@ def test_a_wrong_number_of_frames_is_an_error_with_both_shapes_and_the_next_segm
         assert pool.stats().failed == 1
 
 
-def test_a_trainer_also_exports_automata(sprint_env: Any) -> None:
+def test_a_trainer_also_exports_automata(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("trainer", num_instances=2) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
         _, _, ends = pool.get_automata_for_batch(sprint_env.NAMES)
@@ -138,7 +140,7 @@ def test_a_trainer_also_exports_automata(sprint_env: Any) -> None:
 
 
 def test_the_control_loop_serves_any_segment_by_name_without_a_segment_order(
-    sprint_env: Any, sprint_log: Any
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
 ) -> None:
     with sprint_env.pool("loop", num_instances=2) as pool:
         sprint_env.check(pool, list(reversed(sprint_env.NAMES)), seed=1)
@@ -148,7 +150,7 @@ def test_the_control_loop_serves_any_segment_by_name_without_a_segment_order(
     assert not any("getSegmentList" in line for line in sprint_log())
 
 
-def test_the_control_loop_accepts_any_number_of_frames(sprint_env: Any) -> None:
+def test_the_control_loop_accepts_any_number_of_frames(sprint_env: SprintEnv) -> None:
     names = sprint_env.NAMES[:3]
     with sprint_env.pool("loop", num_instances=2) as pool:
         for lengths in ([6, 5, 4], [4, 6, 6]):
@@ -157,7 +159,7 @@ def test_the_control_loop_accepts_any_number_of_frames(sprint_env: Any) -> None:
             sprint_env.compare(loss, error, posteriors, lengths, names)
 
 
-def test_the_control_loop_exports_automata(sprint_env: Any) -> None:
+def test_the_control_loop_exports_automata(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("loop", num_instances=2) as pool:
         edges, weights, ends = pool.get_automata_for_batch(sprint_env.NAMES)
         assert edges.shape == (4, len(weights))
@@ -165,7 +167,7 @@ def test_the_control_loop_exports_automata(sprint_env: Any) -> None:
         sprint_env.check(pool, sprint_env.NAMES)
 
 
-def test_the_control_loop_skips_a_segment_that_sprint_rejects(sprint_env: Any) -> None:
+def test_the_control_loop_skips_a_segment_that_sprint_rejects(sprint_env: SprintEnv) -> None:
     names = [sprint_env.SHORT, sprint_env.NAMES[0]]
     lengths = sprint_env.frames(names)
     with sprint_env.pool("loop", num_instances=2) as pool:
@@ -180,7 +182,7 @@ def test_the_control_loop_skips_a_segment_that_sprint_rejects(sprint_env: Any) -
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
 def test_an_unknown_segment_is_a_key_error_of_sprint_and_the_next_is_answered(
-    sprint_env: Any, way: str
+    sprint_env: SprintEnv, way: str
 ) -> None:
     names = [sprint_env.NAMES[1], "kórpus/rec/nowhere", sprint_env.NAMES[2]]
     lengths = [3, 6, 5]
@@ -202,7 +204,7 @@ def test_an_unknown_segment_is_a_key_error_of_sprint_and_the_next_is_answered(
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_losses_and_error_signals_agree_with_torchs_ctc(sprint_env: Any, way: str) -> None:
+def test_losses_and_error_signals_agree_with_torchs_ctc(sprint_env: SprintEnv, way: str) -> None:
     torch = import_or_skip("torch")
     words = {"a": (0,), "ab": (0, 1), "grün": (2, 1), "twice": (0, 0)}
     rng = np.random.default_rng(5)
@@ -234,7 +236,7 @@ D = {
 
 @pytest.mark.parametrize("sprint", D)
 def test_segments_without_an_error_signal_are_skipped_and_the_log_names_the_missing_option(
-    sprint_env: Any, sprint: str, sprint_log: Any
+    sprint_env: SprintEnv, sprint: str, sprint_log: Callable[[], list[str]]
 ) -> None:
     (way, more), no_notification, not_asked = D[sprint]
     names = sprint_env.NAMES[:3]
@@ -255,7 +257,7 @@ def test_segments_without_an_error_signal_are_skipped_and_the_log_names_the_miss
         assert sum("not asked for posteriors" in line for line in of_segment) == 2 * not_asked
 
 
-def test_without_python_control_the_error_of_automata_gives_the_reason(sprint_env: Any) -> None:
+def test_without_python_control_the_error_of_automata_gives_the_reason(sprint_env: SprintEnv) -> None:
     with sprint_env.pool("trainer", "python-control-enabled=false", num_instances=2) as pool:
         with pytest.raises(shmbridge.RemoteError, match=r"no callback.* enable python-control"):
             pool.get_automata_for_batch(sprint_env.NAMES)
@@ -266,7 +268,7 @@ def test_without_python_control_the_error_of_automata_gives_the_reason(sprint_en
 
 
 def test_after_a_segment_without_an_error_signal_the_next_one_is_answered(
-    sprint_env: Any, sprint_log: Any
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
 ) -> None:
     body = """
     for name in segment_list():
@@ -293,14 +295,14 @@ def test_after_a_segment_without_an_error_signal_the_next_one_is_answered(
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_a_corpus_in_latin_1_has_the_same_names(sprint_env: Any, way: str) -> None:
+def test_a_corpus_in_latin_1_has_the_same_names(sprint_env: SprintEnv, way: str) -> None:
     sprint_env.segments = {name: sprint_env.segments[name] for name in sprint_env.NAMES[:3]}
     sprint_env.write_corpus(encoding="iso-8859-1")
     with sprint_env.pool(way) as pool:
         sprint_env.check(pool, sprint_env.NAMES[:3])
 
 
-def test_a_tag_may_be_utf_8_bytes(sprint_env: Any) -> None:
+def test_a_tag_may_be_utf_8_bytes(sprint_env: SprintEnv) -> None:
     lengths = sprint_env.frames(sprint_env.NAMES[:1])
     with sprint_env.pool("iterate") as pool:
         posteriors = sprint_env.posteriors(lengths)

@@ -198,7 +198,7 @@ def try_all(limits, kind):
 
 def check_limits(sprint_env, body, expected, command=lambda command: command):
     options = sprint_env.scripted(QUICK_SPRINT, num_instances=2)
-    # `access` depends on the user that started the process, `exec` on its capabilities.
+    # os.access checks the real user, and exec the capabilities.
     options["sprint_exec_path"] = ["/bin/sh", "-c", 'exec "$0" "$@"', *options["sprint_exec_path"]]
     said = run(sprint_env, LIMITED_TRAINER + textwrap.dedent(body), options, command)
     messages = [message for limit, message in said if limit is not None]
