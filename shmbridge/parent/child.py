@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
-from typing import NoReturn, Optional
+from typing import Optional
 
 from .. import protocol
 from .._native import lib
@@ -39,25 +39,17 @@ _IN_FLIGHT = RequestState.IN_FLIGHT
 class Child:
     """Spawn a Sprint process, send requests to it, and deliver its answers to them.
 
-    Not thread-safe: the pool serialises.
-
-    Args:
-        options: the pool's.
-        watcher: the pool's.
-
-    Raises:
-        OptionError: the executable cannot be executed.
-        ResourceError: no memory, process or descriptor is left.
+    Not thread-safe: the pool serialises. Args and errors are those of launch.launch.
 
     Attributes:
         state: see ChildState.
         error: why the child ended; None while it is alive.
         hello: the message that made it ready; None before.
         num_labels: the number of labels that Sprint sent, or None.
-        no_room: the child's latest no-room message: the sequence number that it could not claim a record for,
+        no_room: from its latest no-room message: the sequence number for which it could not claim a record,
             and the ring's release position at that time; or None.
-        in_flight: the requests sent and not answered, oldest first, with their sequence numbers. After the
-            death they stay here until the scheduler takes them; Sprint ended while it worked on the first.
+        in_flight: the requests sent and not answered. After a death they stay here until the scheduler takes
+            them; Sprint ended while it worked on the first.
         answered: the number of requests answered.
         scored: the number of score requests answered.
         score_requests: what the child requests.
@@ -93,7 +85,7 @@ class Child:
             ShmbridgeError: why the child ended.
         """
         if self._channel is None:
-            self._raise_error()
+            raise without_traceback(self.error or ClosedError("the child was closed [closed]"))
         return self._channel
 
     def try_claim(self, kind: int, rows: int, columns: int, name: bytes) -> Optional[Claim]:
@@ -104,9 +96,7 @@ class Child:
             BufferError: there is no room until the user sends, aborts or deletes what is held.
             ProtocolError: the child wrote an invalid position, and was killed for it.
         """
-        channel = self._channel
-        if channel is None:
-            self._raise_error()
+        channel = self._channel or self.channel  # the property, which costs more, raises
         try:
             claim = channel.sender.claim_record(kind, _FLOAT32, rows, columns, self._next_sequence, name)
         except BufferError:
@@ -171,25 +161,7 @@ class Child:
         if self.state is ChildState.STARTING:
             self._end(self._process.terminate_unready(self._options.start_timeout))
         else:
-            self._end(self._process.terminate_hung(self._timeout or 0, self._unanswered()))
-
-    # --- scores
-
-    def try_claim_scores(self, rows: int, columns: int, dtype: int) -> Optional[Claim]:
-        """Claim a record for the answer to the open score request; return None if there is no room now.
-
-        If there is none, the child must first consume padding; segment_timeout runs until it does.
-
-        Raises: as ScoreRequests.try_claim_answer; at a ProtocolError the child was killed.
-        """
-        try:
-            claim = self.score_requests.try_claim_answer(self.channel.sender, rows, columns, dtype)
-        except ProtocolError as error:
-            self.kill_for(error)
-            raise
-        if claim is None and self.clock.deadline is None:
-            self.clock.begin(self._timeout)
-        return claim
+            self._end(self._process.terminate_hung(self._timeout or 0, self.in_flight.names))
 
     # --- ending
 
@@ -198,7 +170,7 @@ class Child:
         self._process.send("exit")
 
     def join(self) -> None:
-        """Wait until a child that received an error for its scores has ended; kill it if it does not end."""
+        """Wait for a child that received an error for its scores to end; kill it if it does not."""
         self._process.join_or_kill(self._options.exit_timeout)
         self.poll_exit()
 
@@ -223,8 +195,6 @@ class Child:
         if self._channel is not None:
             self._channel.disown()
 
-    # --- within
-
     def _process_events(self) -> bool:
         """Process control messages and the process's end, and all answers sent before it."""
         process = self._process
@@ -234,7 +204,7 @@ class Child:
         while exited and self._receive():
             progress = True
         if exited and self.state is not _DEAD:
-            self._end(process.exit_error(self._unanswered()))
+            self._end(process.exit_error(self.in_flight.names))
         return progress or self.state is _DEAD
 
     def _receive(self) -> bool:
@@ -260,8 +230,7 @@ class Child:
                 )
             self._take_score_request(record)
             return
-        sequence, request = in_flight[0]
-        error = None
+        (sequence, request), error = in_flight[0], None
         if not record.is_answer(sequence, request.answer_kind, request.rows, request.columns):
             if record.kind == _FEATURES:
                 self._take_score_request(record)
@@ -301,11 +270,18 @@ class Child:
     def _take_message(self, message: protocol.Message) -> None:
         if message["kind"] == "hello":
             protocol.check_versions(message)
-            self._take_hello(message)
+            self.hello = message
+            self.state = _READY if self.state is ChildState.STARTING else self.state
+            self.clock.begin(self._timeout if self.in_flight else None)
+            _log.info(
+                "Sprint (pid %s) is ready: Python %s, numpy %s, callback version %s",
+                *(message.get(key) for key in ("pid", "python", "numpy", "sprint_version")),
+            )
         elif message["kind"] == "dimension":
             if message["num_labels"] < 1:
                 raise ProtocolError(
-                    f"Sprint's number of labels is {message['labels']}; it must be at least 1 [bad-message]"
+                    f"Sprint's number of labels is {message['num_labels']}; it must be at least 1 "
+                    "[bad-message]"
                 )
             self.num_labels = message["num_labels"]
         elif message["kind"] == "ready_for_requests":
@@ -313,25 +289,9 @@ class Child:
         else:
             self.no_room = (message["sequence"], message["released"])
 
-    def _take_hello(self, message: protocol.Message) -> None:
-        self.hello = message
-        if self.state is ChildState.STARTING:
-            self.state = ChildState.READY
-        self.clock.begin(self._timeout if self.in_flight else None)
-        _log.info(
-            "Sprint (pid %s) is ready: Python %s, numpy %s, callback version %s",
-            *(message.get(key) for key in ("pid", "python", "numpy", "sprint_version")),
-        )
-
-    def _unanswered(self) -> list[str]:
-        return [request.name for _, request in self.in_flight]
-
     def _end(self, error: ShmbridgeError) -> None:
         if self.state is not _DEAD:
             self.error = without_traceback(error)
             self.state = _DEAD
             self.clock.stop()
             self._channel = None
-
-    def _raise_error(self) -> NoReturn:
-        raise without_traceback(self.error or ClosedError("the child was closed [closed]"))

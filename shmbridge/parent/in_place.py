@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Optional
+import functools
+from typing import Optional, Union
 
-from ..errors import PeerGoneError, ShmbridgeError, UsageError, without_traceback
+from .._native import lib
+from ..errors import PeerGoneError, ProtocolError, ShmbridgeError, UsageError, without_traceback
 from ..ring import Claim, FloatArray, Record
+from .arguments import check_shape, decode_name
 from .batch import nan_error
 from .child import Child, ChildState
 from .copying import copy_rejecting_nan, find_nan
 from .lifecycle import Lifecycle
 from .request import Request, no_answer
+from .scheduler import Scheduler
 from .segment_result import SegmentResult
+from .waits import Room
 
+_POSTERIORS = lib.SHMB_POSTERIORS  # a global name costs less on the hot path
 _DEAD = ChildState.DEAD
 
 
@@ -233,6 +239,44 @@ class SegmentClaim:
 
     def _not_open(self) -> UsageError:
         return UsageError(f"segment {self.name!r} was already sent or aborted [claim-state]")
+
+
+def claim_segment(
+    pool: Lifecycle, name: Union[str, bytes], num_frames: int, num_labels: int, expected_labels: Optional[int]
+) -> SegmentClaim:
+    """Claim a record for the posteriors of a segment. The caller holds the lock.
+
+    Args:
+        pool: the pool's parts.
+        name, num_frames, num_labels: as in SprintInstancePool.claim, which documents the errors too.
+        expected_labels: the number of labels, if it is known.
+    """
+    scheduler = pool.scheduler
+    decoded, encoded = decode_name(name)
+    scheduler.restart_dead_children()
+    if not scheduler.queue:  # the usual case, without the cost of a Wait
+        child = scheduler.least_loaded()
+        check_shape(decoded, num_frames, num_labels, child.num_labels or expected_labels)
+        claim = _try_claim(scheduler, child, num_frames, num_labels, encoded)
+        if claim is not None:
+            return SegmentClaim(pool, child, decoded, claim)
+    room = Room(
+        scheduler.least_loaded,
+        functools.partial(_try_claim, scheduler, rows=num_frames, columns=num_labels, name=encoded),
+        scheduler.children,
+        scheduler.queue,
+    )
+    scheduler.run_until(room)
+    return SegmentClaim(pool, room.child, decoded, room.claim)
+
+
+def _try_claim(scheduler: Scheduler, child: Child, rows: int, columns: int, name: bytes) -> Optional[Claim]:
+    try:
+        return child.try_claim(_POSTERIORS, rows, columns, name)
+    except ProtocolError:  # the child was killed for it
+        if scheduler.queue.max_restarts == 0:
+            raise
+        return None
 
 
 def _lost(name: str, child: Optional[Child]) -> PeerGoneError:

@@ -10,6 +10,7 @@ import weakref
 from typing import Any, NoReturn, Optional, TypeVar
 
 from ..errors import ClosedError, UsageError
+from ..memory import Memory
 from . import fork_safety, stats_socket
 from .options import Options
 from .request_queue import RequestQueue
@@ -197,6 +198,18 @@ class OwnedPool:
             UsageError: this process is a fork of the one that owns the pool.
         """
         return self._pool.stats()
+
+    @property
+    def num_instances(self) -> int:
+        """The number of children."""
+        return self._pool.options.num_instances
+
+    @property
+    def memories(self) -> list[Memory]:
+        """The shared memory of each child that is alive, to register it with a device."""
+        with self._pool.lock:
+            self._pool.check_open()
+            return [child.channel.memory for child in self._pool.scheduler.children if child.error is None]
 
     def close(self) -> None:
         """End the children and free all resources. Arrays that are held stay valid. May be called again.

@@ -8,22 +8,16 @@ from typing import Any, ClassVar, Optional, Union
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._native import lib
-from ..errors import OptionError, ProtocolError
-from ..memory import Memory
-from ..ring import Array, Claim, FloatArray
-from .arguments import check_batch, check_segments, check_shape, decode_name, decode_names
+from ..errors import OptionError
+from ..ring import Array, FloatArray
+from .arguments import check_batch, check_segments, decode_names
 from .automata import Automata, AutomatonRequest, combine
 from .batch import Batch, BatchResult, CopyIn, CopyOut, SegmentRequest
-from .child import Child
-from .in_place import SegmentClaim
+from .in_place import SegmentClaim, claim_segment
 from .lifecycle import Lifecycle, OwnedPool
 from .options import DEFAULT_RING_SIZE, Options
 from .returnn_options import accept_returnn_names, translate
 from .scoring import ScoreFunction, serve
-from .waits import Room
-
-_POSTERIORS = lib.SHMB_POSTERIORS  # a global name costs less on the hot path
 
 
 class SprintInstancePool(OwnedPool):
@@ -88,7 +82,7 @@ class SprintInstancePool(OwnedPool):
         exit_timeout: float = 10.0,
         env: Optional[Mapping[str, str]] = None,
     ) -> None:
-        self._options = Options(
+        options = Options(
             sprint_exec_path=sprint_exec_path,
             sprint_config=sprint_config,
             sprint_control_config=sprint_control_config,
@@ -110,27 +104,20 @@ class SprintInstancePool(OwnedPool):
                 "SprintInstancePool for several [unknown-option]"
             )
         self._num_labels = num_labels
-        super().__init__(Lifecycle(self._options))
+        super().__init__(Lifecycle(options))
 
     @classmethod
     def from_returnn(cls, sprint_opts: Mapping[str, Any]) -> SprintInstancePool:
         """Create a pool with the sprint_opts of a RETURNN config.
 
         Args:
-            sprint_opts: under RETURNN's names (sprintExecPath, sprintConfigStr, sprintControlConfig,
-                minPythonControlVersion, usePythonSegmentOrder, numInstances), with RETURNN's meaning: for
-                example, sprintConfigStr may be a callable or "config:name". Our other options may stand among
-                them under our names.
+            sprint_opts: under RETURNN's names and with its meaning: for example, sprintConfigStr may be a
+                callable or "config:name". Options that RETURNN does not have may stand among them.
 
         Raises:
             OptionError: an option is unknown, given twice or invalid; and the errors of the constructor.
         """
         return cls(**translate(sprint_opts))
-
-    @property
-    def num_instances(self) -> int:
-        """The number of children."""
-        return self._options.num_instances
 
     def get_batch_loss_and_error_signal(
         self,
@@ -145,7 +132,7 @@ class SprintInstancePool(OwnedPool):
         Args:
             log_posteriors: (time,batch,label), log space, any float dtype, any strides.
             seq_lengths: (batch,) frames of each segment, integers.
-            tags: the full segment names, str or bytes, one for each. (The name of RETURNN's parameter.)
+            tags: the full segment names, str or bytes; RETURNN names the parameter so.
             out: receives the error signal, float32 (time,batch,label); None for a new array.
 
         Returns:
@@ -160,8 +147,7 @@ class SprintInstancePool(OwnedPool):
             RemoteError: Python code in Sprint raised, for instance because its corpus has no such segment.
             PeerGoneError: a child ended. The next call restarts it.
             ClosedError: the pool was closed.
-            ShmbridgeError: in all of them, if the batch was sent: `failed` has the error of each segment that
-                failed, and `partial` the result of the others.
+            ShmbridgeError: any of these; `failed` has the error of each segment, `partial` the other results.
         """
         with self._pool.lock:
             self._pool.check_open()
@@ -205,7 +191,6 @@ class SprintInstancePool(OwnedPool):
     def _run(
         self, posteriors: Any, lengths: list[int], names: list[str], error_signal: Any, **copies: Any
     ) -> BatchResult:
-        """Run a checked batch. The caller holds the lock."""
         scheduler = self._pool.scheduler
         num_labels = posteriors.shape[2]
         scheduler.restart_dead_children()
@@ -219,7 +204,7 @@ class SprintInstancePool(OwnedPool):
         for b, (name, length) in enumerate(zip(names, lengths)):
             error_segment = None if error_signal is None else error_signal[:, b]
             SegmentRequest(batch, b, name, posteriors[:length, b], loss, skipped, error_segment, **copies)
-        batch.requests.sort(key=_num_frames, reverse=True)
+        batch.requests.sort(key=lambda request: request.rows, reverse=True)
         scheduler.run(batch)
         result = BatchResult(loss, error_signal, skipped)
         batch.raise_errors(result)
@@ -231,7 +216,7 @@ class SprintInstancePool(OwnedPool):
         """Return the allophone state automata of segments, combined into one.
 
         Args:
-            tags: the full segment names. (The name of RETURNN's parameter.)
+            tags: the full segment names.
 
         Returns:
             A tuple of three: edges (4,E) uint32: from, to, emission, sequence; weights (E,) float32;
@@ -257,8 +242,7 @@ class SprintInstancePool(OwnedPool):
 
         Args:
             segment_name: the full segment name.
-            num_frames: time.
-            num_labels: the label dimension.
+            num_frames, num_labels: the shape.
 
         Raises:
             BatchError: the name or shape is invalid.
@@ -266,42 +250,14 @@ class SprintInstancePool(OwnedPool):
             UsageError, BufferError: the ring is full of claims, or arrays, that the user holds.
             PeerGoneError, ClosedError: as in get_batch_loss_and_error_signal.
         """
-        pool, scheduler = self._pool, self._pool.scheduler
-        lock = pool.lock  # not `with`: see SegmentClaim.send
+        # Not `with`, which costs 0.1 us more of a round trip of 8.
+        lock = self._pool.lock
         lock.acquire()
         try:
-            pool.check_open()
-            name, encoded = decode_name(segment_name)
-            scheduler.restart_dead_children()
-
-            if not scheduler.queue:  # the usual case, without the cost of a Wait
-                child = scheduler.least_loaded()
-                claim = self._try_claim(child, name, encoded, num_frames, num_labels)
-                if claim is not None:
-                    return SegmentClaim(pool, child, name, claim)
-            return self._wait_for_claim(name, encoded, num_frames, num_labels)
+            self._pool.check_open()
+            return claim_segment(self._pool, segment_name, num_frames, num_labels, self._num_labels)
         finally:
             lock.release()
-
-    def _wait_for_claim(self, name: str, encoded: bytes, num_frames: int, num_labels: int) -> SegmentClaim:
-        def attempt(child: Child) -> Optional[Claim]:
-            return self._try_claim(child, name, encoded, num_frames, num_labels)
-
-        scheduler = self._pool.scheduler
-        room = Room(scheduler.least_loaded, attempt, scheduler.children, scheduler.queue)
-        scheduler.run_until(room)
-        return SegmentClaim(self._pool, room.child, name, room.claim)
-
-    def _try_claim(
-        self, child: Child, name: str, encoded: bytes, num_frames: int, num_labels: int
-    ) -> Optional[Claim]:
-        check_shape(name, num_frames, num_labels, child.num_labels or self._num_labels)
-        try:
-            return child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
-        except ProtocolError:  # the child was killed for it
-            if self._pool.scheduler.queue.max_restarts == 0:
-                raise
-            return None
 
     def serve_scores(self, score: ScoreFunction) -> None:
         """Score features for children that recognise, or align, until all have ended.
@@ -318,29 +274,17 @@ class SprintInstancePool(OwnedPool):
         Raises:
             Exception: what `score` raised. Sprint receives it as well, and ends.
             BatchError: `score` returned an invalid array, or a NaN. Sprint receives it as well.
-            SegmentTooLargeError: the scores do not fit into the ring. Sprint receives it as well.
+            SegmentTooLargeError: the scores do not fit into the ring. Likewise.
             BufferError: features that `score` has kept leave no room for more.
-            PeerGoneError: a child ended before its corpus was done: by a signal, or with an exit code other
-                than 0. SegmentTimeoutError: it neither requested scores nor ended within segment_timeout.
+            PeerGoneError: a child ended before its corpus was done, or not with exit code 0.
+            SegmentTimeoutError: it neither requested scores nor ended within segment_timeout.
             UsageError: a child waits for segments; or a segment was claimed or sent, and is not answered.
             OptionError: max_restarts is not 0: a restarted child would begin its corpus again.
             ClosedError: the pool was closed.
         """
         with self._pool.lock:
             self._pool.check_open()
-            if self._options.max_restarts > 0:
-                raise OptionError(
-                    f"max_restarts is {self._options.max_restarts}; serve_scores requires 0, because a "
-                    "restarted child would begin its corpus again [no-restart]"
-                )
             serve(self._pool, score)
-
-    @property
-    def memories(self) -> list[Memory]:
-        """The shared memory of each child that is alive, to register it with a device."""
-        with self._pool.lock:
-            self._pool.check_open()
-            return [child.channel.memory for child in self._pool.scheduler.children if child.error is None]
 
     def _known_num_labels(self) -> Optional[int]:
         """Return the label dimension: as Sprint sent it, as the user gave it, or as it worked before."""
@@ -354,7 +298,3 @@ class SprintSubprocessInstance(SprintInstancePool):
     """A pool of one child. Options, errors and thread-safety are those of SprintInstancePool."""
 
     _max_instances = 1
-
-
-def _num_frames(request: Any) -> int:
-    return int(request.rows)

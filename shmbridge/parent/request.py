@@ -156,6 +156,11 @@ class InFlight(deque[tuple[int, Request]]):
         return any(each is request for _, each in self)
 
     @property
+    def names(self) -> list[str]:
+        """Their segment names."""
+        return [request.name for _, request in self]
+
+    @property
     def num_frames(self) -> int:
         """The sum of their frames."""
         return sum(request.rows for _, request in self)

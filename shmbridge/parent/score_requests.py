@@ -91,6 +91,8 @@ class ScoreRequests:
     def try_claim_answer(self, sender: Producer, rows: int, columns: int, dtype: int) -> Optional[Claim]:
         """Claim a record for the answer; return None if the ring has no room now.
 
+        In that case the child must first consume padding; segment_timeout runs until it does.
+
         Args:
             sender: the ring to the child.
             rows, columns: the shape of the scores (time,label), or of an error report.
@@ -103,7 +105,10 @@ class ScoreRequests:
         """
         if self.features is None:
             raise UsageError("Sprint waits for no scores [scorer-order]")
-        return sender.claim(lib.SHMB_SCORES, rows, columns, sequence=self.features.sequence, dtype=dtype)
+        claim = sender.claim(lib.SHMB_SCORES, rows, columns, sequence=self.features.sequence, dtype=dtype)
+        if claim is None and self._clock.deadline is None:
+            self._clock.begin(self._timeout)
+        return claim
 
     def answer(self, claim: Claim, status: int = _ANSWERED) -> None:
         """Send a filled claim as the answer."""

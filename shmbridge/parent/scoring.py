@@ -6,13 +6,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
 from .. import protocol
 from .._native import lib
-from ..errors import BatchError, ShmbridgeError, UsageError, without_traceback
+from ..errors import BatchError, OptionError, ProtocolError, ShmbridgeError, UsageError, without_traceback
 from ..ring import Claim, FloatArray
 from .child import Child, ChildState
 from .copying import copy_rejecting_nan, is_float
@@ -34,6 +34,11 @@ def serve(pool: Lifecycle, score: ScoreFunction) -> None:
     """
     if not callable(score):
         raise UsageError(f"score is of type {type(score).__name__}; it must be a function [serving]")
+    if pool.options.max_restarts > 0:
+        raise OptionError(
+            f"max_restarts is {pool.options.max_restarts}; serve_scores requires 0, because a restarted "
+            "child would begin its corpus again [no-restart]"
+        )
     pool.scheduler.restart_dead_children()
     for child in pool.scheduler.children:
         _check_idle(child)
@@ -147,6 +152,13 @@ def _claim(pool: Lifecycle, child: Child, rows: int, columns: int, dtype: int) -
             raise without_traceback(child.error)
         return child
 
-    room = Room(pick, lambda child: child.try_claim_scores(rows, columns, dtype))
+    def attempt(child: Child) -> Optional[Claim]:
+        try:
+            return child.score_requests.try_claim_answer(child.channel.sender, rows, columns, dtype)
+        except ProtocolError as error:
+            child.kill_for(error)
+            raise
+
+    room = Room(pick, attempt)
     pool.scheduler.run_until(room)
     return room.claim
