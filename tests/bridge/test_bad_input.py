@@ -473,7 +473,7 @@ def test_a_corpus_that_cannot_be_parsed_is_an_error_with_file_and_line(
     path.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(shmbridge.PeerGoneError) as caught, sprint_env.pool(way) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
-    assert f"{path}:6: start is not a time in seconds: 'soon'" in "\n".join(caught.value.last_output)
+    assert f"{path}:6: start is 'soon'; it must be a time in seconds" in "\n".join(caught.value.last_output)
     assert caught.value.exit_code == 1
 
 
@@ -484,7 +484,11 @@ def test_a_corpus_that_cannot_be_parsed_is_an_error_with_file_and_line(
         ("corpus.xml", "<lexicon/>", ":1: expected <corpus>, got <lexicon>"),
         ("corpus.xml", "", "no element found"),
         ("corpus.xml", None, "No such file"),
-        ("lexicon.xml", "<lexicon>\n<phoneme-inventory>\n<oops/>", ":3: unexpected <oops>"),
+        (
+            "lexicon.xml",
+            "<lexicon>\n<phoneme-inventory>\n<oops/></phoneme-inventory></lexicon>",
+            ":3: unexpected <oops>",
+        ),
         ("lexicon.xml", None, "No such file"),
     ],
 )

@@ -108,10 +108,10 @@ def test_sprint_reports_the_violation_and_exits(sprint_env, what, sprint_log):
 HELLOS = {
     "another version": ({"protocol": 99}, "protocol version 99"),
     "another layout": ({"abi": 99}, "abi version 99"),
-    "rings that the memory does not have": ({"posteriors_size": 1 << 30}, "are needed"),
-    "rings of no whole pages": ({"posteriors_size": 100_000}, "cannot be"),
-    "rings beyond every bound": ({"error_signals_size": 1 << 62}, "cannot be"),
-    "rings of negative size": ({"error_signals_size": -(1 << 20)}, "cannot be"),
+    "rings that the memory does not have": ({"posteriors_size": 1 << 30}, "it must have 1074798592"),
+    "rings of no whole pages": ({"posteriors_size": 100_000}, "ring_size is 100000 bytes"),
+    "rings beyond every bound": ({"error_signals_size": 1 << 62}, "ring_size is 4611686018427387904 bytes"),
+    "rings of negative size": ({"error_signals_size": -(1 << 20)}, "ring_size is -1048576 bytes"),
     "a size that is not a number": ({"error_signals_size": "1"}, "error_signals_size in the parent's hello"),
 }
 
