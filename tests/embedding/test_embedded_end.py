@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from host_env import HostSprintEnv
 
 import shmbridge
 
@@ -20,7 +22,7 @@ def zeros(features: Any) -> Any:
     return np.zeros((len(features), 8))
 
 
-def own_module(sprint_env: Any, source: str) -> list[str]:
+def own_module(sprint_env: HostSprintEnv, source: str) -> list[str]:
     """Write a user's module that re-exports sprint_entry; return the options for Sprint that name it."""
     (sprint_env.path / "own_entry.py").write_text(
         "from sprint_entry import *\nfrom sprint_entry import print\n"
@@ -43,19 +45,19 @@ atexit.register(note, "last registered")
 """
 
 
-def check_atexit(sprint_env: Any, log: list[str]) -> None:
+def check_atexit(sprint_env: HostSprintEnv, log: list[str]) -> None:
     notes = noted(sprint_env)
     assert [note for note in notes if isinstance(note, str)] == ["last registered", "first registered"]
     assert any(line.endswith("the last words") for line in log)
 
 
-def noted(sprint_env: Any) -> list[Any]:
+def noted(sprint_env: HostSprintEnv) -> list[Any]:
     return [json.loads(line) for line in (sprint_env.path / "own.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_python_is_finalised_while_the_watcher_thread_runs(
-    sprint_env: Any, way: str, sprint_log: Any
+    sprint_env: HostSprintEnv, way: str, sprint_log: Callable[[], list[str]]
 ) -> None:
     """A host that hangs fails the test, because exit_timeout is as long as a test may take."""
     for busy in (False, True, True):
@@ -70,7 +72,9 @@ def test_python_is_finalised_while_the_watcher_thread_runs(
         assert not any("Fatal Python error" in line or "Exception ignored" in line for line in said)
 
 
-def test_python_is_finalised_after_all_segments_are_scored(sprint_env: Any, sprint_log: Any) -> None:
+def test_python_is_finalised_after_all_segments_are_scored(
+    sprint_env: HostSprintEnv, sprint_log: Callable[[], list[str]]
+) -> None:
     with sprint_env.pool("score", num_instances=2) as pool:
         for _ in range(3):
             sprint_log_before = len(sprint_log())
@@ -82,7 +86,7 @@ def test_python_is_finalised_after_all_segments_are_scored(sprint_env: Any, spri
 
 @pytest.mark.parametrize("way", WAYS)
 def test_atexit_functions_run_in_reverse_order_after_the_segments(
-    sprint_env: Any, way: str, sprint_log: Any
+    sprint_env: HostSprintEnv, way: str, sprint_log: Callable[[], list[str]]
 ) -> None:
     with sprint_env.pool(way, *own_module(sprint_env, AT_EXIT)) as pool:
         sprint_env.check(pool, sprint_env.NAMES)
@@ -90,7 +94,9 @@ def test_atexit_functions_run_in_reverse_order_after_the_segments(
     check_atexit(sprint_env, sprint_log())
 
 
-def test_atexit_functions_run_in_reverse_order_after_the_scores(sprint_env: Any, sprint_log: Any) -> None:
+def test_atexit_functions_run_in_reverse_order_after_the_scores(
+    sprint_env: HostSprintEnv, sprint_log: Callable[[], list[str]]
+) -> None:
     too_early = []
 
     def score(features: Any) -> Any:
@@ -103,7 +109,7 @@ def test_atexit_functions_run_in_reverse_order_after_the_scores(sprint_env: Any,
     check_atexit(sprint_env, sprint_log())
 
 
-def test_an_exception_in_the_users_module_runs_atexit_and_exits_with_1(sprint_env: Any) -> None:
+def test_an_exception_in_the_users_module_runs_atexit_and_exits_with_1(sprint_env: HostSprintEnv) -> None:
     options = own_module(
         sprint_env,
         """
@@ -128,7 +134,7 @@ connect.PythonControl = PythonControl
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_sprints_group_ends_it_and_the_next_call_starts_a_new_one(
-    sprint_env: Any, way: str, number: signal.Signals
+    sprint_env: HostSprintEnv, way: str, number: signal.Signals
 ) -> None:
     """Python installs no handlers in Sprint, so the signal ends Sprint at once, even while it sleeps."""
     with sprint_env.pool(way) as pool:
@@ -149,7 +155,7 @@ def test_a_signal_to_sprints_group_ends_it_and_the_next_call_starts_a_new_one(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_sprint_that_waits_for_scores_and_the_next_call_starts_a_new_one(
-    sprint_env: Any, number: signal.Signals
+    sprint_env: HostSprintEnv, number: signal.Signals
 ) -> None:
     with sprint_env.pool("score") as pool:
 
@@ -182,7 +188,7 @@ SERVE = """
 @pytest.mark.parametrize("verbose", [False, True])
 @pytest.mark.parametrize(("way", "what"), [*((way, ASK) for way in WAYS), ("score", SERVE)])
 def test_sprint_ends_after_the_trainer_is_killed_although_each_write_raises_sigpipe(
-    sprint_env: Any, way: str, what: str, verbose: bool
+    sprint_env: HostSprintEnv, way: str, what: str, verbose: bool
 ) -> None:
     """SIGPIPE ends a program that embeds Python without its handlers, so the child must not write first."""
     body = "    pool = shmbridge.SprintInstancePool(**OPTIONS)" + what

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from host_env import HostSprintEnv
 
 import shmbridge
 
@@ -14,7 +15,7 @@ EVERY = 500
 WAYS = ["iterate", "trainer", "trainer, layer on top", "segmentwise trainer", "loop"]
 
 
-def measures(sprint_env: Any) -> list[dict[str, Any]]:
+def measures(sprint_env: HostSprintEnv) -> list[dict[str, Any]]:
     return [note for note in sprint_env.notes() if "segments" in note]
 
 
@@ -34,7 +35,7 @@ def assert_nothing_grows(notes: list[dict[str, Any]]) -> None:
 
 
 @pytest.fixture
-def many(sprint_env: Any) -> Any:
+def many(sprint_env: HostSprintEnv) -> Any:
     """The sprint_env with a hundred segments, one of them of some size, and one that is discarded."""
     names, short = sprint_env.NAMES, sprint_env.SHORT
     sprint_env.segments = {f"{name}{i}": sprint_env.segments[name] for i in range(16) for name in names}
@@ -43,7 +44,7 @@ def many(sprint_env: Any) -> Any:
     return sprint_env
 
 
-def exchange(sprint_env: Any, pool: Any, fails: bool = False) -> None:
+def exchange(sprint_env: HostSprintEnv, pool: shmbridge.SprintInstancePool, fails: bool = False) -> None:
     names = list(sprint_env.segments)
     lengths = sprint_env.frames(names)
     posteriors = sprint_env.posteriors(lengths)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from host_env import HostSprintEnv
 
 import shmbridge
 
@@ -15,7 +17,7 @@ def score(features: Any) -> Any:
     return features.astype(np.float64) @ np.array([[1000.0], [10.0], [0.25]]) + np.arange(8)
 
 
-def test_each_frame_gets_the_scores_of_the_trainers_function(sprint_env: Any) -> None:
+def test_each_frame_gets_the_scores_of_the_trainers_function(sprint_env: HostSprintEnv) -> None:
     path = sprint_env.path / "scores"
     with sprint_env.pool("score", f"host.scores={path}") as pool:
         pool.serve_scores(score)
@@ -32,7 +34,9 @@ def test_each_frame_gets_the_scores_of_the_trainers_function(sprint_env: Any) ->
     )
 
 
-def test_an_exception_of_the_score_function_ends_the_program(sprint_env: Any, sprint_log: Any) -> None:
+def test_an_exception_of_the_score_function_ends_the_program(
+    sprint_env: HostSprintEnv, sprint_log: Callable[[], list[str]]
+) -> None:
     def fail(features: Any) -> Any:
         raise KeyError("no such layer")
 
@@ -43,7 +47,7 @@ def test_an_exception_of_the_score_function_ends_the_program(sprint_env: Any, sp
     assert any("compute() failed" in line for line in log)
 
 
-def test_closing_the_pool_ends_a_program_that_waits_for_scores(sprint_env: Any) -> None:
+def test_closing_the_pool_ends_a_program_that_waits_for_scores(sprint_env: HostSprintEnv) -> None:
     with sprint_env.pool("score") as pool:
         assert len(sprint_env.sprint_pids()) == 1
     assert sprint_env.sprint_pids() == []

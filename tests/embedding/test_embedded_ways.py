@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
 
 import numpy as np
 import pytest
+from host_env import HostSprintEnv
 
 import shmbridge
 
@@ -26,7 +28,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_way_gives_the_losses_and_error_signals_of_ctc(sprint_env: Any, way: str) -> None:
+def test_each_way_gives_the_losses_and_error_signals_of_ctc(sprint_env: HostSprintEnv, way: str) -> None:
     with sprint_env.pool(way, num_instances=2) as pool:
         sprint_env.check(pool, sprint_env.NAMES, seed=1)
         sprint_env.check(pool, list(reversed(sprint_env.NAMES)), seed=2)
@@ -35,7 +37,7 @@ def test_each_way_gives_the_losses_and_error_signals_of_ctc(sprint_env: Any, way
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_way_skips_a_segment_that_is_too_short(sprint_env: Any, way: str) -> None:
+def test_each_way_skips_a_segment_that_is_too_short(sprint_env: HostSprintEnv, way: str) -> None:
     names = [sprint_env.NAMES[0], sprint_env.SHORT, sprint_env.NAMES[1]]
     lengths = sprint_env.frames(names)
     posteriors = sprint_env.posteriors(lengths)
@@ -48,7 +50,7 @@ def test_each_way_skips_a_segment_that_is_too_short(sprint_env: Any, way: str) -
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_unknown_segment_is_a_key_error_and_the_next_works(sprint_env: Any, way: str) -> None:
+def test_an_unknown_segment_is_a_key_error_and_the_next_works(sprint_env: HostSprintEnv, way: str) -> None:
     with sprint_env.pool(way) as pool:
         with pytest.raises(shmbridge.RemoteError, match="corpus/rec/nowhere") as caught:
             pool.get_batch_loss_and_error_signal(
@@ -59,7 +61,9 @@ def test_an_unknown_segment_is_a_key_error_and_the_next_works(sprint_env: Any, w
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_automata_come_through_the_callback_before_and_after_segments(sprint_env: Any, way: str) -> None:
+def test_automata_come_through_the_callback_before_and_after_segments(
+    sprint_env: HostSprintEnv, way: str
+) -> None:
     with sprint_env.pool(way) as pool:
         sprint_env.check(pool, sprint_env.NAMES[:2])
         edges, weights, ends = pool.get_automata_for_batch(["corpus/rec/two", "corpus/rec/one"])
@@ -74,7 +78,7 @@ def test_automata_come_through_the_callback_before_and_after_segments(sprint_env
 
 @pytest.mark.parametrize("when", ["before any segment", "between segments"])
 def test_a_second_part_of_sprint_may_call_init_and_exit_while_the_first_runs(
-    sprint_env: Any, when: str, sprint_log: Any
+    sprint_env: HostSprintEnv, when: str, sprint_log: Callable[[], list[str]]
 ) -> None:
     with sprint_env.pool("iterate", "host.control=twice") as pool:
         if when == "between segments":
@@ -93,7 +97,7 @@ def test_a_second_part_of_sprint_may_call_init_and_exit_while_the_first_runs(
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("way", ["iterate", "loop"])
 def test_an_invalid_answer_of_the_criterion_is_the_segments_error_and_the_next_works(
-    sprint_env: Any, way: str, answer: str
+    sprint_env: HostSprintEnv, way: str, answer: str
 ) -> None:
     bad = "corpus/rec/two"
     good = [name for name in sprint_env.NAMES if name != bad]
@@ -110,14 +114,14 @@ def test_an_invalid_answer_of_the_criterion_is_the_segments_error_and_the_next_w
 @pytest.mark.parametrize("kind", ["float64", "c-order"])
 @pytest.mark.parametrize("way", ["iterate", "loop"])
 def test_an_error_signal_of_another_layout_or_precision_is_accepted(
-    sprint_env: Any, way: str, kind: str
+    sprint_env: HostSprintEnv, way: str, kind: str
 ) -> None:
     with sprint_env.pool(way, f"host.error-signal={kind}") as pool:
         sprint_env.check(pool, sprint_env.NAMES)
         sprint_env.check(pool, sprint_env.NAMES, seed=1)
 
 
-def test_a_transposed_error_signal_is_an_error_with_both_shapes(sprint_env: Any) -> None:
+def test_a_transposed_error_signal_is_an_error_with_both_shapes(sprint_env: HostSprintEnv) -> None:
     pool = sprint_env.pool("iterate", "host.error-signal=transposed")
     with pool, pytest.raises(shmbridge.RemoteError, match=r"\(8, 3\) .*\(3, 8\)"):
         sprint_env.check(pool, ["corpus/rec/one"])
@@ -139,7 +143,7 @@ def offset_in_shared_memory(array: Any) -> Optional[int]:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("thread", ["main", "other"])
 def test_sprint_reads_and_writes_the_trainers_matrices_in_place(
-    sprint_env: Any, way: str, thread: str
+    sprint_env: HostSprintEnv, way: str, thread: str
 ) -> None:
     with sprint_env.pool(way, "host.places=true", f"host.thread={thread}") as pool:
         for name in [*sprint_env.NAMES, *sprint_env.NAMES]:
@@ -161,7 +165,7 @@ def test_sprint_reads_and_writes_the_trainers_matrices_in_place(
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("thread", ["other", "each"])
 def test_sprint_may_call_from_threads_that_python_did_not_create(
-    sprint_env: Any, way: str, thread: str
+    sprint_env: HostSprintEnv, way: str, thread: str
 ) -> None:
     """In a thread without our NumPy allocation handler, the error signal is copied."""
     with sprint_env.pool(way, f"host.thread={thread}", "host.places=true") as pool:
@@ -171,7 +175,7 @@ def test_sprint_may_call_from_threads_that_python_did_not_create(
 
 
 def test_a_misspelt_key_of_the_config_string_is_a_warning_with_the_right_key(
-    sprint_env: Any, sprint_log: Any
+    sprint_env: HostSprintEnv, sprint_log: Callable[[], list[str]]
 ) -> None:
     keys = {"verbos": True, "a_users_own_key": 1}
     with sprint_env.pool("iterate", sprint_control_config=keys) as pool:

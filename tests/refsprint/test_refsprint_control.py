@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refsprint_env import RefsprintEnv
 
 LOOP = ("action=python-control", "input-in-log-space=true", "training-criterion=ctc")
 ITERATE = (
@@ -26,7 +27,7 @@ INIT = {
 }
 
 
-def test_a_control_loop_calls_init_run_and_exit(sprint_env: Any) -> None:
+def test_a_control_loop_calls_init_run_and_exit(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL)
     finished = sprint_env.run(*LOOP)
     assert finished.code == 0, finished.err
@@ -35,7 +36,7 @@ def test_a_control_loop_calls_init_run_and_exit(sprint_env: Any) -> None:
     assert finished.arguments("run_control_loop") == [{"callback": ["object", "Callback"]}]
 
 
-def test_iterating_the_corpus_passes_each_segment_to_python(sprint_env: Any) -> None:
+def test_iterating_the_corpus_passes_each_segment_to_python(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL)
     finished = sprint_env.run(*ITERATE)
     assert finished.code == 0, finished.err
@@ -56,9 +57,9 @@ def test_iterating_the_corpus_passes_each_segment_to_python(sprint_env: Any) -> 
     assert segments[3]["orthography"] == ["bytes", "grün "]
 
 
-def test_features_come_from_a_file(sprint_env: Any) -> None:
+def test_features_come_from_a_file(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL)
-    matrices = {name: np.ones((3, 5), dtype=np.float64) for name in sprint_env.SEGMENTS}
+    matrices: dict[str, Any] = {name: np.ones((3, 5), dtype=np.float64) for name in sprint_env.SEGMENTS}
     np.savez(sprint_env.path / "features.npz", **matrices)
     finished = sprint_env.run(*ITERATE[:2], f"feature-extraction.file={sprint_env.path}/features.npz")
     assert finished.code == 0, finished.err
@@ -67,14 +68,14 @@ def test_features_come_from_a_file(sprint_env: Any) -> None:
     assert features == ["ndarray", [3, 5], "float32", True, True, True]
 
 
-def test_without_a_feature_file_the_error_names_the_option_to_set(sprint_env: Any) -> None:
+def test_without_a_feature_file_the_error_names_the_option_to_set(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL)
     finished = sprint_env.run(*ITERATE[:2])
     assert finished.code == 1
     assert "extract-features=false" in finished.err
 
 
-def test_python_determines_the_segment_order(sprint_env: Any) -> None:
+def test_python_determines_the_segment_order(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(
         sprint_env.CONTROL
         + """
@@ -120,7 +121,7 @@ def getSegmentList(**arguments):
         ("raise KeyError('gone')", "KeyError: 'gone'"),
     ],
 )
-def test_a_wrong_segment_list_is_fatal(sprint_env: Any, body: str, message: str) -> None:
+def test_a_wrong_segment_list_is_fatal(sprint_env: RefsprintEnv, body: str, message: str) -> None:
     sprint_env.module(sprint_env.CONTROL + f"\ndef getSegmentList(**arguments):\n    {body}\n")
     finished = sprint_env.run(*ITERATE, *ORDER)
     assert finished.code == 1
@@ -141,7 +142,7 @@ def test_a_wrong_segment_list_is_fatal(sprint_env: Any, body: str, message: str)
     ],
 )
 def test_an_uncaught_exception_is_printed_and_fatal(
-    sprint_env: Any, source: str, code: int, message: str
+    sprint_env: RefsprintEnv, source: str, code: int, message: str
 ) -> None:
     sprint_env.module(source)
     finished = sprint_env.run(*LOOP)
@@ -151,7 +152,7 @@ def test_an_uncaught_exception_is_printed_and_fatal(
         assert "PYTHON ERROR" in finished.err
 
 
-def test_every_command_of_the_callback_returns_sprints_types(sprint_env: Any) -> None:
+def test_every_command_of_the_callback_returns_sprints_types(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(
         sprint_env.CONTROL_LOOP
         + """
@@ -233,7 +234,9 @@ def loop(callback, posteriors):
         ("callback('analyze_alignment_from_cache', 'x.cache', segment_name='y')", "ValueError"),
     ],
 )
-def test_an_error_in_the_call_raises_in_the_caller(sprint_env: Any, expression: str, error: str) -> None:
+def test_an_error_in_the_call_raises_in_the_caller(
+    sprint_env: RefsprintEnv, expression: str, error: str
+) -> None:
     sprint_env.module(
         sprint_env.CONTROL_LOOP
         + f"""
@@ -263,7 +266,9 @@ def loop(callback, posteriors):
         "numpy.frombuffer(bytes(7 * 12 * 4 + 1), 'u1')[1:].view('f4').reshape(7, 12)",
     ],
 )
-def test_an_unacceptable_matrix_ends_sprint_with_exit_code_1(sprint_env: Any, posteriors: str) -> None:
+def test_an_unacceptable_matrix_ends_sprint_with_exit_code_1(
+    sprint_env: RefsprintEnv, posteriors: str
+) -> None:
     _end_in_criterion(sprint_env, posteriors, "world ", 1)
 
 
@@ -279,12 +284,12 @@ def test_an_unacceptable_matrix_ends_sprint_with_exit_code_1(sprint_env: Any, po
     ],
 )
 def test_a_failed_assertion_ends_sprint_with_sigabrt(
-    sprint_env: Any, posteriors: str, orthography: str
+    sprint_env: RefsprintEnv, posteriors: str, orthography: str
 ) -> None:
     _end_in_criterion(sprint_env, posteriors, orthography, -signal.SIGABRT)
 
 
-def _end_in_criterion(sprint_env: Any, posteriors: str, orthography: str, code: int) -> None:
+def _end_in_criterion(sprint_env: RefsprintEnv, posteriors: str, orthography: str, code: int) -> None:
     sprint_env.module(
         sprint_env.CONTROL_LOOP
         + f"""
@@ -305,7 +310,7 @@ def loop(callback, posteriors):
     assert finished.names == ["init", "run_control_loop"]
 
 
-def test_negative_posteriors_require_the_option_for_log_space(sprint_env: Any) -> None:
+def test_negative_posteriors_require_the_option_for_log_space(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(
         sprint_env.CONTROL_LOOP
         + """
@@ -316,7 +321,7 @@ def loop(callback, posteriors):
     assert sprint_env.run("action=python-control").code == -signal.SIGABRT
 
 
-def test_only_segments_that_python_orders_have_orthographies(sprint_env: Any) -> None:
+def test_only_segments_that_python_orders_have_orthographies(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(
         sprint_env.CONTROL_LOOP
         + """
@@ -337,7 +342,7 @@ def loop(callback, posteriors):
     assert finished.names == ["init", "run_control_loop", "getSegmentList", "one", "unknown", "exit"]
 
 
-def test_a_word_that_the_lexicon_lacks_is_reported_with_its_line(sprint_env: Any) -> None:
+def test_a_word_that_the_lexicon_lacks_is_reported_with_its_line(sprint_env: RefsprintEnv) -> None:
     corpus = sprint_env.corpus.read_text(encoding="utf-8").replace("grün", "blau")
     sprint_env.corpus.write_text(corpus, encoding="utf-8")
     sprint_env.module(
@@ -353,7 +358,7 @@ def loop(callback, posteriors):
     assert "'blau'" in finished.err
 
 
-def test_an_unknown_word_from_python_is_skipped_as_in_sprint(sprint_env: Any) -> None:
+def test_an_unknown_word_from_python_is_skipped_as_in_sprint(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(
         sprint_env.CONTROL_LOOP
         + """
@@ -369,7 +374,7 @@ def loop(callback, posteriors):
     assert finished.err.count("skipping the unknown word 'blau'") == 1
 
 
-def test_the_null_criterion_returns_the_posteriors_without_a_model(sprint_env: Any) -> None:
+def test_the_null_criterion_returns_the_posteriors_without_a_model(sprint_env: RefsprintEnv) -> None:
     sprint_env.lexicon.unlink()
     sprint_env.module(
         sprint_env.CONTROL_LOOP
@@ -395,7 +400,7 @@ def loop(callback, posteriors):
         }
 
 
-def test_only_the_listed_segments_are_visited_in_the_listed_order(sprint_env: Any) -> None:
+def test_only_the_listed_segments_are_visited_in_the_listed_order(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL)
     (sprint_env.path / "keep").write_text("# comment\ndemo/rec/one\n a \n\n", encoding="utf-8")
     (sprint_env.path / "order").write_text("\n".join(reversed(sprint_env.SEGMENTS)), encoding="utf-8")
@@ -410,7 +415,7 @@ def test_only_the_listed_segments_are_visited_in_the_listed_order(sprint_env: An
     assert "lists no segments" in finished.err
 
 
-def test_segments_can_be_ordered_by_short_name_and_with_their_lengths(sprint_env: Any) -> None:
+def test_segments_can_be_ordered_by_short_name_and_with_their_lengths(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(
         sprint_env.CONTROL
         + """
@@ -439,7 +444,7 @@ def getSegmentList(segmentList, segmentsInfo, **arguments):
         ("pymod-config=$(nothing)", "nothing"),
     ],
 )
-def test_the_error_names_a_wrong_option(sprint_env: Any, option: str, message: str) -> None:
+def test_the_error_names_a_wrong_option(sprint_env: RefsprintEnv, option: str, message: str) -> None:
     sprint_env.module(
         sprint_env.CONTROL_LOOP + "\ndef loop(callback, posteriors):\n    callback('init_criterion')\n"
     )
@@ -448,13 +453,13 @@ def test_the_error_names_a_wrong_option(sprint_env: Any, option: str, message: s
     assert message in finished.err
 
 
-def test_a_malformed_config_file_is_reported_with_the_line(sprint_env: Any) -> None:
+def test_a_malformed_config_file_is_reported_with_the_line(sprint_env: RefsprintEnv) -> None:
     finished = sprint_env.run(*LOOP, config="[*]\n# fine\nthis is wrong\n")
     assert finished.code == 1
     assert "sprint.config:3: " in finished.err
 
 
-def test_atexit_functions_run_even_if_sprint_exits_in_the_callback(sprint_env: Any) -> None:
+def test_atexit_functions_run_even_if_sprint_exits_in_the_callback(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(
         sprint_env.CONTROL_LOOP
         + """
@@ -473,7 +478,7 @@ def loop(callback, posteriors):
 @pytest.mark.parametrize(
     "arguments", ["", ", alignment=numpy.zeros(12, dtype='float32')", ", orthography=''"]
 )
-def test_ctc_without_an_orthography_is_a_critical_error(sprint_env: Any, arguments: str) -> None:
+def test_ctc_without_an_orthography_is_a_critical_error(sprint_env: RefsprintEnv, arguments: str) -> None:
     sprint_env.module(
         sprint_env.CONTROL_LOOP
         + f"""
@@ -486,7 +491,7 @@ def loop(callback, posteriors):
     assert "orthography" in finished.err
 
 
-def test_ctrl_c_ends_sprint_without_a_keyboard_interrupt(sprint_env: Any) -> None:
+def test_ctrl_c_ends_sprint_without_a_keyboard_interrupt(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(
         sprint_env.CONTROL_LOOP
         + """
@@ -501,6 +506,7 @@ def loop(callback, posteriors):
 """
     )
     with sprint_env.start(*LOOP) as process:
+        assert process.stdout is not None
         try:
             for line in process.stdout:
                 if line == "ready\n":
@@ -513,7 +519,7 @@ def loop(callback, posteriors):
     assert "finally" not in (sprint_env.path / "calls.jsonl").read_text()
 
 
-def test_a_write_into_a_closed_pipe_ends_sprint(sprint_env: Any) -> None:
+def test_a_write_into_a_closed_pipe_ends_sprint(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(
         sprint_env.CONTROL_LOOP
         + """
@@ -528,7 +534,7 @@ def loop(callback, posteriors):
     assert sprint_env.run(*LOOP).code == -signal.SIGPIPE
 
 
-def test_no_thread_runs_while_the_criterion_is_delayed(sprint_env: Any) -> None:
+def test_no_thread_runs_while_the_criterion_is_delayed(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(
         sprint_env.CONTROL_LOOP
         + """

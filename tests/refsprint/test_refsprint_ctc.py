@@ -149,7 +149,7 @@ def test_each_kind_of_error_is_defined_as_in_sprint(log_space: bool) -> None:
     logs = log_posteriors(6, 4, 7).astype(np.float32)
     y = np.exp(logs)
     given_posteriors = np.asfortranarray((logs if log_space else y).T)
-    errors = {}
+    errors: dict[str, Any] = {}
     for kind in ("none", "pseudo-targets", "error-signal", "error-signal-before-softmax"):
         outcome = criterion(given_posteriors, "a ", kind)
         errors[kind] = None if outcome.error is None else outcome.error.T.copy()
@@ -220,13 +220,14 @@ def test_an_empty_orthography_is_only_blanks() -> None:
 
 
 def test_silences_between_words_are_optional_and_off_by_default() -> None:
-    words = {"a": [(1,)]}
+    words: dict[str, list[tuple[int, ...]]] = {"a": [(1,)]}
     silence = Lemma(((), ("[SIL]",)), (Pronunciation((3,), 0.0),), "silence")
     lex = Lexicon("x", ["[blank]", "a", "b", "[sil]"], [*lexicon(words).lemmas, silence])
     logs = log_posteriors(4, 4, 5)
     ways = itertools.product((0, 3), (1,), (0, 3), (1,), (0, 3))
+    by_default: dict[tuple[int, ...], float] = {(1, 1): 1.0}
     with_silences = {tuple(label for label in way if label): 1.0 for way in ways}
-    for optional, weighted in ((False, {(1, 1): 1.0}), (True, with_silences)):
+    for optional, weighted in ((False, by_default), (True, with_silences)):
         paths = ForwardBackward(automaton("a a ", lex, silence=optional))
         result = paths.sum_paths(logs[:, paths.labels])
         assert result is not None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refsprint_env import RefsprintEnv
 
 RECOGNITION = ("action=refsprint-recognition", "feature-dimension=3")
 
@@ -33,20 +34,22 @@ def init(**arguments):
 
 
 @pytest.fixture
-def features(sprint_env: Any) -> dict[str, Any]:
+def features(sprint_env: RefsprintEnv) -> dict[str, Any]:
     """A matrix (dimension, time) for each segment, each of a different length."""
-    matrices = {name: np.full((3, 2 + i), i, np.float64) for i, name in enumerate(sprint_env.SEGMENTS)}
+    matrices: dict[str, Any] = {
+        name: np.full((3, 2 + i), i, np.float64) for i, name in enumerate(sprint_env.SEGMENTS)
+    }
     np.savez(sprint_env.path / "features.npz", **matrices)
     return matrices
 
 
-def recognize(sprint_env: Any, *more: str) -> Any:
+def recognize(sprint_env: RefsprintEnv, *more: str) -> Any:
     file = f"feature-extraction.file={sprint_env.path}/features.npz"
     return sprint_env.run(*RECOGNITION, file, f"refsprint.scores-file={sprint_env.path}/scores.npz", *more)
 
 
 def test_all_features_of_a_segment_are_added_before_its_scores_are_requested(
-    sprint_env: Any, features: dict[str, Any]
+    sprint_env: RefsprintEnv, features: dict[str, Any]
 ) -> None:
     sprint_env.module(SCORER)
     finished = recognize(sprint_env)
@@ -69,7 +72,9 @@ def test_all_features_of_a_segment_are_added_before_its_scores_are_requested(
     assert [call["num_frames"] for call in finished.arguments("reset")] == [["int", n] for n in [0, *lengths]]
 
 
-def test_the_scores_are_written_and_the_best_labels_logged(sprint_env: Any, features: dict[str, Any]) -> None:
+def test_the_scores_are_written_and_the_best_labels_logged(
+    sprint_env: RefsprintEnv, features: dict[str, Any]
+) -> None:
     sprint_env.module(SCORER)
     finished = recognize(sprint_env)
     with np.load(sprint_env.path / "scores.npz") as scores:
@@ -80,7 +85,7 @@ def test_the_scores_are_written_and_the_best_labels_logged(sprint_env: Any, feat
     assert f"segment {sprint_env.SEGMENTS[1]!r}: 3 frames, best labels [6]" in finished.out + finished.err
 
 
-def test_the_number_of_labels_is_an_option(sprint_env: Any, features: dict[str, Any]) -> None:
+def test_the_number_of_labels_is_an_option(sprint_env: RefsprintEnv, features: dict[str, Any]) -> None:
     sprint_env.module(SCORER.replace("LABELS = 7", "LABELS = 4"))
     finished = recognize(sprint_env, "python-feature-scorer-output-dimension=4")
     assert finished.code == 0, finished.err
@@ -106,7 +111,7 @@ def test_the_number_of_labels_is_an_option(sprint_env: Any, features: dict[str, 
     ids=["labels", "no buffer", "odd buffer", "small buffer", "dimension", "no dimension", "file"],
 )
 def test_an_error_ends_the_recognition_with_a_message(
-    sprint_env: Any,
+    sprint_env: RefsprintEnv,
     features: dict[str, Any],
     change: tuple[str, str],
     options: tuple[str, ...],

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refsprint_env import RefsprintEnv
 
 TRAIN = (
     "action=supervised-segmentwise-training",
@@ -64,7 +65,7 @@ def calls_for(finished: Any, segment: str) -> list[str]:
     return names
 
 
-def test_a_python_layer_below_another_is_called_in_sprints_order(sprint_env: Any) -> None:
+def test_a_python_layer_below_another_is_called_in_sprints_order(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL)
     assert finished.code == 0, finished.err
@@ -93,7 +94,9 @@ def test_a_python_layer_below_another_is_called_in_sprints_order(sprint_env: Any
     assert notified["loss"][1] > 0
 
 
-def test_a_python_layer_on_top_is_backpropagated_before_the_loss_notification(sprint_env: Any) -> None:
+def test_a_python_layer_on_top_is_backpropagated_before_the_loss_notification(
+    sprint_env: RefsprintEnv,
+) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     finished = sprint_env.run(*TRAIN, *PYTHON_LAYER, *CONTROL)
     assert finished.code == 0, finished.err
@@ -101,7 +104,7 @@ def test_a_python_layer_on_top_is_backpropagated_before_the_loss_notification(sp
     assert calls_for(finished, "demo/rec/one") == expected
 
 
-def test_without_python_control_only_the_layer_is_called(sprint_env: Any) -> None:
+def test_without_python_control_only_the_layer_is_called(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS)
     assert finished.code == 0, finished.err
@@ -110,7 +113,7 @@ def test_without_python_control_only_the_layer_is_called(sprint_env: Any) -> Non
 
 
 @pytest.mark.parametrize("layer", ["identity", "linear+softmax"])
-def test_without_a_python_layer_only_python_control_is_called(sprint_env: Any, layer: str) -> None:
+def test_without_a_python_layer_only_python_control_is_called(sprint_env: RefsprintEnv, layer: str) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     log_space = "true" if layer == "identity" else "false"
     finished = sprint_env.run(
@@ -126,14 +129,14 @@ def test_without_a_python_layer_only_python_control_is_called(sprint_env: Any, l
     assert len(finished.arguments("notify_segment_loss")) == 3
 
 
-def test_a_layer_that_is_not_trainable_is_not_backpropagated(sprint_env: Any) -> None:
+def test_a_layer_that_is_not_trainable_is_not_backpropagated(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER.replace("TRAINABLE = True", "TRAINABLE = False"))
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL)
     assert finished.code == 0, finished.err
     assert calls_for(finished, "demo/rec/one") == ["init_segment", "forward", "notify_segment_loss"]
 
 
-def test_a_python_layer_below_a_softmax_returns_logits(sprint_env: Any) -> None:
+def test_a_python_layer_below_a_softmax_returns_logits(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     same = (*TRAIN, *PYTHON_LAYER, "bottom.links=top", *CONTROL)
     losses = []
@@ -144,7 +147,7 @@ def test_a_python_layer_below_a_softmax_returns_logits(sprint_env: Any) -> None:
     assert math.isclose(losses[0], losses[1], rel_tol=1e-5)
 
 
-def test_the_default_estimator_does_not_run_the_network(sprint_env: Any) -> None:
+def test_the_default_estimator_does_not_run_the_network(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     options = tuple(option for option in TRAIN if not option.startswith("estimator"))
     finished = sprint_env.run(*options, *TWO_LAYERS, *CONTROL)
@@ -152,7 +155,7 @@ def test_the_default_estimator_does_not_run_the_network(sprint_env: Any) -> None
     assert calls_for(finished, "demo/rec/short") == ["init_segment", "notify_segment_loss"]
 
 
-def test_the_segment_list_is_requested_before_init(sprint_env: Any) -> None:
+def test_the_segment_list_is_requested_before_init(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(
         sprint_env.CONTROL
         + LAYER
@@ -169,7 +172,7 @@ def getSegmentList(**arguments):
     assert len(finished.arguments("init_segment")) == 1
 
 
-def test_segmentwise_notifications_contain_the_segment_name(sprint_env: Any) -> None:
+def test_segmentwise_notifications_contain_the_segment_name(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL, "refsprint.notifications=segmentwise")
     assert finished.code == 0, finished.err
@@ -177,7 +180,7 @@ def test_segmentwise_notifications_contain_the_segment_name(sprint_env: Any) -> 
     assert finished.arguments("notify_segment_loss")[0]["segment_name"] == ["str", "demo/rec/one"]
 
 
-def test_the_names_of_parameter_files_contain_the_layer(sprint_env: Any) -> None:
+def test_the_names_of_parameter_files_contain_the_layer(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS, "parameters-old=bin:old", "parameters-new=new")
     assert finished.code == 0, finished.err
@@ -186,9 +189,11 @@ def test_the_names_of_parameter_files_contain_the_layer(sprint_env: Any) -> None
     assert finished.arguments("saveNetworkParameters") == [{"filename": ["str", "new-f32-layer-0.xml"]}]
 
 
-def test_features_come_from_a_file(sprint_env: Any) -> None:
+def test_features_come_from_a_file(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
-    matrices = {name: np.ones((3, 9 + i), dtype=np.float32) for i, name in enumerate(sprint_env.SEGMENTS)}
+    matrices: dict[str, Any] = {
+        name: np.ones((3, 9 + i), dtype=np.float32) for i, name in enumerate(sprint_env.SEGMENTS)
+    }
     np.savez(sprint_env.path / "features.npz", **matrices)
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS, f"feature-extraction.file={sprint_env.path}/features.npz")
     assert finished.code == 0, finished.err
@@ -210,7 +215,7 @@ def test_features_come_from_a_file(sprint_env: Any) -> None:
     ],
 )
 def test_a_wrong_return_value_of_a_layer_is_fatal(
-    sprint_env: Any, change: tuple[str, str], message: str
+    sprint_env: RefsprintEnv, change: tuple[str, str], message: str
 ) -> None:
     assert change[0] in LAYER
     sprint_env.module(sprint_env.CONTROL + LAYER.replace(*change))
@@ -224,7 +229,7 @@ def test_a_wrong_return_value_of_a_layer_is_fatal(
     "change",
     [("return logits -", "return logits[:6] #"), ("return logits -", "return logits * numpy.nan #")],
 )
-def test_wrong_posteriors_abort(sprint_env: Any, change: tuple[str, str]) -> None:
+def test_wrong_posteriors_abort(sprint_env: RefsprintEnv, change: tuple[str, str]) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER.replace(*change))
     assert sprint_env.run(*TRAIN, *PYTHON_LAYER, *CONTROL).code == -signal.SIGABRT
 
@@ -241,14 +246,14 @@ def test_wrong_posteriors_abort(sprint_env: Any, change: tuple[str, str]) -> Non
         ("top.layer-type=pooling", "layer-type"),
     ],
 )
-def test_the_error_names_a_wrong_option(sprint_env: Any, option: str, message: str) -> None:
+def test_the_error_names_a_wrong_option(sprint_env: RefsprintEnv, option: str, message: str) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS, option)
     assert finished.code == 1
     assert message in finished.err
 
 
-def test_a_file_may_contain_all_options(sprint_env: Any) -> None:
+def test_a_file_may_contain_all_options(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     config = """
 # Names may begin with the title of the application or with the name of the executable.
@@ -279,7 +284,7 @@ layer-type         = identity
     assert len(finished.arguments("notify_segment_loss")) == 3
 
 
-def test_the_null_criterion_does_not_need_a_lexicon(sprint_env: Any) -> None:
+def test_the_null_criterion_does_not_need_a_lexicon(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL, "refsprint.criterion=null", "lexicon.file=")
     assert finished.code == 0, finished.err
@@ -287,7 +292,7 @@ def test_the_null_criterion_does_not_need_a_lexicon(sprint_env: Any) -> None:
     assert len(finished.arguments("backpropagate")) == 4
 
 
-def test_a_flow_network_is_ignored(sprint_env: Any) -> None:
+def test_a_flow_network_is_ignored(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS, "feature-extraction.file=features.flow")
     assert finished.code == 0, finished.err
@@ -296,7 +301,7 @@ def test_a_flow_network_is_ignored(sprint_env: Any) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"text"])
-def test_the_error_names_a_damaged_feature_file(sprint_env: Any, content: bytes) -> None:
+def test_the_error_names_a_damaged_feature_file(sprint_env: RefsprintEnv, content: bytes) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     (sprint_env.path / "features.npz").write_bytes(content)
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS, f"feature-extraction.file={sprint_env.path}/features.npz")
@@ -304,14 +309,14 @@ def test_the_error_names_a_damaged_feature_file(sprint_env: Any, content: bytes)
     assert "features.npz: " in finished.err
 
 
-def test_an_option_makes_a_complete_training_end_with_sigabrt(sprint_env: Any) -> None:
+def test_an_option_makes_a_complete_training_end_with_sigabrt(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER + "\nimport atexit\natexit.register(record, 'atexit')\n")
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS, "refsprint.abort-after-training=true")
     assert finished.code == -signal.SIGABRT
     assert finished.names[-2:] == ["finalize", "atexit"]
 
 
-def test_a_segment_longer_than_the_buffer_is_skipped(sprint_env: Any) -> None:
+def test_a_segment_longer_than_the_buffer_is_skipped(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL, "buffer-size=10")
     assert finished.code == 0, finished.err

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from returnn_env import Returnn
 
 import shmbridge.returnn
 from support.fixtures import sprint_env, watch_over_the_test
@@ -27,46 +27,8 @@ _TIMEOUT = 120
 __all__ = ["sprint_env", "watch_over_the_test"]
 
 
-class Returnn:
-    """The settings of a RETURNN user, for the corpus of a SprintEnv."""
-
-    def __init__(self, sprint_env: SprintEnv) -> None:
-        self.sprint_env = sprint_env
-        self.executable = sprint_env.executable(
-            f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m shmbridge.refsprint "$@"\n'
-        )
-        self.names = [*sprint_env.NAMES, sprint_env.SHORT]
-        self.lengths = sprint_env.frames(self.names)
-
-    def sprint_config(self, way: str) -> list[str]:
-        return list(self.sprint_env.options(way)["sprint_config"])
-
-    def sprint_opts(self, way: str, *sprint: str, **more: Any) -> dict[str, Any]:
-        return {
-            "sprintExecPath": self.executable,
-            "sprintConfigStr": shlex.join([*self.sprint_config(way), *sprint]),
-            "usePythonSegmentOrder": way != "loop",
-            **more,
-        }
-
-    def pool(self, way: str, **more: Any) -> Any:
-        """Return RETURNN's pool, as its losses do."""
-        from returnn.sprint.error_signals import SprintInstancePool
-
-        return SprintInstancePool.get_global_instance(self.sprint_opts(way, **more))
-
-    def check(self, pool: Any, names: Sequence[str], tags: Any = None, lengths_dtype: str = "int32") -> None:
-        """Run a batch of these segments, and check loss and error signal."""
-        lengths = self.sprint_env.frames(names)
-        posteriors = self.sprint_env.posteriors(lengths)
-        loss, error_signal = pool.get_batch_loss_and_error_signal(
-            posteriors, np.array(lengths, lengths_dtype), names if tags is None else tags
-        )
-        self.sprint_env.compare(loss, error_signal, posteriors, lengths, names)
-
-
 @pytest.fixture
-def returnn(sprint_env: Any) -> Iterator[Returnn]:
+def returnn(sprint_env: SprintEnv) -> Iterator[Returnn]:
     """RETURNN with shmbridge.returnn installed."""
     from returnn.sprint.error_signals import SprintInstancePool
 
@@ -95,7 +57,9 @@ def numpy_for_returnn(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture
-def in_a_process(sprint_env: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+def in_a_process(
+    sprint_env: SprintEnv, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., dict[str, Any]]:
     """Run a script of this folder with a task, and return the arrays that it writes."""
 
     def run(script: str, task: dict[str, Any], path: Sequence[str] = ()) -> dict[str, Any]:

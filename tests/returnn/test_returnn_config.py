@@ -6,9 +6,9 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
+from returnn_env import Returnn
 
 DOCUMENTATION = Path(__file__).resolve().parents[2] / "docs" / "returnn.md"
 LINE = "import shmbridge.returnn; shmbridge.returnn.install()"
@@ -52,7 +52,7 @@ CONFIG = """
 
 
 @pytest.mark.parametrize("name", ["returnn.config", "config.py"])
-def test_the_line_in_a_config_is_enough(returnn: Any, name: str) -> None:
+def test_the_line_in_a_config_is_enough(returnn: Returnn, name: str) -> None:
     sprint_env = returnn.sprint_env
     path = sprint_env.path / name
     text = CONFIG.format(line=LINE, words=returnn.sprint_config("loop"), executable=returnn.executable)

@@ -9,10 +9,13 @@ import sys
 from typing import Any
 
 import pytest
+from returnn_env import Returnn
 
 import shmbridge
 import shmbridge.returnn
-from shmbridge.returnn.patch import ALIASES, Options
+from shmbridge.parent.options import Options
+from shmbridge.parent.returnn_options import RETURNN_NAMES
+from support.sprint_env import SprintEnv
 
 METHODS = ("get_batch_loss_and_error_signal", "get_automata_for_batch", "get_free_instance")
 
@@ -60,7 +63,7 @@ def test_uninstalling_without_installing_does_nothing() -> None:
     assert methods() == before
 
 
-def test_uninstalling_ends_the_children_and_installing_again_starts_others(returnn: Any) -> None:
+def test_uninstalling_ends_the_children_and_installing_again_starts_others(returnn: Returnn) -> None:
     pool = returnn.pool("loop")
     names = returnn.sprint_env.NAMES[:2]
     returnn.check(pool, names)
@@ -72,7 +75,7 @@ def test_uninstalling_ends_the_children_and_installing_again_starts_others(retur
     assert returnn.sprint_env.sprint_pids() != pids
 
 
-def test_a_pool_created_before_install_uses_shmbridge_too(sprint_env: Any, returnn: Any) -> None:
+def test_a_pool_created_before_install_uses_shmbridge_too(sprint_env: SprintEnv, returnn: Returnn) -> None:
     shmbridge.returnn.uninstall()
     pool = returnn.pool("loop")
     shmbridge.returnn.install(ring_size=1 << 20, env=sprint_env.env)
@@ -221,11 +224,11 @@ def test_install_has_all_options_that_have_no_name_in_returnn_with_their_default
     parameters = inspect.signature(shmbridge.returnn.install).parameters
     options = {field.name: field.default for field in dataclasses.fields(Options)}
     assert {name: parameter.default for name, parameter in parameters.items() if name != "unknown"} == {
-        name: default for name, default in options.items() if name not in ALIASES.values()
+        name: default for name, default in options.items() if name not in RETURNN_NAMES.values()
     }
 
 
-def test_options_of_install_apply_to_all_pools_and_sprint_opts_takes_precedence(returnn: Any) -> None:
+def test_options_of_install_apply_to_all_pools_and_sprint_opts_takes_precedence(returnn: Returnn) -> None:
     names, lengths = returnn.sprint_env.NAMES[:1], returnn.sprint_env.frames(returnn.sprint_env.NAMES[:1])
     posteriors = returnn.sprint_env.posteriors(lengths)
     shmbridge.returnn.install(ring_size=1 << 20, env=returnn.sprint_env.env, num_labels=5)
@@ -258,7 +261,7 @@ SETUPS = {
 
 
 @pytest.mark.parametrize("setup", SETUPS)
-def test_sprints_output_is_printed_once(returnn: Any, setup: str) -> None:
+def test_sprints_output_is_printed_once(returnn: Returnn, setup: str) -> None:
     before, after, times = SETUPS[setup]
     code = PROGRAM.format(before=before, after=after, end="shmbridge.returnn.uninstall()")
     options = returnn.sprint_opts("loop")

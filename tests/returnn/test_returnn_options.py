@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from returnn_env import Returnn
 
 import shmbridge
 
 
 @pytest.fixture
-def config(returnn: Any) -> Any:
+def config(returnn: Returnn) -> Any:
     """RETURNN's global config, restored after the test."""
     from returnn import config as returnn_config
 
@@ -27,7 +29,7 @@ def command_line(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
 
-CONFIGS = {
+CONFIGS: dict[str, Callable[[list[str]], Any]] = {
     "a string": lambda words: " ".join(f"'{word}'" for word in words),
     "a list": list,
     "a callable": lambda words: lambda: list(words),
@@ -39,7 +41,7 @@ CONFIGS = {
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("named", [False, True])
 def test_sprints_options_may_have_any_form_that_returnn_accepts(
-    returnn: Any, config: Any, kind: str, named: bool
+    returnn: Returnn, config: Any, kind: str, named: bool
 ) -> None:
     value = CONFIGS[kind](returnn.sprint_config("loop"))
     if named:
@@ -51,7 +53,7 @@ def test_sprints_options_may_have_any_form_that_returnn_accepts(
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("named", [False, True])
 def test_from_returnn_evaluates_sprints_options_as_returnn_does(
-    returnn: Any, config: Any, kind: str, named: bool
+    returnn: Returnn, config: Any, kind: str, named: bool
 ) -> None:
     value = CONFIGS[kind](returnn.sprint_config("loop"))
     if named:
@@ -62,7 +64,7 @@ def test_from_returnn_evaluates_sprints_options_as_returnn_does(
         returnn.check(pool, returnn.sprint_env.NAMES[:2])
 
 
-def test_environment_variables_are_replaced(returnn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_variables_are_replaced(returnn: Returnn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPRINT_OPTIONS", " ".join(returnn.sprint_config("loop")))
     monkeypatch.delenv("SPRINT_MISSING", raising=False)
     pool = returnn.pool("loop", sprintConfigStr="--*.first=$HOME $SPRINT_OPTIONS $SPRINT_MISSING --*.last=1")
@@ -72,7 +74,7 @@ def test_environment_variables_are_replaced(returnn: Any, monkeypatch: pytest.Mo
     assert words[-1] == "--*.last=1"
 
 
-def test_settings_become_part_of_the_config_string(returnn: Any) -> None:
+def test_settings_become_part_of_the_config_string(returnn: Returnn) -> None:
     pool = returnn.pool(
         "loop", minPythonControlVersion=4, sprintControlConfig={"verbose": True, "unknown": "a:b"}
     )
@@ -86,18 +88,18 @@ def test_settings_become_part_of_the_config_string(returnn: Any) -> None:
         assert setting in given
 
 
-def test_a_sprint_that_is_too_old_is_an_error_with_the_version(returnn: Any) -> None:
+def test_a_sprint_that_is_too_old_is_an_error_with_the_version(returnn: Returnn) -> None:
     with pytest.raises(shmbridge.PeerGoneError, match="99"):
         returnn.check(returnn.pool("loop", minPythonControlVersion=99), returnn.sprint_env.NAMES[:2])
 
 
 @pytest.mark.parametrize("number", [2, "2", 2.0])
-def test_the_number_of_instances_may_be_a_string(returnn: Any, number: Any) -> None:
+def test_the_number_of_instances_may_be_a_string(returnn: Returnn, number: Any) -> None:
     returnn.check(returnn.pool("loop", numInstances=number), returnn.sprint_env.NAMES)
     assert len(returnn.sprint_env.sprint_pids()) == 2
 
 
-def test_options_may_have_shmbridges_names(returnn: Any) -> None:
+def test_options_may_have_shmbridges_names(returnn: Returnn) -> None:
     from returnn.sprint.error_signals import SprintInstancePool
 
     pool = SprintInstancePool.get_global_instance({**returnn.sprint_env.options("loop"), "num_instances": 2})
@@ -106,7 +108,7 @@ def test_options_may_have_shmbridges_names(returnn: Any) -> None:
 
 
 def test_an_executable_in_the_working_directory_needs_no_path(
-    returnn: Any, monkeypatch: pytest.MonkeyPatch
+    returnn: Returnn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(os.path.dirname(returnn.executable))
     name = os.path.basename(returnn.executable)
@@ -114,7 +116,7 @@ def test_an_executable_in_the_working_directory_needs_no_path(
     returnn.check(returnn.pool("loop", sprintExecPath=f"./{name}"), returnn.sprint_env.NAMES[:2])
 
 
-WRONG = {
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown option": ({"sprintExecutable": "x"}, "sprintExecutable"),
     "no such executable": ({"sprintExecPath": "/no/such/nn-trainer"}, "/no/such/nn-trainer"),
     "a missing setting": ({"sprintConfigStr": "config:nothing"}, "'nothing'"),
@@ -126,7 +128,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_options_are_errors_that_quote_them(returnn: Any, config: Any, case: str) -> None:
+def test_wrong_options_are_errors_that_quote_them(returnn: Returnn, config: Any, case: str) -> None:
     options, expected = WRONG[case]
     with pytest.raises(shmbridge.OptionError) as raised:
         returnn.check(returnn.pool("loop", **options), returnn.sprint_env.NAMES[:2])
@@ -134,7 +136,7 @@ def test_wrong_options_are_errors_that_quote_them(returnn: Any, config: Any, cas
 
 
 def test_a_named_setting_without_a_config_is_an_error(
-    returnn: Any, config: Any, monkeypatch: pytest.MonkeyPatch
+    returnn: Returnn, config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from returnn import config as returnn_config
 
@@ -143,7 +145,7 @@ def test_a_named_setting_without_a_config_is_an_error(
         returnn.check(returnn.pool("loop", sprintConfigStr="config:x"), returnn.sprint_env.NAMES[:2])
 
 
-def test_an_exception_of_a_callable_is_not_wrapped(returnn: Any) -> None:
+def test_an_exception_of_a_callable_is_not_wrapped(returnn: Returnn) -> None:
     def fails() -> str:
         raise FileNotFoundError("no lexicon here")
 

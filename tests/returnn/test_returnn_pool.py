@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from returnn_env import Returnn
 
 import shmbridge
 from shmbridge.returnn.tags import gather, split_duplicates
@@ -19,7 +21,7 @@ def fixed_length(names: list[str], dtype: str) -> Any:
     return encoded.view(np.uint8).reshape(len(names), -1).view(dtype)
 
 
-TAGS = {
+TAGS: dict[str, Callable[[list[str]], Any]] = {
     "a list of str": list,
     "a list of bytes": lambda names: [name.encode() for name in names],
     "an array of str": np.array,
@@ -33,7 +35,7 @@ TAGS = {
 
 
 @pytest.mark.parametrize("tags", TAGS)
-def test_tags_may_have_any_form_that_returnn_passes(returnn: Any, tags: str) -> None:
+def test_tags_may_have_any_form_that_returnn_passes(returnn: Returnn, tags: str) -> None:
     pool = returnn.pool("loop")
     names = returnn.sprint_env.NAMES[:4]
     returnn.check(pool, names, TAGS[tags](names))
@@ -43,17 +45,17 @@ def test_tags_may_have_any_form_that_returnn_passes(returnn: Any, tags: str) -> 
 
 
 @pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
-def test_sprint_may_be_driven_in_any_way(returnn: Any, way: str) -> None:
+def test_sprint_may_be_driven_in_any_way(returnn: Returnn, way: str) -> None:
     # RETURNN's own child fails in the first way (orthographies are bytes) and has no loss in the last.
     returnn.check(returnn.pool(way, numInstances=2), returnn.sprint_env.NAMES)
 
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint8"])
-def test_lengths_may_have_any_integer_dtype(returnn: Any, dtype: str) -> None:
+def test_lengths_may_have_any_integer_dtype(returnn: Returnn, dtype: str) -> None:
     returnn.check(returnn.pool("loop"), returnn.sprint_env.NAMES[:2], lengths_dtype=dtype)
 
 
-def test_a_skipped_segment_has_an_infinite_loss_and_a_zero_error_signal(returnn: Any) -> None:
+def test_a_skipped_segment_has_an_infinite_loss_and_a_zero_error_signal(returnn: Returnn) -> None:
     names = [returnn.sprint_env.NAMES[0], returnn.sprint_env.SHORT]
     lengths = returnn.sprint_env.frames(names)
     posteriors = returnn.sprint_env.posteriors(lengths)
@@ -66,14 +68,14 @@ def test_a_skipped_segment_has_an_infinite_loss_and_a_zero_error_signal(returnn:
     assert not error_signal[:, 1].any()
 
 
-def test_duplicate_segments_have_a_result_at_each_index(returnn: Any) -> None:
+def test_duplicate_segments_have_a_result_at_each_index(returnn: Returnn) -> None:
     pool = returnn.pool("loop", numInstances=2)
     names = [returnn.sprint_env.NAMES[index] for index in (0, 1, 0, 0, 1)]
     returnn.check(pool, names)
     returnn.check(pool, names, [name if index % 2 else name.encode() for index, name in enumerate(names)])
 
 
-def test_duplicate_segments_have_an_automaton_at_each_index(returnn: Any) -> None:
+def test_duplicate_segments_have_an_automaton_at_each_index(returnn: Returnn) -> None:
     pool = returnn.pool("loop")
     names = [returnn.sprint_env.NAMES[index] for index in (1, 0, 1)]
     edges, weights, states = pool.get_automata_for_batch(names)
@@ -99,9 +101,11 @@ def test_split_duplicates_keeps_the_order_and_repeats_no_name_within_a_part() ->
     assert len(parts) == names.count("a")
 
 
-def test_gathering_each_sequence_once_changes_nothing(returnn: Any) -> None:
-    automata = returnn.pool("loop").get_automata_for_batch(returnn.sprint_env.NAMES)
-    for array, wanted in zip(gather(*automata, range(len(returnn.sprint_env.NAMES))), automata):
+def test_gathering_each_sequence_once_changes_nothing(returnn: Returnn) -> None:
+    edges, weights, states = returnn.pool("loop").get_automata_for_batch(returnn.sprint_env.NAMES)
+    for array, wanted in zip(
+        gather(edges, weights, states, range(len(returnn.sprint_env.NAMES))), (edges, weights, states)
+    ):
         assert array.dtype == wanted.dtype
         np.testing.assert_array_equal(array, wanted)
 
@@ -121,7 +125,7 @@ BAD = {
 }
 
 
-def test_wrong_arguments_are_errors_and_the_pool_stays_usable(returnn: Any) -> None:
+def test_wrong_arguments_are_errors_and_the_pool_stays_usable(returnn: Returnn) -> None:
     pool = returnn.pool("loop")
     for case, (arguments, expected) in BAD.items():
         with pytest.raises(shmbridge.BatchError) as raised:
@@ -130,14 +134,14 @@ def test_wrong_arguments_are_errors_and_the_pool_stays_usable(returnn: Any) -> N
     returnn.check(pool, returnn.sprint_env.NAMES[:2])
 
 
-def test_an_unknown_segment_is_an_error_that_names_it(returnn: Any) -> None:
+def test_an_unknown_segment_is_an_error_that_names_it(returnn: Returnn) -> None:
     pool = returnn.pool("loop")
     with pytest.raises(shmbridge.RemoteError, match="no/such/segment"):
         pool.get_automata_for_batch(["no/such/segment"])
     returnn.check(pool, returnn.sprint_env.NAMES[:2])
 
 
-def test_the_death_of_a_child_raises_with_its_signal_and_the_child_is_restarted(returnn: Any) -> None:
+def test_the_death_of_a_child_raises_with_its_signal_and_the_child_is_restarted(returnn: Returnn) -> None:
     from returnn.sprint.error_signals import SprintInstancePool
 
     body = """
@@ -166,7 +170,7 @@ def test_the_death_of_a_child_raises_with_its_signal_and_the_child_is_restarted(
     assert loss == [1.5]
 
 
-def test_equal_options_share_a_pool_whose_children_run_shmbridges_module(returnn: Any) -> None:
+def test_equal_options_share_a_pool_whose_children_run_shmbridges_module(returnn: Returnn) -> None:
     pool = returnn.pool("loop", numInstances=2)
     assert returnn.pool("loop", numInstances=2) is pool
     assert returnn.pool("loop") is not pool
@@ -178,7 +182,7 @@ def test_equal_options_share_a_pool_whose_children_run_shmbridges_module(returnn
         assert b"pymod-name=sprint_entry" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def test_a_pool_without_references_ends_its_children(returnn: Any) -> None:
+def test_a_pool_without_references_ends_its_children(returnn: Returnn) -> None:
     from returnn.sprint.error_signals import SprintInstancePool
 
     pool = SprintInstancePool(returnn.sprint_opts("loop"))
@@ -189,7 +193,7 @@ def test_a_pool_without_references_ends_its_children(returnn: Any) -> None:
     returnn.sprint_env.wait_gone(pids)
 
 
-def test_concurrent_calls_share_one_set_of_children(returnn: Any) -> None:
+def test_concurrent_calls_share_one_set_of_children(returnn: Returnn) -> None:
     pool = returnn.pool("loop")
     failures: list[BaseException] = []
 
@@ -208,7 +212,7 @@ def test_concurrent_calls_share_one_set_of_children(returnn: Any) -> None:
     assert len(returnn.sprint_env.sprint_pids()) == 1
 
 
-def test_get_free_instance_raises_and_starts_no_child(returnn: Any) -> None:
+def test_get_free_instance_raises_and_starts_no_child(returnn: Returnn) -> None:
     with pytest.raises(shmbridge.UsageError, match="claim"):
         returnn.pool("loop").get_free_instance()
     assert returnn.sprint_env.sprint_pids() == []

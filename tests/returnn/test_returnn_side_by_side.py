@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from returnn_env import Returnn
+
+from support.sprint_env import SprintEnv
 
 
 @pytest.fixture
-def both(sprint_env: Any, returnn: Any, in_a_process: Any, numpy_for_returnn: list[str]) -> Any:
+def both(sprint_env: SprintEnv, returnn: Returnn, in_a_process: Any, numpy_for_returnn: list[str]) -> Any:
     """Run the same jobs with RETURNN's own pool and with shmbridge; see run_returnn.py."""
 
     def run(*jobs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -35,7 +38,7 @@ def assert_same(theirs: dict[str, Any], ours: dict[str, Any]) -> None:
         np.testing.assert_array_equal(ours[key], array, err_msg=key)
 
 
-def test_losses_and_error_signals_are_equal_to_the_last_bit(returnn: Any, both: Any) -> None:
+def test_losses_and_error_signals_are_equal_to_the_last_bit(returnn: Returnn, both: Any) -> None:
     names, lengths = returnn.names, returnn.lengths
     theirs, ours = both(
         {
@@ -64,7 +67,7 @@ def test_losses_and_error_signals_are_equal_to_the_last_bit(returnn: Any, both: 
     assert error_signal.any()
 
 
-def test_a_batch_may_contain_a_segment_more_than_once(returnn: Any, both: Any) -> None:
+def test_a_batch_may_contain_a_segment_more_than_once(returnn: Returnn, both: Any) -> None:
     names = [returnn.names[index] for index in (0, 1, 0, 2, 1, 0)]
     lengths = returnn.sprint_env.frames(names)
     theirs, ours = both(
@@ -78,7 +81,7 @@ def test_a_batch_may_contain_a_segment_more_than_once(returnn: Any, both: Any) -
 
 
 @pytest.mark.parametrize("num_instances", [1, 2])
-def test_automata_are_equal(returnn: Any, both: Any, num_instances: int) -> None:
+def test_automata_are_equal(returnn: Returnn, both: Any, num_instances: int) -> None:
     theirs, ours = both(
         {
             "sprint_opts": returnn.sprint_opts("loop", numInstances=num_instances),
@@ -96,7 +99,7 @@ def test_automata_are_equal(returnn: Any, both: Any, num_instances: int) -> None
     ],
 )
 def test_without_an_error_signal_only_the_loss_differs(
-    returnn: Any, both: Any, way: str, option: str
+    returnn: Returnn, both: Any, way: str, option: str
 ) -> None:
     """RETURNN returns the loss that Sprint reports; shmbridge returns infinity without an error signal."""
     theirs, ours = both(

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from returnn_env import Returnn
 
 
 @pytest.mark.parametrize("install", ["before", "after"])
 @pytest.mark.parametrize("lengths_dtype", ["int32", "int64"])
 def test_the_operations_return_the_results_of_the_pool(
-    returnn: Any, in_a_process: Any, install: str, lengths_dtype: str
+    returnn: Returnn, in_a_process: Any, install: str, lengths_dtype: str
 ) -> None:
     names = [*returnn.sprint_env.NAMES, returnn.sprint_env.NAMES[0]]
     lengths = returnn.sprint_env.frames(names)
