@@ -1,125 +1,23 @@
-"""Sprint dies at every stage, in every way: unanswered segments fail, or a new child answers them.
-
-A stage is reached by replacing the function of Sprint's side that stands there: it dies at its first call for
-the segment that is marked, as often as the mark says.
-"""
+"""Sprint dies at every stage, in every way: unanswered segments fail, or a new child answers them."""
 
 import collections
-import textwrap
 
 import numpy as np
 import pytest
 
 import shmbridge
 
-# Each stage replaces a function, `before` or `after` which (or half-way through which) Sprint dies.
-STAGES = {
-    "before its hello": "if due('start'): die()",
-    "after its hello": "late = lambda: due('start') and die()",
-    "waiting": """
-        import shmbridge.channel
-        wait = shmbridge.channel.Channel.wait
-        def dying_wait(self, **arguments):
-            if len(ASKED) == 5 and due('c/s2'):
-                die()
-            return wait(self, **arguments)
-        shmbridge.channel.Channel.wait = dying_wait
-    """,
-    "reading a record": """
-        import shmbridge.child.inbox
-        to_request = shmbridge.child.inbox.Inbox._to_request
-        def dying_to_request(self, record):
-            if due(record.name.decode()):
-                die()
-            return to_request(self, record)
-        shmbridge.child.inbox.Inbox._to_request = dying_to_request
-    """,
-    "in the criterion": """
-        def in_criterion(name):
-            if due(name):
-                die()
-    """,
-    "half-way through the error signal": """
-        import shmbridge.child.request as request
-        def dying_copyto(target, source, **more):
-            half = len(target) // 2
-            target[:half] = source[:half]
-            if due(ASKED[-1]):
-                die()
-            target[half:] = source[half:]
-        request.np = type("np", (), {**vars(np), "copyto": staticmethod(dying_copyto)})
-        lands = False
-    """,
-    "between commit and doorbell": """
-        import shmbridge.child.link as link
-        of_child = link.Channel.of_child
-        def silent_channel(memory, geometry, own, peer):
-            # Commits ring nobody's doorbell but its own, until the line behind that which it is to die at.
-            global parents_bell
-            parents_bell = peer
-            return of_child(memory, geometry, own=own, peer=own)
-        link.Channel.of_child = silent_channel
-        import shmbridge.child.request as request
-        drop_views = request.ParentSegment._drop_views
-        def dying_drop_views(self):
-            if due(self.name):
-                die()
-            parents_bell.poke()
-            drop_views(self)
-        request.ParentSegment._drop_views = dying_drop_views
-    """,
-}
-WAYS_TO_DIE = {
-    "SIGKILL": "os.kill(os.getpid(), signal.SIGKILL)",
-    "SIGSEGV": "os.kill(os.getpid(), signal.SIGSEGV)",
-    "SIGABRT": "os.abort()",
-    "exit code 7": "os._exit(7)",
-}
-SPRINT = """
-import signal, time
-MARK = {mark!r}
-ASKED = []
-lands = True
-late = lambda: None
-in_criterion = lambda name: None
-
-def due(what):
-    # Whether it is to die here; that is then one time less.
-    try:
-        with open(MARK) as file:
-            wanted, times = file.read().split()
-    except FileNotFoundError:
-        return False
-    if wanted != what:
-        return False
-    if times == "1":
-        os.unlink(MARK)
-    else:
-        with open(MARK + ".new", "w") as file:
-            file.write(wanted + " " + str(int(times) - 1))
-        os.replace(MARK + ".new", MARK)  # another child may be reading it
-    print("its last words", flush=True)
-    return True
-
-def die():
-    {die}
-
-{stage}
-
-def callback(command, **arguments):
-    if command != "calculate_criterion":
-        return {{"version": "v", "get_orthography_by_segment_name": "word "}}[command]
-    ASKED.append(arguments["segment_name"])
-    in_criterion(ASKED[-1])
-    with open({log!r}, "a") as log:
-        print(ASKED[-1], file=log)
-    make = np.asfortranarray if lands else np.ascontiguousarray
-    return float(arguments["posteriors"].sum()), make(2 * arguments["posteriors"])
-
-control = init()
-late()
-control.run_control_loop(callback=callback)
-"""
+# As in tests/sprints/mortal.py.
+STAGES = [
+    "before its hello",
+    "after its hello",
+    "waiting",
+    "reading a record",
+    "in the criterion",
+    "half-way through the error signal",
+    "between commit and doorbell",
+]
+DEATHS = ["SIGKILL", "SIGSEGV", "SIGABRT", "exit code 7"]
 NAMES = [f"c/s{index}" for index in range(5)]
 
 
@@ -135,9 +33,8 @@ class Mortal:
         self.lengths = np.full(len(NAMES), 6, np.int32)
 
     def pool(self, **more):
-        stage = textwrap.dedent(STAGES[self.stage])
-        body = SPRINT.format(mark=str(self.mark), log=str(self.log), die=WAYS_TO_DIE[self.death], stage=stage)
-        return self.sprint_env.scripted_pool(body, **more)
+        settings = {"stage": self.stage, "death": self.death, "mark": self.mark, "log": self.log}
+        return shmbridge.SprintInstancePool(**self.sprint_env.sprint_file("mortal", settings, **more))
 
     def plan(self, times):
         self.mark.write_text(f"{'start' if 'hello' in self.stage else 'c/s2'} {times}")
@@ -161,7 +58,7 @@ class Mortal:
         assert error.last_output[-1] == "its last words"
 
 
-@pytest.fixture(params=WAYS_TO_DIE)
+@pytest.fixture(params=DEATHS)
 def death(request):
     return request.param
 

@@ -9,27 +9,13 @@ import pytest
 
 import shmbridge
 
-# Sends the messages during a segment, creates the mark, and then runs `then`.
-SPRINT = """
-from shmbridge import protocol
-control = init()
-
-def flooding(command, **arguments):
-    if command == "calculate_criterion" and not os.path.exists({mark!r}):
-        for number in range({count}):
-            control.link.send({kind!r}, filler="x" * {filler}, **{fields})
-        open({mark!r}, "w").close()
-        {then}
-    return callback(command, **arguments)
-
-control.run_control_loop(callback=flooding)
-"""
 FLOOD = 64 << 20  # bytes of filler
 FILLER = 500_000
 
 
-def sprint(mark, kind, fields, then="pass", count=FLOOD // FILLER, filler=FILLER):
-    return SPRINT.format(mark=str(mark), kind=kind, fields=fields, then=then, count=count, filler=filler)
+def flooding_pool(sprint_env, mark, kind, count=FLOOD // FILLER, filler=FILLER, exit_code=""):
+    settings = {"mark": mark, "kind": kind, "count": count, "filler": filler, "exit_code": exit_code}
+    return shmbridge.SprintInstancePool(**sprint_env.sprint_file("flood", settings))
 
 
 def send_one(pool):
@@ -53,13 +39,10 @@ def traced():
 
 
 @pytest.mark.usefixtures("traced")
-@pytest.mark.parametrize(
-    ("kind", "fields"),
-    [("dimension", "dict(labels=number + 4)"), ("no_room", "dict(sequence=1, released=number)")],
-)
-def test_of_messages_that_replace_each_other_only_the_newest_is_kept(sprint_env, kind, fields):
+@pytest.mark.parametrize("kind", ["dimension", "no_room"])
+def test_of_messages_that_replace_each_other_only_the_newest_is_kept(sprint_env, kind):
     mark = sprint_env.path / "mark"
-    with sprint_env.scripted_pool(sprint(mark, kind, fields)) as pool:
+    with flooding_pool(sprint_env, mark, kind) as pool:
         sent = send_one(pool)
         assert growth_until(sprint_env, mark) < FLOOD // 4
         with sent.result() as result:
@@ -73,8 +56,7 @@ def test_of_messages_that_replace_each_other_only_the_newest_is_kept(sprint_env,
 @pytest.mark.usefixtures("traced")
 def test_of_several_exceptions_the_first_is_raised(sprint_env):
     mark = sprint_env.path / "mark"
-    fields = 'dict(exception_type="KeyError", message=f"number {number}", traceback="")'
-    with sprint_env.scripted_pool(sprint(mark, "exception", fields, then="os._exit(4)")) as pool:
+    with flooding_pool(sprint_env, mark, "exception", exit_code="4") as pool:
         sent = send_one(pool)
         assert growth_until(sprint_env, mark) < FLOOD // 4
         with pytest.raises(shmbridge.PeerGoneError, match=r"raised KeyError: number 0\b") as caught:
@@ -86,8 +68,7 @@ def test_of_several_exceptions_the_first_is_raised(sprint_env):
 def test_a_sprint_that_violates_the_protocol_is_terminated_while_the_trainer_is_idle(sprint_env):
     """Sprint never ends by itself: it writes until the trainer terminates it."""
     mark = sprint_env.path / "mark"
-    fields = "dict(protocol=protocol.PROTOCOL_VERSION, abi=1)"
-    with sprint_env.scripted_pool(sprint(mark, "hello", fields, count=1 << 40, filler=100)) as pool:
+    with flooding_pool(sprint_env, mark, "hello", count=1 << 40, filler=100) as pool:
         pids = sprint_env.sprint_pids()
         sent = send_one(pool)
         sprint_env.wait_gone(pids)

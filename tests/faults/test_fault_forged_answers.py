@@ -12,97 +12,6 @@ import pytest
 import shmbridge
 from support.internals import receive_automaton
 
-# In Sprint's process: writes records, positions and control messages as its trainer will see them.
-FORGER = """
-import contextlib, ctypes, signal, struct, time
-import shmbridge.child.control
-from shmbridge import protocol
-from shmbridge._native import ffi, lib
-from shmbridge.memory import PAGE
-
-RING = 1 << 20
-
-class Forger:
-    def __init__(self, control):
-        self.link = control.link
-        memory = self.link.channel.memory
-        self.raw = (ctypes.c_ubyte * memory.size).from_address(memory.address)
-        self.sequence = 0
-
-    def line(self, offset):
-        return ctypes.c_uint64.from_buffer(self.raw, offset)
-
-    # The tail of the answers is Sprint's to write, and the head of the posteriors.
-    tail = property(lambda self: self.line(PAGE + 256))
-    head = property(lambda self: self.line(PAGE + 128))
-
-    def answer(self, body=None, publish=True, **changes):
-        # An answer that is right but for the changes. 3 x 4 floats: 64 + 64 bytes.
-        size = 128 if body is None else 64 + -(-len(body) // 64) * 64
-        fields = dict(position=self.tail.value, size=size, sequence=self.sequence, loss=1.5, states=0,
-                      kind=lib.SHMB_ERROR_SIGNAL, status=0, dtype=lib.SHMB_FLOAT32, name_length=0, rows=3,
-                      columns=4)
-        fields.update(changes)
-        at = 2 * PAGE + RING + self.tail.value % RING
-        self.raw[at : at + 64] = ffi.buffer(ffi.new("shmb_record_header *", fields))[:]
-        if body is not None:
-            self.raw[at + 64 : at + 64 + len(body)] = body
-        if publish:
-            self.tail.value += size
-            self.poke()
-
-    def report(self, body, **changes):
-        self.answer(body, status=lib.SHMB_FAILED, dtype=lib.SHMB_UINT8, rows=1, columns=len(body), **changes)
-
-    def message(self, data):
-        os.write(self.link._c2p_fd, data)
-
-    def json(self, text):
-        self.message(struct.pack("<I", len(text)) + text.encode())
-
-    def poke(self):
-        lib.shmb_doorbell_poke(self.bell)
-
-def forging(command, **arguments):
-    if command == "calculate_criterion":
-        forger.sequence = SEQUENCES[-1]
-        mine = f"{MARK}-{os.getpid()}"
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(MARK, mine)  # of two children one gets it
-        if os.path.exists(mine):
-            with open(mine) as file:
-                what = file.read()
-            os.unlink(mine)
-            exec(what, {**globals(), "f": forger})  # the test's own words
-            while True:
-                signal.pause()
-    return callback(command, **arguments)
-
-control = init()
-forger = Forger(control)
-forger.bell = BELLS[1]
-control.run_control_loop(callback=forging)
-"""
-# Notes the doorbells of Sprint's side (its own, and its trainer's) and the numbers of what it is asked.
-BELLS = """
-import shmbridge.child.link
-BELLS = []
-Doorbell = shmbridge.child.link.Doorbell
-def noting(*arguments, **more):
-    bell = Doorbell(*arguments, **more)
-    BELLS.append(bell.pointer)
-    return bell
-shmbridge.child.link.Doorbell = noting
-
-import shmbridge.child.request
-SEQUENCES = []
-take = shmbridge.child.request.ParentSegment.__init__
-def noting_take(self, link, name, record):
-    SEQUENCES.append(record.sequence)
-    take(self, link, name, record)
-shmbridge.child.request.ParentSegment.__init__ = noting_take
-"""
-
 TOP = 1 << 64
 HUGE = "9" * 5000
 # The forgery -> its code, and a part of the error
@@ -186,11 +95,15 @@ def check(pool):
     assert (error_signal == 2).all()
 
 
+def forger_pool(sprint_env, mark, **more):
+    return shmbridge.SprintInstancePool(**sprint_env.sprint_file("forger", {"mark": mark}, **more))
+
+
 @pytest.fixture(scope="module")
 def forged(module_sprint_env):
     """One pool for all tests: each forgery ends its child, and the next call restarts it."""
     mark = module_sprint_env.path / "forge"
-    with module_sprint_env.scripted_pool(f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}") as pool:
+    with forger_pool(module_sprint_env, mark) as pool:
         yield pool, mark
 
 
@@ -235,8 +148,7 @@ def test_a_stalled_control_message_does_not_block(forged):
 def test_after_a_protocol_error_max_restarts_new_sprints_are_started(module_sprint_env):
     """As after a death, unanswered segments are resent, and each is answered once."""
     mark = module_sprint_env.path / "forge-again"
-    body = f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}"
-    with module_sprint_env.scripted_pool(body, max_restarts=1, num_instances=2) as pool:
+    with forger_pool(module_sprint_env, mark, max_restarts=1, num_instances=2) as pool:
         mark.write_text("f.answer(kind=99)")
         check(pool)
         assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (3, 0, 1)
@@ -246,8 +158,7 @@ def test_after_a_protocol_error_max_restarts_new_sprints_are_started(module_spri
 def test_an_invalid_position_found_by_a_claim_does_not_hang_earlier_segments(module_sprint_env, max_restarts):
     """The claim reads no answers; the sent segments must still raise."""
     mark, forged = module_sprint_env.path / "forge-head", module_sprint_env.path / f"forged-{max_restarts}"
-    body = f"MARK = {str(mark)!r}\n{BELLS}\n{FORGER}"
-    with module_sprint_env.scripted_pool(body, max_restarts=max_restarts) as pool:
+    with forger_pool(module_sprint_env, mark, max_restarts=max_restarts) as pool:
         mark.write_text(f"f.head.value += 1 << 20; open({str(forged)!r}, 'w').close()")
         claim = pool.claim(NAMES[0], 3, 4)
         claim.posteriors[:] = 1

@@ -12,34 +12,13 @@ import pytest
 
 import shmbridge
 
-# How Sprint hangs, and the part of its stack in the error. More ways: tests/bridge/test_restarts.py.
-HANGS = {
-    "an endless loop in Python": ("while True: pass", "in hang"),
-    "an endless loop in C that holds the GIL": ("sum(itertools.repeat(0))", "in hang"),
-    "a lock that nobody releases": ("lock = threading.Lock(); lock.acquire(); lock.acquire()", "in hang"),
-    "stopped": ("os.kill(os.getpid(), signal.SIGSTOP)", None),
-    "the signal for the stack is blocked": (
-        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]); time.sleep(1000)",
-        None,
-    ),
-}
-SPRINT = """
-import itertools, signal, time
-
-def hang():
-    {hang}
-
-def hanging(command, **arguments):
-    if command == "calculate_criterion":
-        with open({log!r}, "a") as log:
-            print(arguments["segment_name"], file=log)
-        if arguments["segment_name"] == "c/s1" and os.path.exists({mark!r}):
-            os.unlink({mark!r})
-            hang()
-    return callback(command, **arguments)
-
-init().run_control_loop(callback=hanging)
-"""
+# Of tests/sprints/hanging.py. More ways: tests/bridge/test_restarts.py.
+WITH_STACK = [
+    "an endless loop in Python",
+    "an endless loop in C that holds the GIL",
+    "a lock that nobody releases",
+]
+WITHOUT_STACK = ["stopped", "the signal for the stack is blocked"]
 NAMES = ["c/s0", "c/s1", "c/s2", "c/s3"]
 
 
@@ -47,7 +26,11 @@ class Hanging:
     def __init__(self, sprint_env, how):
         self.mark = sprint_env.path / "hang"
         self.log = sprint_env.path / "log"
-        self.body = SPRINT.format(hang=HANGS[how][0], mark=str(self.mark), log=str(self.log))
+        self.settings = {"how": how, "mark": self.mark, "log": self.log}
+        self.sprint_env = sprint_env
+
+    def pool(self, **more):
+        return shmbridge.SprintInstancePool(**self.sprint_env.sprint_file("hanging", self.settings, **more))
 
     def run(self, pool):
         posteriors = np.ones((3, len(NAMES), 4), np.float32)
@@ -56,24 +39,23 @@ class Hanging:
         assert (error_signal == 2).all()
 
 
-@pytest.mark.parametrize("how", HANGS)
+@pytest.mark.parametrize("how", [*WITH_STACK, *WITHOUT_STACK])
 def test_a_hanging_sprint_is_terminated_and_a_new_one_continues(sprint_env, how):
     hanging = Hanging(sprint_env, how)
-    with sprint_env.scripted_pool(hanging.body, segment_timeout=0.5) as pool:
+    with hanging.pool(segment_timeout=0.5) as pool:
         hanging.mark.touch()
         with pytest.raises(shmbridge.SegmentTimeoutError, match="segment_timeout") as caught:
             hanging.run(pool)
         assert caught.value.segments == ("c/s1", "c/s2")
-        stack = HANGS[how][1]
-        if stack is not None:
-            assert stack in "\n".join(caught.value.last_output)
+        if how in WITH_STACK:
+            assert "in hang" in "\n".join(caught.value.last_output)
         hanging.run(pool)
         assert sprint_env.sprint_pids() != []
 
 
 def test_segments_of_a_hanging_sprint_are_resent_and_each_is_answered_once(sprint_env):
     hanging = Hanging(sprint_env, "an endless loop in C that holds the GIL")
-    with sprint_env.scripted_pool(hanging.body, segment_timeout=0.5, max_restarts=1, num_instances=2) as pool:
+    with hanging.pool(segment_timeout=0.5, max_restarts=1, num_instances=2) as pool:
         hanging.mark.touch()
         hanging.run(pool)
         assert (pool.stats().segments, pool.stats().failed, pool.stats().restarts) == (4, 0, 1)
