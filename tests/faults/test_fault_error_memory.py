@@ -11,29 +11,6 @@ import pytest
 import shmbridge
 from support.internals import kill_child
 
-SPRINT = """
-import signal
-from shmbridge import protocol
-
-def failing(command, **arguments):
-    if command == "calculate_criterion":
-        what = arguments["segment_name"]
-        if what == "c/raises":
-            raise KeyError(what)
-        if what == "c/dies":
-            os._exit(3)
-        if what == "c/breaks the protocol":
-            control.link.send("exit")
-            signal.pause()
-        if what == "c/hangs":
-            signal.pause()
-    return callback(command, **arguments)
-
-if os.path.exists({mark!r}):
-    sys.exit(4)
-control = init()
-control.run_control_loop(callback=failing)
-"""
 ERRORS = {
     "c/raises": shmbridge.RemoteError,
     "c/dies": shmbridge.PeerGoneError,
@@ -49,8 +26,10 @@ def mark(sprint_env):
 
 @pytest.fixture
 def pool(sprint_env, mark):
-    body = SPRINT.format(mark=str(mark))
-    with sprint_env.scripted_pool(body, use_python_segment_order=False, segment_timeout=5) as pool:
+    options = sprint_env.sprint_file(
+        "failing", {"mark": mark}, use_python_segment_order=False, segment_timeout=5
+    )
+    with shmbridge.SprintInstancePool(**options) as pool:
         gc.collect()
         gc.disable()
         try:

@@ -85,15 +85,6 @@ def switches(pid):
 def test_trainer_and_sprint_sleep_while_they_wait_and_still_notice_a_death(sprint_env):
     """Neither side polls with a timer."""
     mark = sprint_env.path / "at-work"
-    sprint = f"""
-    def working(command, **arguments):
-        if command == "calculate_criterion":
-            open({str(mark)!r}, "w").close()
-            threading.Event().wait()
-        return callback(command, **arguments)
-
-    init().run_control_loop(callback=working)
-    """
     body = """
     with shmbridge.SprintInstancePool(**OPTIONS) as pool:
         try:
@@ -101,7 +92,8 @@ def test_trainer_and_sprint_sleep_while_they_wait_and_still_notice_a_death(sprin
         except shmbridge.PeerGoneError as error:
             say(error.signal_name)
     """
-    with sprint_env.trainer(body, sprint_env.scripted(sprint, num_instances=2)) as trainer:
+    options = sprint_env.sprint_file("busy", {"how": "sleeps", "mark": mark}, num_instances=2)
+    with sprint_env.trainer(body, options) as trainer:
         sprint_env.wait_until(mark.exists, "Sprint is at work")
         pids = [trainer.pid, *sprint_env.sprint_pids()]
         assert len(pids) == 3

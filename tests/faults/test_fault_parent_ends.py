@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import textwrap
 
 import pytest
 
@@ -25,11 +24,11 @@ ENDS = ["SIGKILL", "SIGTERM", "exit"]
 QUICK_SPRINT = "init().run_control_loop(callback=callback)"
 
 
-def trainer_that_ends(sprint_env, stage, end, sprint=QUICK_SPRINT, wait_for="", **more):
+def trainer_that_ends(sprint_env, options, stage, end, wait_for=""):
     """Run the trainer to its end, check that its children end, and then let the fork end."""
-    options = sprint_env.scripted(sprint, num_instances=2, **more)
-    settings = {"stage": stage, "end": end, "wait_for": str(wait_for)}
-    with sprint_env.trainer_file("trainer_that_ends", options, **settings) as trainer:
+    with sprint_env.trainer_file(
+        "trainer_that_ends", options, stage=stage, end=end, wait_for=wait_for
+    ) as trainer:
         fork, pids = sprint_env.said(trainer)
         assert len(pids) == 2
         trainer.wait()
@@ -46,42 +45,16 @@ def trainer_that_ends(sprint_env, stage, end, sprint=QUICK_SPRINT, wait_for="", 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_children_end_with_their_trainer(sprint_env, stage, end):
-    trainer_that_ends(sprint_env, stage, end)
+    trainer_that_ends(sprint_env, sprint_env.scripted(QUICK_SPRINT, num_instances=2), stage, end)
 
 
 # The activity of Sprint at that time; none of them returns to Python code of shmbridge.
-BUSY = {
-    "computes in C with the GIL": """
-        import itertools
-        def busy(command, **arguments):
-            if command == "calculate_criterion":
-                open({mark!r}, "w").close()
-                sum(itertools.repeat(0))
-            return callback(command, **arguments)
-        init().run_control_loop(callback=busy)
-    """,
-    "loops in Python": """
-        def busy(command, **arguments):
-            if command == "calculate_criterion":
-                open({mark!r}, "w").close()
-                while True:
-                    pass
-            return callback(command, **arguments)
-        init().run_control_loop(callback=busy)
-    """,
-    "reads its models between init and the first segment": """
-        import itertools
-        control = init()
-        open({mark!r}, "w").close()
-        sum(itertools.repeat(0))
-    """,
-}
+BUSY = ["computes in C with the GIL", "loops in Python", "before the first segment"]
 
 
 @pytest.mark.parametrize("busy", BUSY)
 @pytest.mark.parametrize("stage", ["waiting", "closing behind Ctrl-C"])
 def test_busy_children_end_with_their_trainer(sprint_env, stage, busy):
     mark = sprint_env.path / "busy"
-    trainer_that_ends(
-        sprint_env, stage, "SIGKILL", textwrap.dedent(BUSY[busy]).format(mark=str(mark)), wait_for=mark
-    )
+    options = sprint_env.sprint_file("busy", {"how": busy, "mark": mark}, num_instances=2)
+    trainer_that_ends(sprint_env, options, stage, "SIGKILL", wait_for=str(mark))

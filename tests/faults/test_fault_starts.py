@@ -33,31 +33,7 @@ def test_a_fork_during_the_start_of_a_sprint_inherits_no_descriptor_of_it(sprint
 
 # --- the end of the interpreter
 
-# Another thread is starting a pool whose Sprint prints much and never sends its hello.
-ENDING = """
-import atexit
-
-said = threading.Event()
-
-def at_the_end():
-    # atexit calls the first registered function last.
-    said.wait(60)
-    say([thread.name for thread in threading.enumerate() if "shmbridge" in thread.name])
-
-atexit.register(at_the_end)
-
-def start():
-    try:
-        shmbridge.SprintInstancePool(**OPTIONS)
-    except shmbridge.ClosedError as error:
-        say(str(error))
-        said.set()
-
-threading.Thread(target=start, daemon=True).start()
-while not os.path.exists(MARK):
-    pass
-{end}
-"""
+# Prints much, and never sends its hello.
 FLOODING = """
 open({mark!r}, "w").close()
 while True:
@@ -65,11 +41,11 @@ while True:
 """
 
 
-@pytest.mark.parametrize("end", ["", "sys.exit(0)", "raise SystemExit(0)"])
+@pytest.mark.parametrize("end", ["", "sys.exit", "SystemExit"])
 def test_the_interpreter_can_exit_while_a_pool_starts(sprint_env, end):
     mark = str(sprint_env.path / "mark")
-    body = f"MARK = {mark!r}\n{ENDING.format(end=end)}"
-    with sprint_env.trainer(body, sprint_env.scripted(FLOODING.format(mark=mark))) as trainer:
+    options = sprint_env.scripted(FLOODING.format(mark=mark))
+    with sprint_env.trainer_file("trainer_that_exits", options, mark=mark, end=end) as trainer:
         assert sprint_env.said(trainer) == "the pool was closed [closed]"
         assert sprint_env.said(trainer) == []
         assert trainer.wait() == 0

@@ -277,21 +277,26 @@ class SprintEnv:
             from support.trainer import OPTIONS, say
             """
         script.write_text(textwrap.dedent(head) + textwrap.dedent(body), encoding="utf-8")
-        return self._run_trainer(script, options, {})
+        return self._run_trainer([sys.executable, str(script), self._trainer_settings(options, {})])
 
     def trainer_file(
         self, name: str, options: Options, **settings: object
     ) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
         """Run tests/sprints/NAME.py as a trainer in its own process; it imports support.trainer."""
-        return self._run_trainer(_SPRINTS / f"{name}.py", options, settings)
+        return self._run_trainer(self.trainer_command(name, options, **settings))
+
+    def trainer_command(self, name: str, options: Options, **settings: object) -> list[str]:
+        """Return the command of tests/sprints/NAME.py as a trainer."""
+        return [sys.executable, str(_SPRINTS / f"{name}.py"), self._trainer_settings(options, settings)]
+
+    @staticmethod
+    def _trainer_settings(options: Options, settings: dict[str, object]) -> str:
+        return json.dumps({"options": {k: v for k, v in options.items() if k != "env"}, **settings})
 
     @contextlib.contextmanager
-    def _run_trainer(
-        self, script: Path, options: Options, settings: dict[str, object]
-    ) -> Iterator[subprocess.Popen[str]]:
-        given = {"options": {k: v for k, v in options.items() if k != "env"}, **settings}
+    def _run_trainer(self, command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
         process = subprocess.Popen(
-            [sys.executable, str(script), json.dumps(given)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
