@@ -101,23 +101,8 @@ def test_a_fork_that_drops_its_copies_of_pool_claims_and_results_does_not_affect
 
 
 def test_the_end_of_a_fork_does_not_end_sprint(sprint_env: SprintEnv) -> None:
-    body = """
-    pool = shmbridge.SprintInstancePool(**OPTIONS)
-    for how in ("os._exit", "sys.exit", "close", "kill"):
-        pid = os.fork()
-        if pid == 0:
-            if how == "os._exit":
-                os._exit(0)
-            if how == "close":
-                pool.close()
-            if how == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            sys.exit(0)  # with Python's finalisation
-        os.waitpid(pid, 0)
-        loss, _ = pool.get_batch_loss_and_error_signal(np.full((3, 1, 4), -1.0), [3], ["kórpus/rec/one"])
-        say([how, float(loss[0])])
-    """
-    with sprint_env.trainer(body, sprint_env.options("loop", num_instances=2)) as trainer:
+    options = sprint_env.options("loop", num_instances=2)
+    with sprint_env.trainer_file("trainer_with_forks", options) as trainer:
         before = None
         for how in ("os._exit", "sys.exit", "close", "kill"):
             said = sprint_env.said(trainer)
@@ -157,31 +142,9 @@ def test_killing_the_trainer_ends_the_children_while_a_fork_of_it_lives_on(
     sprint_env: SprintEnv, busy: bool
 ) -> None:
     go = sprint_env.path / "go"
-    sprint = f"""
-    def slow(command, **arguments):
-        if command == "calculate_criterion":
-            open({str(go)!r}, "w").close()
-            threading.Event().wait({0.3 if busy else 0})
-        return callback(command, **arguments)
-
-    control = init(callback=slow)
-    for name in segment_list():
-        process(control, name)
-    """
-    body = """
-    pool = shmbridge.SprintInstancePool(**OPTIONS)
-    fork = os.fork()
-    if fork == 0:
-        sys.stdin.read()
-        os._exit(0)
-    say(fork)
-    while True:
-        pool.get_batch_loss_and_error_signal(np.ones((3, 2, 4)), [3, 3], ["c/s1", "c/s2"])
-        if not BUSY:
-            sys.stdin.read()
-    """
-    options = sprint_env.scripted(sprint, num_instances=2)
-    with sprint_env.trainer(f"BUSY = {busy}\n" + body.replace("\n    ", "\n"), options) as trainer:
+    settings = {"seconds": 0.3 if busy else 0, "mark": go}
+    options = sprint_env.sprint_file("slow", settings, num_instances=2)
+    with sprint_env.trainer_file("trainer_with_fork", options, busy=busy) as trainer:
         fork = sprint_env.said(trainer)
         sprint_env.wait_until(go.exists, "Sprint works")
         pids = sprint_env.sprint_pids()
@@ -199,21 +162,12 @@ def test_when_the_trainer_is_killed_a_sprint_that_hangs_in_its_criterion_also_en
     sprint_env: SprintEnv,
 ) -> None:
     hangs = sprint_env.path / "hangs"
-    sprint = f"""
-    def hanging(command, **arguments):
-        if command == "calculate_criterion":
-            open({str(hangs)!r}, "w").close()
-            threading.Event().wait()
-        return callback(command, **arguments)
-
-    control = init(callback=hanging)
-    control.run_control_loop(callback=hanging)
-    """
     body = """
     pool = shmbridge.SprintInstancePool(**OPTIONS)
     pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
     """
-    with sprint_env.trainer(body, sprint_env.scripted(sprint)) as trainer:
+    options = sprint_env.sprint_file("busy", {"how": "sleeps", "mark": hangs})
+    with sprint_env.trainer(body, options) as trainer:
         sprint_env.wait_until(hangs.exists, "Sprint hangs")
         pids = sprint_env.sprint_pids()
         assert len(pids) == 1
@@ -300,47 +254,12 @@ def test_ctrl_c_while_waiting_is_a_keyboard_interrupt_and_the_next_batch_is_answ
     sprint_env: SprintEnv,
 ) -> None:
     go = sprint_env.path / "go"
-    sprint = f"""
-    import signal, time
-    TRAINER = os.getppid()
-
-    def interrupting(command, **arguments):
-        if command == "calculate_criterion" and not os.path.exists({str(go)!r}):
-            os.kill(TRAINER, signal.SIGINT)
-            while not os.path.exists({str(go)!r}):
-                time.sleep(0.005)
-        return callback(command, **arguments)
-
-    control = init(callback=interrupting)
-    for name in segment_list():
-        process(control, name)
-    """
-    body = f"""
-    with shmbridge.SprintInstancePool(**OPTIONS) as pool:
-        sent = None
-        try:
-            if IN_PLACE:
-                claim = pool.claim("c/s1", 3, 4)
-                claim.posteriors[:] = 1
-                sent = claim.send()
-                sent.result()
-            else:
-                pool.get_batch_loss_and_error_signal(np.ones((3, 3, 4)), [3, 3, 3], ["c/s1", "c/s2", "c/s3"])
-            say("no interrupt")
-        except KeyboardInterrupt:
-            say("KeyboardInterrupt")
-        open({str(go)!r}, "w").close()
-        for value in range(3):
-            loss, error_signal = pool.get_batch_loss_and_error_signal(
-                np.full((4, 2, 4), float(value)), [4, 2], ["c/s2", "c/s3"])
-            say([loss.tolist(), error_signal[:, 0].tolist()])
-        say(sent is None or sent.result().loss == 1.5)
-    """
     for in_place in (False, True):
         go.unlink() if go.exists() else None
-        options = sprint_env.scripted(sprint)
-        text = f"IN_PLACE = {in_place}\n" + body.replace("\n    ", "\n")
-        with sprint_env.trainer(text, options) as trainer:
+        options = sprint_env.sprint_file("interrupting", {"go": go})
+        with sprint_env.trainer_file(
+            "trainer_after_interrupt", options, in_place=in_place, go=str(go)
+        ) as trainer:
             assert sprint_env.said(trainer) == "KeyboardInterrupt"
             for value in range(3):
                 assert sprint_env.said(trainer) == [[1.5, 1.5], [[2.0 * value] * 4] * 4]
@@ -350,19 +269,6 @@ def test_ctrl_c_while_waiting_is_a_keyboard_interrupt_and_the_next_batch_is_answ
 
 
 def test_other_signals_are_handled_while_waiting_and_the_wait_continues(sprint_env: SprintEnv) -> None:
-    sprint = """
-    import signal, time
-    TRAINER = os.getppid()
-
-    def signalling(command, **arguments):
-        if command == "calculate_criterion":
-            for _ in range(20):
-                os.kill(TRAINER, signal.SIGUSR1)
-                time.sleep(0.002)
-        return callback(command, **arguments)
-
-    init().run_control_loop(callback=signalling)
-    """
     body = """
     handled = []
     signal.signal(signal.SIGUSR1, lambda *_: handled.append(1))
@@ -370,7 +276,7 @@ def test_other_signals_are_handled_while_waiting_and_the_wait_continues(sprint_e
         loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4)), [3], ["c/s1"])
     say([loss.tolist(), len(handled) > 0])
     """
-    options = sprint_env.scripted(sprint, use_python_segment_order=False)
+    options = sprint_env.sprint_file("signalling", {}, use_python_segment_order=False)
     with sprint_env.trainer(body, options) as trainer:
         assert sprint_env.said(trainer) == [[1.5], True]
         trainer.communicate()

@@ -16,17 +16,12 @@ from support.internals import (
     once,
 )
 
-SLOW = """
-import time
-
-def slow(command, **arguments):
-    if command == "calculate_criterion":
-        time.sleep(0.3)
-    return callback(command, **arguments)
-
-init().run_control_loop(callback=slow)
-"""
 QUICK = "init().run_control_loop(callback=callback)"
+
+
+def slow_pool(sprint_env):
+    options = sprint_env.sprint_file("slow", {"seconds": 0.3, "mark": ""}, num_instances=2)
+    return shmbridge.SprintInstancePool(**options)
 
 
 def claim(pool, name, frames, labels=4):
@@ -47,7 +42,7 @@ class TwoChildren:
 
 
 def test_a_result_can_be_awaited_while_other_children_have_unsent_claims(sprint_env):
-    with sprint_env.scripted_pool(SLOW, num_instances=2) as pool:
+    with slow_pool(sprint_env) as pool:
         children = TwoChildren(pool)
         with children.large.send().result() as result:
             assert result.loss == 1.5
@@ -57,7 +52,7 @@ def test_a_result_can_be_awaited_while_other_children_have_unsent_claims(sprint_
 
 
 def test_room_can_be_awaited_while_other_children_have_unsent_claims(sprint_env):
-    with sprint_env.scripted_pool(SLOW, num_instances=2) as pool:
+    with slow_pool(sprint_env) as pool:
         children = TwoChildren(pool)
         pid = child_of(children.large)
         children.large.send()
@@ -68,7 +63,7 @@ def test_room_can_be_awaited_while_other_children_have_unsent_claims(sprint_env)
 
 
 def test_a_batch_waits_only_if_all_its_answers_can_arrive(sprint_env):
-    with sprint_env.scripted_pool(SLOW, num_instances=2) as pool:
+    with slow_pool(sprint_env) as pool:
         children = TwoChildren(pool)
         with pytest.raises(shmbridge.UsageError, match=r"'c/open'.*\[behind-claim\]"):
             pool.get_automata_for_batch(["c/s1"])
