@@ -1,4 +1,4 @@
-"""For modules that Sprint calls: writes down each call with the types of its arguments.
+"""Record each call of a module that Sprint calls, with the types of its arguments.
 
 RECORDED_CALLS in the environment names the file, a line of JSON for each call: its name, and of each argument
 the type and value; of an array its shape and dtype, and whether it is in Fortran order, may be written to and
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-# A Sprint that aborts shall leave no core file.
+# A Sprint that aborts must not leave a core file.
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

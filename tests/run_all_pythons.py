@@ -18,7 +18,7 @@ LOWEST_NUMPY = {"3.9": "1.24.0", "3.10": "1.24.0", "3.11": "1.24.0", "3.12": "1.
 
 
 def find_python(version: str) -> str | None:
-    """An interpreter of this version that runs, on the PATH or where pyenv keeps its own."""
+    """Return an interpreter of this version that runs, from the PATH or from pyenv."""
     home = os.environ.get("PYENV_ROOT", os.path.expanduser("~/.pyenv"))
     candidates = [shutil.which(f"python{version}"), *glob.glob(f"{home}/versions/{version}.*/bin/python3")]
     for candidate in candidates:
@@ -48,12 +48,12 @@ def run(python: str, version: str, numpy: str, arguments: list[str]) -> bool:
         ],
     ]
     venv.mkdir(parents=True, exist_ok=True)
-    # Not run from the checkout: its shmbridge/ would come before the one that was built and installed.
+    # Not in the checkout: its shmbridge/ would take precedence over the installed one.
     return all(subprocess.run(command, cwd=venv, check=False).returncode == 0 for command in commands)
 
 
 def main(arguments: list[str]) -> int:
-    """Run all; say which were not there and which failed."""
+    """Run all, and print which were missing and which failed."""
     failed = []
     for version, lowest in LOWEST_NUMPY.items():
         python = find_python(version)

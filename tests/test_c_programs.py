@@ -23,7 +23,7 @@ pytestmark = [
 
 @functools.cache
 def why_not(kind: str, flags: str, folder: Path) -> str:
-    """Why programs with these flags cannot be built and run here; empty if they can."""
+    """Return why programs with these flags cannot be built and run here; empty if they can."""
     source, program = folder / "probe.c", folder / f"probe-{kind}"
     source.write_text("int main(void) { return 0; }\n")
     for command in ([*COMPILER.split(), *flags.split(), "-o", program, source], [program]):

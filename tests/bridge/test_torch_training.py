@@ -7,8 +7,6 @@ import io
 import json
 import multiprocessing.resource_tracker
 import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -184,44 +182,21 @@ def test_the_state_dict_of_a_model_can_be_saved_and_the_model_itself_cannot(
 # --- several ranks
 
 
-RANK = """
-import json, sys
-import torch
-import shmbridge
-from shmbridge.torch import SprintLoss
-
-rank, store = int(sys.argv[1]), sys.argv[2]
-torch.distributed.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=2)
-torch.manual_seed(0)
-network = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(FEATURES, 4))
-names, lengths = NAMES[rank::2], LENGTHS[rank::2]
-features = torch.zeros(max(lengths), len(names), FEATURES)
-for b, (name, length) in enumerate(zip(names, lengths)):
-    generator = torch.Generator().manual_seed(NAMES.index(name))
-    features[:length, b] = torch.randn(length, FEATURES, generator=generator)
-with shmbridge.SprintInstancePool(**OPTIONS) as pool:
-    criterion = SprintLoss(pool)
-    for _ in range(2):
-        network.zero_grad()
-        loss = criterion(network(features).log_softmax(-1), lengths, names)
-        loss.backward()
-torch.distributed.destroy_process_group()
-print(json.dumps([loss.item(), network.module.weight.grad.tolist()]))
-"""
-
-
 def test_two_ranks_with_a_pool_each_compute_the_gradient_of_the_whole_batch(sprint_env: SprintEnv) -> None:
     names, lengths = sprint_env.NAMES, sprint_env.frames(sprint_env.NAMES)
-    options = {key: value for key, value in sprint_env.options("loop").items() if key != "env"}
-    script = sprint_env.path / "rank.py"
-    values = {"OPTIONS": options, "NAMES": names, "LENGTHS": lengths, "FEATURES": FEATURES}
-    head = "".join(f"{name} = {value!r}\n" for name, value in values.items())
-    script.write_text(head + textwrap.dedent(RANK), encoding="utf-8")
+    settings = {
+        "store": str(sprint_env.path / "store"),
+        "names": names,
+        "lengths": lengths,
+        "dimension": FEATURES,
+    }
     environment = {**sprint_env.env, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     with contextlib.ExitStack() as stack:
         ranks = []
         for rank in range(2):
-            command = [sys.executable, str(script), str(rank), str(sprint_env.path / "store")]
+            command = sprint_env.trainer_command(
+                "ddp_rank", sprint_env.options("loop"), rank=rank, **settings
+            )
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
             )

@@ -1,4 +1,4 @@
-"""Runs the fuzzers, each for a time or a number of inputs.
+"""Run the fuzzers, each for a time or a number of inputs.
 
     python tests/fuzz [--seconds N | --inputs N | --merge] [target …]
 
@@ -26,7 +26,7 @@ MAX_LENGTHS = {"ring": 512}
 
 
 def prepare(name: str) -> tuple[list[str], dict[str, str]]:
-    """The command that fuzzes the target, without libFuzzer's arguments, and its environment."""
+    """Return the command that fuzzes the target, without libFuzzer's arguments, and its environment."""
     program = BUILD / f"fuzz_{name}"
     if name not in C_TARGETS:
         BUILD.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def prepare(name: str) -> tuple[list[str], dict[str, str]]:
 
 
 def fuzz(name: str, limit: str, merge: bool) -> int:
-    """Run one fuzzer, up to a limit that is an argument of libFuzzer's. Returns its exit status."""
+    """Run one fuzzer up to a limit, an argument of libFuzzer, and return its exit status."""
     learnt, kept, smallest = (BUILD / folder / name for folder in ("learnt", "kept", "smallest"))
     for folder in (kept, smallest):
         shutil.rmtree(folder, ignore_errors=True)
@@ -51,21 +51,21 @@ def fuzz(name: str, limit: str, merge: bool) -> int:
     command += [f"-max_len={MAX_LENGTHS.get(name, 256)}", "-timeout=10", "-rss_limit_mb=1024"]
     command += [f"-artifact_prefix={BUILD}/findings/{name}-"]
     if merge:
-        # Into an empty folder, which drops each input that others cover as well.
+        # Merging into an empty folder drops inputs that others cover.
         arguments = ["-set_cover_merge=1", str(smallest), str(learnt), str(kept)]
     else:
         arguments = [limit, "-print_final_stats=1", str(learnt), str(kept)]
     print(f"--- {name}", flush=True)
     done = subprocess.run([*command, *arguments], env=environment, check=False)
     if merge and done.returncode == 0:
-        # An input that a person named has a hyphen, and stays; libFuzzer's names have none.
+        # Inputs that a person named have a hyphen, and stay; libFuzzer's names have none.
         named = [path for path in kept.iterdir() if "-" in path.name]
         kept_inputs.write(name, {path.name: path.read_bytes() for path in (*named, *smallest.iterdir())})
     return done.returncode
 
 
 def main() -> None:
-    """Run the targets that were asked for, or all."""
+    """Run the requested targets, or all."""
     parser = argparse.ArgumentParser(
         prog="fuzz", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

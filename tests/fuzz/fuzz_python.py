@@ -1,4 +1,4 @@
-"""Runs one of the Python targets under atheris: fuzz_python.py TARGET PROGRAM [libFuzzer's arguments].
+"""Run one of the Python targets under atheris: fuzz_python.py TARGET PROGRAM [libFuzzer's arguments].
 
 libFuzzer starts PROGRAM for each process of its own; __main__.py writes it.
 """

@@ -26,7 +26,7 @@ CORPORA = HERE / "corpora"
 
 
 def archive(target: str) -> Path:
-    """The file with the kept inputs of a target."""
+    """Return the file with the kept inputs of a target."""
     return CORPORA / f"{target}.zip"
 
 
@@ -37,14 +37,14 @@ def read(target: str) -> dict[str, bytes]:
 
 
 def write(target: str, inputs: Mapping[str, bytes]) -> None:
-    """Replace the kept inputs of a target. Equal inputs give an equal file, byte for byte."""
+    """Replace the kept inputs of a target. Equal inputs produce equal files, byte for byte."""
     with zipfile.ZipFile(archive(target), "w") as file:  # not compressed: zlib's versions differ
         for name in sorted(inputs):
             file.writestr(zipfile.ZipInfo(name), inputs[name])
 
 
 def extract(target: str, folder: Path) -> list[Path]:
-    """Write each kept input of a target to a file of its name. Returns the files."""
+    """Write each kept input of a target to a file of its name, and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     inputs = read(target)
     for name, data in inputs.items():
@@ -53,12 +53,12 @@ def extract(target: str, folder: Path) -> list[Path]:
 
 
 def default_name(data: bytes) -> str:
-    """The name that libFuzzer gives an input. Those that a person gives have a hyphen."""
+    """Return the name that libFuzzer gives an input. Names that a person gives have a hyphen."""
     return hashlib.sha1(data, usedforsecurity=False).hexdigest()
 
 
 def add(target: str, file: Path, name: Optional[str] = None) -> str:
-    """Add a file to the kept inputs of a target. Returns its name there."""
+    """Add a file to the kept inputs of a target, and return its name there."""
     data = file.read_bytes()
     name = name or default_name(data)
     write(target, {**read(target), name: data})
@@ -66,7 +66,7 @@ def add(target: str, file: Path, name: Optional[str] = None) -> str:
 
 
 def replay(target: str, inputs: list[str]) -> int:
-    """Run a target on files or kept inputs. Returns the exit status; a Python target's error is raised."""
+    """Run a target on files or kept inputs, and return the exit status. A Python target raises its error."""
     from c_targets import build_c_target
     from targets import TARGETS
 
@@ -91,7 +91,7 @@ def replay(target: str, inputs: list[str]) -> int:
 
 
 def main() -> int:
-    """Do what the command line says. Returns the exit status."""
+    """Run the command of the command line, and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="kept_inputs.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""What is fuzzed of the Python side: functions of bytes that raise only where something is wrong.
+"""The fuzz targets of the Python side: functions of bytes that raise only if they find a fault.
 
 Each target passes its input to code that reads what others wrote, and lets the documented errors pass. Any
 other exception is a finding, and so is a broken promise (an AssertionError). atheris drives them in
@@ -38,7 +38,7 @@ def _must(condition: bool) -> None:
 
 
 class _Input:
-    """The bytes, taken from the front; zeros and empty strings once they are used up."""
+    """The bytes of an input, read from the front; zeros and empty strings after its end."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -65,7 +65,7 @@ class _Input:
 
 
 def control_messages(data: bytes) -> None:
-    """A pipe's bytes: whole, and in pieces as long as the first byte says.
+    """Read the bytes of a pipe, whole and in pieces; the first byte is the length of a piece.
 
     Where the second byte is above 127, what follows is the messages' content, and gets its lengths here.
     """
@@ -102,7 +102,7 @@ def _decoded(pieces: list[bytes]) -> tuple[list[protocol.Message], str]:
             messages += decoder.feed(piece)
         except ProtocolError as error:
             _must(len(str(error)) < 1000)
-            # In one piece, those before the wrong one are lost with it; the end of the pipe is the same.
+            # In one piece, the messages before the wrong one are lost; the end of the pipe is the same.
             return [], str(error)
         assert len(decoder._buffer) <= protocol.MAX_MESSAGE + 4
     return messages, ""
@@ -112,7 +112,7 @@ def _decoded(pieces: list[bytes]) -> tuple[list[protocol.Message], str]:
 
 
 def config_string(data: bytes) -> None:
-    """The child's config string, up to where it would open descriptors."""
+    """Parse the child's config string, without opening descriptors."""
     text = _spelled(data, _STRING_WORDS).decode("utf-8", "surrogateescape")
     Verbosity.quiet = True
     try:
@@ -158,7 +158,7 @@ _NAMES = (
 
 
 def options(data: bytes) -> None:
-    """The options of a pool: names and values of any kind."""
+    """Parse the options of a pool: names and values of any kind."""
     source = _Input(data)
     given: dict[str, object] = {}
     given["sprint_exec_path"] = "true" if source.byte() % 4 else ""
@@ -185,7 +185,7 @@ def options(data: bytes) -> None:
 
 
 def _value(source: _Input, depth: int) -> object:
-    """A value of any of the kinds that a config file in Python may hold."""
+    """Return a value of any type that a config file in Python may contain."""
     kind = source.byte() % 12
     if kind == 0:
         return None
@@ -214,7 +214,7 @@ def _value(source: _Input, depth: int) -> object:
 # --- files
 
 
-# Files without a folder: their names are numbers of descriptors, high ones, so that they are always the same.
+# Files without a folder: their names are high descriptor numbers, so that they are always the same.
 _FOLDER = "/proc/self/fd"
 _FILES = ("240", "241")
 
@@ -238,7 +238,7 @@ def _file(*contents: bytes) -> str:
 
 
 def _spelled(data: bytes, words: str) -> bytes:
-    """The bytes, where those from 0x80 on stand for words of the language; as they are, after a 0xFF."""
+    """Return the bytes with words of the language for those from 0x80 on; unchanged after a 0xFF."""
     if data[:1] == b"\xff":
         return data[1:]
     return b"".join(map(_table(words).__getitem__, data))
@@ -288,7 +288,7 @@ _ANOTHER_CORPUS = b'<corpus name="c"><recording name="r" audio="a"><segment/></r
 
 
 def corpus(data: bytes) -> None:
-    """A Bliss corpus. What it includes is itself, or another corpus, or not there."""
+    """Read a Bliss corpus that includes itself, another corpus, or a missing file."""
 
     def within(name: str) -> str:
         return name if name in _FILES else "nothing"
@@ -311,7 +311,7 @@ def corpus(data: bytes) -> None:
 
 
 def lexicon(data: bytes) -> None:
-    """A Bliss lexicon."""
+    """Read a Bliss lexicon."""
     path = _file(_spelled(data, _LEXICON_WORDS))
     try:
         found = read_lexicon(path, normalize=len(data) % 2 == 0)
@@ -327,7 +327,7 @@ def lexicon(data: bytes) -> None:
 
 
 def orthography(data: bytes) -> None:
-    """An orthography, and the lemmas of the lexicon with which it is read.
+    """Read an orthography with the lemmas of a lexicon.
 
     The first line is the lemmas, with `;` between them: labels from a to d, with `,` between pronunciations,
     then `=` and the words. A `!` makes it the lemma of unknown words.
@@ -353,7 +353,7 @@ def orthography(data: bytes) -> None:
 
 
 def sprint_config(data: bytes) -> None:
-    """Sprint's config file, with what it includes, and arguments: parts that are separated by NUL."""
+    """Read Sprint's config file, its includes and the arguments: parts that are separated by NUL."""
     first, _, rest = _spelled(data, _CONFIG_WORDS).partition(b"\0")
     second, _, rest = rest.partition(b"\0")
     arguments = [part.decode("utf-8", "surrogateescape") for part in rest.split(b"\0")]

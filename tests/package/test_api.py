@@ -1,4 +1,4 @@
-"""What a user imports, reads and writes: names, help and types."""
+"""The public API: names, help and types."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shmbridge import errors
 
 ROOT = Path(shmbridge.__file__).resolve().parents[1]
 
-# Whatever the methods of a pool return, and what that returns.
+# The types that methods of a pool return, and that their methods return.
 HELD = {
     "Automata",
     "BatchResult",
@@ -138,7 +138,7 @@ def run_checker(command: list[str], folder: Path, text: str) -> str:
 
 @pytest.fixture(scope="module", params=["mypy", "basedpyright"])
 def checker(request, tmp_path_factory):
-    """Checks a text; returns the output."""
+    """Return a function that checks a program and returns the output."""
     folder = tmp_path_factory.mktemp("types")
     if request.param == "mypy":
         if importlib.util.find_spec("mypy") is None:

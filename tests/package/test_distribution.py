@@ -1,4 +1,4 @@
-"""The sdist and the wheel: both build, and install into an environment that has nothing."""
+"""The sdist and the wheel: both can be built and installed into an empty environment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOT_SOURCES = (
     "__pycache__",
 )
 
-# Starts a child from the installed package alone, and gets a loss through it.
+# Starts a child of the installed package, and receives a loss.
 TRY_IT = """
 import sys, sysconfig, numpy as np, shmbridge, sprint_entry
 assert not shmbridge.__file__.startswith(sys.argv[1]), shmbridge.__file__

@@ -1,4 +1,4 @@
-"""What the package promises as a whole: its names, its imports, and what it does without."""
+"""The package as a whole: its names, its imports, and the modules that it must not use."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ RING_SHARE = 0.2  # of the time
 
 
 class Screen:
-    """What is shown: a bar over the time, and what was done so far."""
+    """The display: a bar over the time, and the progress of the current part."""
 
     def __init__(self, console: Console) -> None:
         self._bar = Progress(
@@ -45,7 +45,7 @@ class Screen:
         self._bar.stop()
 
     def begin(self, what: str, seconds: float) -> Callable[[str], None]:
-        """A part that takes so long begins. Returns what is called with a text that says how far it is."""
+        """Begin a part of this duration, and return a function that shows a text about its progress."""
         task = self._bar.add_task(what, total=seconds, detail="")
         began = time.monotonic()
         return lambda detail: self._bar.update(task, completed=time.monotonic() - began, detail=detail)
@@ -60,7 +60,7 @@ def in_words(step: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run all, and say how to run again what failed."""
+    """Run all parts, and print the command that repeats a failed one."""
     parser = argparse.ArgumentParser(
         prog="soak", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -20,7 +20,7 @@ from plan import Plan
 from support.internals import ChildProcess, children
 
 _FORK_LIVES = 2.0  # seconds at most
-_PATIENCE = 60.0  # seconds, for what takes none
+_PATIENCE = 60.0  # seconds
 
 
 class Forks:
@@ -33,11 +33,11 @@ class Forks:
         self._pids: list[int] = []
         self._unraisable: list[str] = []
         self._lock = threading.Lock()
-        # Python reports an exception of a hook that runs after a fork only here.
+        # Python reports exceptions of hooks that run after a fork only here.
         sys.unraisablehook = lambda args: self._unraisable.append(f"{args.object!r}: {args.exc_value!r}")
 
     def fork(self, work: Callable[[], None]) -> int:
-        """Run `work` in a fork; an exception there makes `reap` raise. Returns its pid."""
+        """Run `work` in a fork, and return its pid. An exception there makes `reap` raise."""
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -119,7 +119,7 @@ class Disturber:
             rates = {self._fork: 1 / self._plan.fork_every, self._pause: 1.0}
             if self._plan.kill_every is not None:
                 rates[self._kill] = 1 / self._plan.kill_every
-            for disturb in rates:  # so that also a short round has each of them
+            for disturb in rates:  # so that a short round also has each of them
                 disturb()
             while not self._stop.wait(self._rng.expovariate(sum(rates.values()))):
                 self._rng.choices(list(rates), list(rates.values()))[0]()
@@ -142,10 +142,10 @@ class Disturber:
             self._counts["pauses"] += 1
 
     def _signal(self, number: int, anybody: bool = False) -> Optional[ChildProcess]:
-        """Send a signal to a random child that is ready, or to any child if `anybody`. Returns the child."""
+        """Send a signal to a random ready child, or to any child if `anybody`, and return the child."""
         child = self._rng.choice(children(self._pool))
         if not anybody:
-            # Twice, as a child that is just replaced may still look ready.
+            # Twice, because a child that is being replaced may still look ready.
             for _ in range(2):
                 if not child.is_ready:
                     return None
@@ -176,7 +176,7 @@ def _wait_for(pid: int) -> int:
         if found:
             return os.waitstatus_to_exitcode(status)
         if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGABRT)  # faulthandler says where it hangs
+            os.kill(pid, signal.SIGABRT)  # faulthandler prints its stacks
             os.waitpid(pid, 0)
             raise AssertionError(f"fork {pid} of the trainer hangs: its stacks are above")
         time.sleep(0.01)

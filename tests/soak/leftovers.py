@@ -1,4 +1,4 @@
-"""What a process has: descriptors, threads, children, mappings, names in /dev/shm, memory."""
+"""The resources of a process: descriptors, threads, children, mappings, names in /dev/shm, memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SELF = Path("/proc/self")
 
 
 class Watch:
-    """Remembers what there is, and says later what more there is."""
+    """A snapshot of the resources in use, to compare with a later moment."""
 
     def __init__(self) -> None:
         self._before = _inventory()
@@ -34,13 +34,13 @@ class Watch:
 
 
 def keep_no_gaps() -> None:
-    """Have malloc map what is large by itself: then `private_memory` shows leaks and no gaps in the heap."""
-    mmap_threshold = -3  # glibc's name of it: M_MMAP_THRESHOLD
+    """Have malloc map large blocks separately: `private_memory` then shows leaks, not gaps in the heap."""
+    mmap_threshold = -3  # glibc's M_MMAP_THRESHOLD
     ctypes.CDLL(None).mallopt(mmap_threshold, 1 << 16)
 
 
 def private_memory() -> int:
-    """Bytes of memory that this process has for itself; what malloc can give back has been given back."""
+    """Return the bytes of private memory of this process, after malloc has returned unused memory."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     found = re.search(r"RssAnon:\s+(\d+) kB", (_SELF / "status").read_text())
@@ -54,7 +54,7 @@ def _inventory() -> dict[str, set[str]]:
         "threads": set(os.listdir(_SELF / "task")),
         "children": _children(),
         "mappings of shared memory": set(re.findall(r"\S+ .*(/dev/shm/.*)", (_SELF / "maps").read_text())),
-        # Such as posix_ipc makes up: others on this machine have their own.
+        # Names as posix_ipc generates them; other programs on this machine use other forms.
         "/dev/shm": {name for name in os.listdir("/dev/shm") if re.fullmatch("[a-z]+", name)},
     }
 
@@ -64,7 +64,7 @@ def _descriptors() -> set[str]:
     for number in os.listdir(_SELF / "fd"):
         try:
             found.add(f"{number} -> {os.readlink(_SELF / 'fd' / number)}")
-        except OSError:  # the one that listed the folder
+        except OSError:  # the descriptor that listed the folder
             continue
     return found
 
@@ -74,6 +74,6 @@ def _children() -> set[str]:
     for task in (_SELF / "task").iterdir():
         try:
             found.update((task / "children").read_text().split())
-        except OSError:  # a thread that has just ended
+        except OSError:  # the thread has just ended
             continue
     return found

@@ -1,4 +1,4 @@
-"""What a round is: drawn from the seed and the round's number, and from nothing else."""
+"""The plan of a round, which depends only on the seed and the round's number."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from segments import MAX_NAME, MAX_SIZE
 
 from shmbridge._native import lib
 
-# strict: Sprint dies, hangs and is killed, and nothing is ever lost.
-# fatal: some segments are not survived, however often they are sent; just these fail, or are skipped.
-# lossy: Sprint is killed at any moment, few restarts or none; what is not lost is right.
+# strict: Sprint dies, hangs and is killed, and no segment is lost.
+# fatal: Sprint never survives some segments; only these fail, or are skipped.
+# lossy: Sprint is killed at any moment, with few restarts or none; the remaining answers are right.
 KINDS = {"calm": 2, "strict": 4, "fatal": 2, "lossy": 3}
-# Steps are cheap where Sprint lives long.
+# Steps are cheap if Sprint lives long.
 _STEPS = {"calm": 10, "strict": 2, "fatal": 5, "lossy": 1}
 
 
@@ -50,7 +50,7 @@ class Plan:
 
     @property
     def max_frames(self) -> int:
-        """Of the largest segment that fits into the ring, whatever its name."""
+        """The size of the largest segment that fits into the ring with any name."""
         frames = min((self.ring_size - lib.SHMB_HEADER_SIZE) // (4 * self.labels), MAX_SIZE // self.labels)
         while lib.shmb_record_size(lib.SHMB_FLOAT32, frames, self.labels, MAX_NAME) > self.ring_size:
             frames -= 1
@@ -58,7 +58,7 @@ class Plan:
 
 
 def draw_plan(seed: int, index: int, n_steps: int, spoil: float = 0.0) -> Plan:
-    """The plan of round `index`.
+    """Return the plan of round `index`.
 
     Args:
         seed: of the soak.

@@ -32,11 +32,11 @@ from trainer import Trainer
 import shmbridge
 
 _HERE = Path(__file__).resolve().parent
-_WARM_UP = 3  # rounds after which the memory may not grow any more
+_WARM_UP = 3  # rounds after which the memory must not grow
 
 
 class LastLines(logging.Handler):
-    """Keeps the last lines of the log."""
+    """A logging handler that keeps the last lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def open_pool(plan: Plan, folder: str) -> Any:
 
 
 def run_round(plan: Plan, total: Counter[str], index: int) -> None:
-    """One pool from its first step to what it leaves behind."""
+    """Run one pool from its first step to the check for leftovers."""
     watch = Watch()
     rng = random.Random(plan.seed)
     counts: Counter[str] = Counter()
@@ -117,7 +117,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     keep_no_gaps()
-    faulthandler.enable()  # who runs this sends SIGABRT where it hangs
+    faulthandler.enable()  # the parent sends SIGABRT if this process hangs
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     log = LastLines()

@@ -1,4 +1,4 @@
-"""What trainer and Sprint both know of a segment: each byte, the loss, and what Sprint is to do with it.
+"""The content of each segment, which trainer and Sprint both compute: bytes, loss, and Sprint's action.
 
 Everything follows from the seed of the round, the segment's name and the number of the exchange. That
 number is the first of the posteriors, so that old bytes are told from new ones.
@@ -18,8 +18,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 # 1000 names of 12 to 212 bytes, none of them ASCII alone.
 NAMES = [f"söak/rec/{i:03d}" + "ü" * (i * 7919 % 101) for i in range(1000)]
 MAX_NAME = max(len(name.encode()) for name in NAMES)
-MAX_NUMBER = 1 << 24  # float32 counts as far
-# Every matrix is a piece of this one: cheap to make, and no two places in it look the same.
+MAX_NUMBER = 1 << 24  # the integers that float32 represents
+# Every matrix is a piece of this one: cheap to create, and different at each place.
 _TABLE = -np.random.default_rng(1).random(1 << 20, dtype=np.float32)
 MAX_SIZE = len(_TABLE) // 2
 
@@ -33,16 +33,16 @@ class Does(enum.Enum):
     DIE_ONCE = "die once"
     DIE_ALWAYS = "die always"
     HANG_ONCE = "hang once"
-    SPOIL = "spoil"  # answer wrongly: to see that the soak notices
+    SPOIL = "spoil"  # answer wrongly, to test the soak itself
 
 
 def draw(seed: int, number: int, what: str) -> int:
-    """A random number from 0 to 2^32 - 1, always the same for the same arguments."""
+    """Return a random number from 0 to 2^32 - 1 that depends only on the arguments."""
     return zlib.crc32(f"{seed} {number} {what}".encode())
 
 
 def does(seed: int, number: int, chances: Mapping[str, float]) -> Does:
-    """What Sprint does with it. `chances`: by the names of Does; what is left is the chance to answer."""
+    """Return Sprint's action. `chances` are by the names of Does; the remainder is the chance to answer."""
     place = draw(seed, number, "does") / 2**32
     for name, chance in chances.items():
         if place < chance:
@@ -52,7 +52,7 @@ def does(seed: int, number: int, chances: Mapping[str, float]) -> Does:
 
 
 def loss_of(seed: int, name: str, number: int) -> float:
-    """An integer that float32 holds."""
+    """Return an integer that float32 represents."""
     return float(draw(seed, number, f"loss {name}") % MAX_NUMBER)
 
 
@@ -64,7 +64,7 @@ def posteriors_of(seed: int, name: str, number: int, shape: tuple[int, int]) -> 
 
 
 def is_posteriors(array: Array, seed: int, name: str, number: int) -> bool:
-    """Whether it is exactly that."""
+    """Return whether the array has exactly the expected values."""
     expected = _matrix(seed, name, number, "posteriors", array.shape)
     flat = np.ascontiguousarray(array).reshape(-1)
     return bool(flat[0] == -number) and np.array_equal(flat[1:], expected.reshape(-1)[1:])
@@ -76,7 +76,7 @@ def error_signal_of(seed: int, name: str, number: int, shape: tuple[int, int]) -
 
 
 def automaton_of(name: str) -> tuple[int, Array, Array]:
-    """Number of states, edges (3,E) uint32: from, to, emission, and weights (E,) float32."""
+    """Return the number of states, edges (3,E) uint32: from, to, emission, and weights (E,) float32."""
     n_states, n_edges = 1 + draw(0, 0, name) % 50, draw(1, 0, name) % 80
     numbers = np.arange(n_edges, dtype=np.uint32)
     edges = np.stack([numbers % n_states, numbers * 7 % n_states, numbers * 31])

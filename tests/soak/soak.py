@@ -22,15 +22,15 @@ from typing import Any, Optional
 HERE = Path(__file__).resolve().parent
 C_PROGRAMS = HERE.parent / "c"
 BUILD = HERE.parents[1] / "build" / "soak"
-HANGS = 120.0  # seconds without a word
+HANGS = 120.0  # seconds without output
 
 
 class FailedError(Exception):
-    """The soak has found something."""
+    """The soak has found a fault."""
 
 
 def soak_ring(seed: int, seconds: float, show: Callable[[str], None]) -> Counter[str]:
-    """The ring alone (tests/c/stress_ring.c, two processes), with random capacities and seeds.
+    """Run the ring alone (tests/c/stress_ring.c, two processes), with random capacities and seeds.
 
     Args:
         seed: of all.

@@ -1,4 +1,4 @@
-"""The Sprint of the soak: it checks what it gets, and answers, raises, dies or hangs as the plan says.
+"""The Sprint of the soak: it checks its input, and answers, raises, dies or hangs as the plan says.
 
 It takes --soak=JSON: seed, chances (see segments.does), folder, and way ("loop" or "iterate").
 """
@@ -30,7 +30,7 @@ _DEATHS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, None)
 
 
 def callback(command: str, **arguments: Any) -> Any:
-    """What Sprint's own callback does."""
+    """The behaviour of Sprint's own callback."""
     if command == "version":
         return "<version>soak</version>"
     if command == "get_orthography_by_segment_name":
@@ -44,7 +44,7 @@ def callback(command: str, **arguments: Any) -> Any:
 
 
 def criterion(name: str, posteriors: segments.Array) -> tuple[Any, Any]:
-    """Loss and error signal of (label,time) posteriors."""
+    """Return loss and error signal of (label,time) posteriors."""
     number = -int(posteriors[0, 0])
     how = segments.draw(_SEED, number, "how")
     todo = segments.does(_SEED, number, _SOAK["chances"])
@@ -61,7 +61,7 @@ def criterion(name: str, posteriors: segments.Array) -> tuple[Any, Any]:
     if todo is Does.SKIP:
         return None, None
     layout, half = how >> 1 & 7, posteriors.shape[1] // 2
-    # Most as RASR does: numpy allocates its next array of this size in the ring. Some must be copied into it.
+    # Most are allocated as in RASR, so that NumPy places them in the ring. Some must be copied into it.
     before = np.empty(posteriors.shape, np.float32) if layout == 6 else None
     order, dtype = ("C" if layout == 5 else "F"), (np.float64 if layout == 7 else np.float32)
     error_signal = np.empty(posteriors.shape, dtype, order=order)
@@ -77,7 +77,7 @@ def criterion(name: str, posteriors: segments.Array) -> tuple[Any, Any]:
 
 
 def is_first_time(number: int) -> bool:
-    """Whether no Sprint has been here before; a file remembers."""
+    """Return whether this is the first Sprint at this segment, and record it in a file."""
     try:
         os.close(os.open(_FOLDER / str(number), os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
@@ -86,7 +86,7 @@ def is_first_time(number: int) -> bool:
 
 
 def die(how: int) -> None:
-    """End at once."""
+    """End immediately."""
     kill = _DEATHS[how % len(_DEATHS)]
     if kill is not None:
         os.kill(os.getpid(), kill)

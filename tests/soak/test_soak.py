@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from soak import FailedError, soak_pools, soak_ring
 
-SEED = 17  # its first rounds are of all four kinds
+SEED = 17  # its first rounds include all four kinds
 
 
 @pytest.mark.skipif(

@@ -1,4 +1,4 @@
-"""The trainer of the soak: calls of all kinds on one pool; every answer is compared with what has to come."""
+"""The trainer of the soak: random calls of one pool, whose answers are compared with the expected ones."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from shmbridge.errors import BatchError, BridgeTimeoutError, PeerGoneError, Remo
 
 _MOST_KEPT = 12
 _LARGEST_BATCH = 1 << 20  # elements
-# What a call gives that has lost all, where that may be.
+# The result of a call that has lost everything, if the plan permits it.
 _GONE = object()
 
 
 @dataclasses.dataclass(frozen=True)
 class Exchange:
-    """One segment, and what will become of it."""
+    """One segment, and its expected outcome."""
 
     name: str
     number: int
@@ -54,12 +54,12 @@ class Trainer:
         self.counts = counts
         self.journal: deque[str] = deque(maxlen=20)
         self._number = 0
-        self._kept: list[tuple[Array, Exchange]] = []  # error signals that live on
+        self._kept: list[tuple[Array, Exchange]] = []  # error signals that outlive their results
         self._kept_posteriors: list[tuple[Array, Exchange]] = []
-        self._repeated = 0  # may have been answered without our having seen it
+        self._repeated = 0  # their answers may have been counted already
 
     def step(self) -> None:
-        """Do one thing."""
+        """Make one random step."""
         steps: dict[Callable[[], None], float] = {
             self._batch: 10,
             self._in_place: 10,
@@ -76,7 +76,7 @@ class Trainer:
         self.counts["steps"] += 1
 
     def check_statistics(self) -> None:
-        """The pool has counted what we have."""
+        """Check that the pool's counters equal those of the soak."""
         seen, counted = self.counts["answered"], self.pool.stats().segments
         assert seen <= counted, f"{seen} were answered, the pool has counted {counted}"
         if self.plan.kind != "lossy":
@@ -85,13 +85,13 @@ class Trainer:
         self.counts["restarts"] += self.pool.stats().restarts
 
     def check_kept(self) -> None:
-        """What is held still holds what it held; then it is let go."""
+        """Check that the held arrays have not changed, and release them."""
         self._look_at_kept()
         self._kept.clear()
         self._kept_posteriors.clear()
 
     def use_in_fork(self) -> None:
-        """In a fork: no use of the pool goes through."""
+        """Check, in a fork, that every use of the pool raises."""
         uses: list[Callable[[], Any]] = [
             lambda: self.pool.claim(segments.NAMES[0], 1, self.plan.labels),
             lambda: self.pool.get_automata_for_batch(segments.NAMES[:2]),
@@ -156,7 +156,7 @@ class Trainer:
         self.counts["automata"] += len(names)
 
     def _two_threads(self) -> None:
-        self.check_kept()  # else one thread would have to make room for the other
+        self.check_kept()  # otherwise one thread would have to make room for the other
         errors: list[BaseException] = []
 
         def run(exchanges: list[Exchange]) -> None:
@@ -211,7 +211,7 @@ class Trainer:
     def _rest(self) -> None:
         time.sleep(self.rng.random() * 0.1)
 
-    # --- what they are made of
+    # --- parts of the steps
 
     def _note(self, what: str) -> None:
         self.journal.append(what)
@@ -248,7 +248,7 @@ class Trainer:
         raise AssertionError(f"there was no {error.__name__}")
 
     def _call_with_room(self, call: Callable[[], Any], exchanges: Sequence[Exchange]) -> Any:
-        """As _call; where there is no room because of what is held, that is let go, and called again."""
+        """Call as _call does; if held arrays fill the ring, release them and retry."""
         try:
             return self._call(call, exchanges)
         except BufferError:
@@ -267,11 +267,11 @@ class Trainer:
             if error.partial is None and isinstance(error, PeerGoneError) and self.plan.kind == "lossy":
                 self.counts["lost"] += len(exchanges)
                 return _GONE
-            # Its frames would keep what they held until the garbage is collected.
+            # Its frames would keep their arrays until the next garbage collection.
             return error.with_traceback(None)
 
     def _check_error(self, error: shmbridge.ShmbridgeError, exchanges: Sequence[Exchange]) -> None:
-        """Raise it again unless it was planned."""
+        """Raise the error again unless the plan expects it."""
         if isinstance(error, RemoteError):
             planned = {e.name: e.number for e in exchanges if e.does is Does.RAISE}
             if error.remote_message == f"as planned for exchange {planned.get(str(error.segment))}":
@@ -291,7 +291,7 @@ class Trainer:
         most = max((exchange.frames for exchange in exchanges), default=0)
         shape = (most, len(exchanges), self.plan.labels)
         posteriors = np.full(shape, np.nan, self.rng.choice([np.float32, np.float64]))
-        if self.rng.random() < 0.3:  # as some network has it
+        if self.rng.random() < 0.3:  # as some networks return it
             posteriors = np.ascontiguousarray(posteriors.transpose(2, 0, 1)).transpose(1, 2, 0)
         for index, exchange in enumerate(exchanges):
             posteriors[: exchange.frames, index] = self._posteriors(exchange)
@@ -342,7 +342,7 @@ class Trainer:
         nan: bool = False,
         with_error: bool = True,
     ) -> bool:
-        """Compare an answer with what has to come. Returns whether the segment failed."""
+        """Compare an answer with the expected one, and return whether the segment failed."""
         plan, does = self.plan, exchange.does
         fatal = does is Does.DIE_ALWAYS
         if np.isnan(loss):
@@ -377,13 +377,13 @@ class Trainer:
     def _claim(
         self, exchange: Exchange, open_claims: list[tuple[Any, Exchange]], sent: list[tuple[Any, Exchange]]
     ) -> Any:
-        """A claim, or None where there is no child for it."""
+        """Return a claim, or None if there is no child for it."""
         self._note(f"claim {exchange.number} ({exchange.frames} frames, {exchange.does.value})")
         for _ in range(2):
             try:
                 return self.pool.claim(exchange.name, exchange.frames, self.plan.labels)
             except (BufferError, UsageError) as error:
-                # There is no room for it before these are sent, and what is held is let go.
+                # There is no room until the open claims are sent and the held arrays are released.
                 if not (open_claims or self._kept or self._kept_posteriors or sent):
                     raise
                 self._note(f"make room: {type(error).__name__}")
@@ -421,7 +421,7 @@ class Trainer:
         sent.append((segment, exchange))
 
     def _take_results(self, sent: list[tuple[Any, Exchange]], *, in_order: bool = False) -> None:
-        """Take or forget them all."""
+        """Receive or drop all results."""
         if in_order:
             sent.sort(key=lambda both: -both[1].number)
         else:
@@ -455,7 +455,7 @@ class Trainer:
         if keep:
             self._kept.append((error_signal, exchange))
             if self.rng.random() < 0.5:
-                in_ring = error_signal.base is not None  # else a copy, which had to make room
+                in_ring = error_signal.base is not None  # otherwise a copy, which made room in the ring
                 try:
                     got.release()
                 except BufferError:

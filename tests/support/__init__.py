@@ -1,1 +1,1 @@
-"""What the tests share. Programs that tests start can import it too: SprintEnv puts tests/ on their path."""
+"""Code that the tests share. SprintEnv puts tests/ on the path of the programs that tests start."""

@@ -53,14 +53,14 @@ def enumerate_ctc(scores: npt.ArrayLike, sequences: Mapping[Labels, float], blan
 
 
 def paths_of(labels: Sequence[int], time: int, blank: int, last: Optional[int] = None) -> Iterator[Labels]:
-    """All paths of that length that mean the labels, if the label before the path is `last`."""
+    """Return all paths of this length for the labels, if the label before the path is `last`."""
     if time == 0:
         if not labels:
             yield ()
         return
     choices = {(blank, tuple(labels))}
     if last not in (None, blank):
-        choices.add((last, tuple(labels)))  # the last label goes on
+        choices.add((last, tuple(labels)))  # the last label continues
     if labels and labels[0] != last:
         choices.add((labels[0], tuple(labels[1:])))
     for label, rest in choices:
@@ -69,7 +69,7 @@ def paths_of(labels: Sequence[int], time: int, blank: int, last: Optional[int] =
 
 
 def automaton_loss(posteriors: npt.ArrayLike, edges: Array, weights: Array, start: int, end: int) -> float:
-    """-ln of the summed probability of all paths through an automaton, each edge of which consumes a frame.
+    """Return -ln of the summed probability of all paths through an automaton; each edge consumes a frame.
 
     Args:
         posteriors: (time,label) log posteriors.

@@ -1,4 +1,4 @@
-"""The private parts of a pool that tests need. No other file of the tests names a private attribute of it.
+"""The private parts of a pool that tests use. No other test file names a private attribute of a pool.
 
 The functions speak of children, of processes, and of moments in the life of a pool: what these are made of is
 known here only.
@@ -61,14 +61,14 @@ __all__ = [
 ]
 
 Hook = Callable[..., Any]
-_PATIENCE = 60.0  # seconds for what takes none
+_PATIENCE = 60.0  # seconds
 
 
 # --- children
 
 
 class ChildProcess:
-    """One Sprint process of a pool. The process that replaces it is another one."""
+    """One Sprint process of a pool. A restart creates another one."""
 
     def __init__(self, slot_child: child.Child) -> None:
         self._child = slot_child
@@ -81,17 +81,17 @@ class ChildProcess:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has sent its hello."""
+        """Whether the process has sent its hello."""
         return self._child.hello is not None
 
     @property
     def is_running(self) -> bool:
-        """Whether its exit status was not collected yet."""
+        """Whether the exit status is not collected yet."""
         return self._process._popen.returncode is None
 
     @property
     def has_exited(self) -> bool:
-        """Whether it has ended, and its last output and messages were read."""
+        """Whether the process has ended, and its last output and messages were read."""
         return self._process.exited
 
     @property
@@ -101,12 +101,12 @@ class ChildProcess:
 
     @property
     def is_timed(self) -> bool:
-        """Whether a timeout runs for its hello, its next answer or its next request for scores."""
+        """Whether a timeout runs for the hello, the next answer or the next score request."""
         return self._child.clock.deadline is not None
 
     @property
     def longest(self) -> float:
-        """The seconds that its slowest answer took."""
+        """The seconds of the slowest answer."""
         return self._child.clock.longest
 
     @longest.setter
@@ -115,32 +115,32 @@ class ChildProcess:
 
     @property
     def awaits_scores(self) -> bool:
-        """Whether it has sent features whose scores it has not received."""
+        """Whether the process awaits the scores of features that it has sent."""
         return self._child.score_requests.features is not None
 
     @property
     def memory(self) -> Memory:
-        """The memory that it shares with the trainer."""
+        """The memory that the process shares with the trainer."""
         return self._child.channel.memory
 
     def kill(self) -> None:
-        """Kill the process and its group, as the pool does. It may have ended before."""
+        """Kill the process and its group, as the pool does. The process may have ended already."""
         self._process.kill()
 
     def wait_for_exit(self) -> None:
-        """Wait until it has ended and its last output and messages were read."""
+        """Wait until the process has ended, and its last output and messages were read."""
         assert self._process.join(_PATIENCE), f"the child {self.pid} still runs"
 
     def notice_death(self) -> bool:
-        """Have the pool take news of the process. Returns whether it now treats it as dead."""
+        """Have the pool check the process, and return whether the pool treats it as dead."""
         return self._child.poll_exit()
 
     def death(self) -> PeerGoneError:
-        """The error that says how the process has ended."""
+        """Return the error that describes the end of the process."""
         return self._process.exit_error()
 
     def send_raw_control_bytes(self, data: bytes) -> None:
-        """Write to its control pipe, as the trainer's process may."""
+        """Write to the control pipe, as the trainer's process may."""
         os.write(self._process._p2c_fd, data)
 
     def claim_record(self, kind: int, rows: int, columns: int, *, sequence: int, dtype: int) -> Claim:
@@ -151,7 +151,7 @@ class ChildProcess:
 
 
 def children(pool: shmbridge.SprintInstancePool) -> list[ChildProcess]:
-    """The newest process of each child, in the order of `pool.stats().children`."""
+    """Return the newest process of each child, in the order of `pool.stats().children`."""
     return [ChildProcess(slot.child) for slot in pool._pool._supervisor.slots]
 
 
@@ -163,7 +163,7 @@ def kill_child(pool: shmbridge.SprintInstancePool, index: int = 0) -> None:
 
 
 def child_of(claim: in_place.SegmentClaim) -> int:
-    """The id of the process in whose ring an open claim lies."""
+    """Return the id of the process whose ring contains an open claim."""
     assert claim._child is not None, "the claim was sent or aborted"
     return claim._child.pid
 
@@ -172,12 +172,12 @@ def child_of(claim: in_place.SegmentClaim) -> int:
 
 
 def poll(pool: shmbridge.SprintInstancePool) -> bool:
-    """Have the pool take an answer of each child, and news of it. Returns whether there were any."""
+    """Have the pool poll each child, and return whether there was an answer or another event."""
     return pool._pool.scheduler.poll()
 
 
 def is_serving(pool: shmbridge.SprintInstancePool) -> bool:
-    """Whether a thread is in serve_scores."""
+    """Return whether a thread runs serve_scores."""
     return pool._pool.state is lifecycle.PoolState.SERVING
 
 
@@ -188,11 +188,11 @@ def watch_descriptor(
     pool._pool._watcher.watch(descriptor, callback)
 
 
-# --- moments: a hook is called at each of them until the context manager is left
+# --- hooks, which are called until the context manager exits
 
 
 def once(hook: Hook) -> Hook:
-    """A hook that calls `hook` the first time, and nothing later."""
+    """Return a hook that calls `hook` only the first time."""
     left = [hook]
 
     def call(*arguments: Any) -> Any:
@@ -213,14 +213,14 @@ def _before(owner: object, name: str, hook: Hook) -> Any:
 
 @contextlib.contextmanager
 def before_each_sleep(pool: shmbridge.SprintInstancePool, hook: Callable[[], Any]) -> Iterator[None]:
-    """Before a call of the pool sleeps until a child has news."""
+    """Call the hook before a call of the pool sleeps."""
     with _before(pool._pool.scheduler, "_sleep", hook):
         yield
 
 
 @contextlib.contextmanager
 def in_place_of_start_wait(hook: Callable[[], Any]) -> Iterator[None]:
-    """Where a pool would wait until its children are ready: it does not wait."""
+    """Call the hook instead of waiting until the children of a new pool are ready."""
 
     def call(_self: scheduler.Scheduler, _slots: object) -> None:
         hook()
@@ -231,14 +231,14 @@ def in_place_of_start_wait(hook: Callable[[], Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def before_each_exit_wait(hook: Callable[[], Any]) -> Iterator[None]:
-    """Before a pool waits for a child to exit, which it has asked for."""
+    """Call the hook before a pool waits for the exit of a child."""
     with _before(process.SprintProcess, "join", hook):
         yield
 
 
 @contextlib.contextmanager
 def after_each_spawn(hook: Callable[[int], Any]) -> Iterator[None]:
-    """Right behind the start of a child's process, with its id."""
+    """Call the hook right after the start of a child's process, with its id."""
     spawn_process = spawn.spawn
 
     def hooked(*arguments: Any) -> Any:
@@ -252,31 +252,31 @@ def after_each_spawn(hook: Callable[[int], Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def before_each_memory_reservation(hook: Callable[[], Any]) -> Iterator[None]:
-    """Before the memory of a child is reserved."""
+    """Call the hook before the memory of a child is reserved."""
     with _before(launch, "create_shared_memory", hook):
         yield
 
 
 @contextlib.contextmanager
 def before_each_result(hook: Callable[[], Any]) -> Iterator[None]:
-    """When an answer in place was taken, before it becomes a result."""
+    """Call the hook when an answer in place was received, before it becomes a result."""
     with _before(in_place, "SegmentResult", hook):
         yield
 
 
 @contextlib.contextmanager
 def before_each_score_copy(hook: Callable[[], Any]) -> Iterator[None]:
-    """Before scores are copied to Sprint."""
+    """Call the hook before scores are copied to Sprint."""
     with _before(scoring, "copy_rejecting_nan", hook):
         yield
 
 
-# --- changes, until the context manager is left
+# --- changes, until the context manager exits
 
 
 @contextlib.contextmanager
 def poll_after_exits_only() -> Iterator[None]:
-    """A pool polls its children only when all have exited, as if it got no core before."""
+    """Let pools poll their children only when all have exited, as if the trainer had no core before."""
     poll_now = scheduler.Scheduler.poll
 
     def late(self: scheduler.Scheduler) -> bool:
@@ -290,7 +290,7 @@ def poll_after_exits_only() -> Iterator[None]:
 
 @contextlib.contextmanager
 def log_long_waits_every(seconds: float, *, slow_after: float = 10.0) -> Iterator[None]:
-    """Log this often what a pool waits for. A segment is slow after at least `slow_after` seconds."""
+    """Log the reason of long waits this often. A segment is slow after at least `slow_after` seconds."""
     with (
         mock.patch.object(scheduler, "NOTICE_SECONDS", seconds),
         mock.patch.object(supervisor, "NOTICE_SECONDS", seconds),
@@ -301,7 +301,7 @@ def log_long_waits_every(seconds: float, *, slow_after: float = 10.0) -> Iterato
 
 @contextlib.contextmanager
 def change_control_messages(**fields: object) -> Iterator[None]:
-    """These fields stand in each control message to a child."""
+    """Replace these fields in each control message to a child."""
     send = process.SprintProcess.send
 
     def changed(self: process.SprintProcess, kind: str, **given: object) -> None:
@@ -313,7 +313,7 @@ def change_control_messages(**fields: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def wrap_score_claims(wrap: Callable[[Any], Any]) -> Iterator[None]:
-    """`wrap` returns what is used in the place of each claim for scores."""
+    """Replace each claim for scores by the return value of `wrap`."""
     claim = scoring._claim
     with mock.patch.object(scoring, "_claim", lambda *arguments: wrap(claim(*arguments))):
         yield
@@ -321,21 +321,21 @@ def wrap_score_claims(wrap: Callable[[Any], Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def use_cores(number: int) -> Iterator[None]:
-    """The machine has this number of cores."""
+    """Let the machine appear to have this number of cores."""
     with mock.patch.object(copying, "_CORES", number):
         yield
 
 
-# --- parts by themselves
+# --- separate parts
 
 
 def receive_automaton(record: object) -> Array:
-    """The edges that a pool makes of a record with an automaton."""
+    """Return the edges that a pool receives from a record with an automaton."""
     request = AutomatonRequest(Batch(Counters(), []), "a segment")
-    request.accept(record)  # type: ignore[arg-type]  # only what it has of a record is used
+    request.accept(record)  # type: ignore[arg-type]  # a substitute with the attributes in use
     return request.edges
 
 
 def memory_reservation_file() -> str:
-    """The file whose lines create shared memory: see `create_shared_memory`."""
+    """Return the path of the source of `create_shared_memory`."""
     return shared_memory.__file__

@@ -38,7 +38,7 @@ def marked_processes(mark: str) -> list[int]:
 
 
 def _names_in_shm() -> set[str]:
-    # Names as posix_ipc makes them. Other programs on this machine have names of other forms.
+    # Names as posix_ipc generates them. Other programs on this machine use other forms.
     return {name for name in os.listdir(SHM) if re.fullmatch("[a-z]+", name)}
 
 
@@ -63,7 +63,7 @@ class Watch:
         self.watchers = _watchers()
 
     def left_behind(self) -> list[str]:
-        """Return a description of each thing that was not there before."""
+        """Return a description of each object that did not exist before."""
         left = [f"/dev/shm/{name}" for name in _names_in_shm() - self.shm]
         descriptors = _descriptors()
         if len(descriptors) > len(self.descriptors):

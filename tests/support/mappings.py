@@ -1,4 +1,4 @@
-"""Where arrays lie in this process's memory."""
+"""The addresses of arrays in this process's memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def offset_in_shared_memory(array: npt.NDArray[Any]) -> Optional[int]:
-    """Return the offset of an array in the object in /dev/shm that it views; None if it views none."""
+    """Return the offset of an array in the shared memory that it views, or None."""
     address = array.__array_interface__["data"][0]
     for line in Path("/proc/self/maps").read_text().splitlines():
         fields = line.split()

@@ -20,7 +20,7 @@ def import_or_skip(package: str) -> Any:
 
 
 def describe_left_out(reasons: Iterable[str]) -> str:
-    """One line about the tests that `import_or_skip` has skipped; empty if there are none.
+    """Return one line about the tests that `import_or_skip` has skipped; empty if there are none.
 
     Args:
         reasons: of all skips of a run.

@@ -1,4 +1,4 @@
-"""What the trainers of tests/sprints import: the options of their pool, and how they report to the test."""
+"""Imports of the trainers in tests/sprints: the options of their pool, and a function for their reports."""
 
 from __future__ import annotations
 
