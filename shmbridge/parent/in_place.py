@@ -103,7 +103,7 @@ class SentSegment:
         return self._request.name
 
     def done(self) -> bool:
-        """Return whether `result` has an answer or an error. Never blocks, also not for another thread."""
+        """Return whether `result` returns or raises at once. Never blocks, also not for another thread."""
         pool = self._request.pool
         lock = pool.lock
         if self._request.is_open and lock.acquire(blocking=False):
@@ -111,7 +111,7 @@ class SentSegment:
                 pool.poll_if_open()
             finally:
                 lock.release()
-        return not self._request.is_open
+        return not self._request.is_open or pool.is_closed
 
     def result(self, timeout: Optional[float] = None) -> SegmentResult:
         """Wait for loss and error signal. May be called again.
