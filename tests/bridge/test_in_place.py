@@ -21,19 +21,6 @@ DOUBLER = """
 init().run_control_loop(callback=callback)
 """
 
-# Like DOUBLER, but each segment waits until a file with its name (without "c/") exists.
-WAITER = """
-import time
-
-def patient(command, **arguments):
-    if command == "calculate_criterion":
-        while not os.path.exists(os.path.join(DIRECTORY, arguments["segment_name"].split("/")[1])):
-            time.sleep(0.005)
-    return callback(command, **arguments)
-
-init().run_control_loop(callback=patient)
-"""
-
 
 @pytest.fixture
 def pool(sprint_env: SprintEnv) -> Iterator[shmbridge.SprintInstancePool]:
@@ -42,9 +29,11 @@ def pool(sprint_env: SprintEnv) -> Iterator[shmbridge.SprintInstancePool]:
         yield pool
 
 
-def waiter(sprint_env: SprintEnv, **more: Any) -> Any:
-    body = f"DIRECTORY = {str(sprint_env.path)!r}\n{WAITER}"
-    return sprint_env.scripted_pool(body, use_python_segment_order=False, **more)
+def waiter(sprint_env: SprintEnv, **more: Any) -> shmbridge.SprintInstancePool:
+    options = sprint_env.sprint_file(
+        "patient", {"folder": sprint_env.path}, use_python_segment_order=False, **more
+    )
+    return shmbridge.SprintInstancePool(**options)
 
 
 def claim(

@@ -13,22 +13,6 @@ import shmbridge
 from support.internals import children, log_long_waits_every
 from support.sprint_env import SprintEnv
 
-HELD = """
-import time
-
-def wait_until_gone(path):
-    while os.path.exists(path):
-        time.sleep(0.005)
-
-def patient(command, **arguments):
-    if command == "calculate_criterion":
-        wait_until_gone({segment!r})
-    return callback(command, **arguments)
-
-wait_until_gone({start!r})
-init().run_control_loop(callback=patient)
-"""
-
 
 class Held:
     """A Sprint that does not start, or does not answer, while a file exists."""
@@ -36,7 +20,10 @@ class Held:
     def __init__(self, sprint_env: SprintEnv) -> None:
         self.start = sprint_env.path / "start"
         self.segment = sprint_env.path / "segment"
-        self.body = HELD.format(start=str(self.start), segment=str(self.segment))
+        self.options = sprint_env.sprint_file("held", {"start": self.start, "segment": self.segment})
+
+    def pool(self) -> shmbridge.SprintInstancePool:
+        return shmbridge.SprintInstancePool(**self.options)
 
 
 @pytest.fixture
@@ -80,7 +67,7 @@ def test_children_that_are_starting_are_logged(
     held.start.touch()
     with log_long_waits_every(0.05):
         thread = lines.release(sprint_env, held.start, 3)
-        with sprint_env.scripted_pool(held.body) as pool:
+        with held.pool() as pool:
             thread.join()
             assert all(f"(pid {pool.stats().children[0].pid}) has been" in line for line in lines())
             count = len(lines())
@@ -92,7 +79,7 @@ def test_a_segment_that_takes_unusually_long_is_logged(
     sprint_env: SprintEnv, held: Held, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = Lines(caplog, "[slow-segment]")
-    with sprint_env.scripted_pool(held.body) as pool, log_long_waits_every(0.05, slow_after=0.2):
+    with held.pool() as pool, log_long_waits_every(0.05, slow_after=0.2):
         batch(pool)
         assert not lines()
         held.segment.touch()
@@ -111,7 +98,7 @@ def test_a_segment_is_compared_with_the_longest_before_it(
     sprint_env: SprintEnv, held: Held, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = Lines(caplog, "[slow-segment]")
-    with sprint_env.scripted_pool(held.body) as pool, log_long_waits_every(0.01, slow_after=0.2):
+    with held.pool() as pool, log_long_waits_every(0.01, slow_after=0.2):
         batch(pool)
         (child,) = children(pool)
         assert 0 < child.longest < 60

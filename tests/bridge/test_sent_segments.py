@@ -10,24 +10,13 @@ import pytest
 import shmbridge
 from support.sprint_env import SprintEnv
 
-# It answers a segment once a file of the segment's name exists.
-SPRINT = """
-import time
-
-def patient(command, **arguments):
-    if command == "calculate_criterion":
-        while not os.path.exists(os.path.join(DIRECTORY, arguments["segment_name"].split("/")[1])):
-            time.sleep(0.005)
-    return callback(command, **arguments)
-
-init().run_control_loop(callback=patient)
-"""
-
 
 @pytest.fixture
 def pool(sprint_env: SprintEnv) -> Iterator[shmbridge.SprintInstancePool]:
-    body = f"DIRECTORY = {str(sprint_env.path)!r}\n{SPRINT}"
-    with sprint_env.scripted_pool(body, use_python_segment_order=False, exit_timeout=0.1) as pool:
+    options = sprint_env.sprint_file(
+        "patient", {"folder": sprint_env.path}, use_python_segment_order=False, exit_timeout=0.1
+    )
+    with shmbridge.SprintInstancePool(**options) as pool:
         yield pool
 
 

@@ -99,22 +99,13 @@ def test_a_retry_is_an_error_and_not_a_hang_if_all_children_wait_for_the_user(
         assert [each.result().loss for each in (first.send(), retried, *sent)] == [1.5] * 4
 
 
-# Waits before its hello while the file HOLD exists.
-HELD = """
-import time
-while os.path.exists(HOLD):
-    time.sleep(0.01)
-init().run_control_loop(callback=callback)
-"""
-
-
 @pytest.mark.parametrize("call", ["claim", "automata", "batch"])
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_child_that_could_not_be_restarted_is_an_error_only_if_it_is_needed(sprint_env, call, lost):
     """A child dies without memory for its restart, while a call waits for the start of the other child."""
     hold = sprint_env.path / "hold"
-    body = f"HOLD = {str(hold)!r}\n{HELD}"
-    with sprint_env.scripted_pool(body, max_restarts=1, num_instances=2) as pool, ExitStack() as changes:
+    options = sprint_env.sprint_file("held", {"start": hold, "segment": ""}, max_restarts=1, num_instances=2)
+    with shmbridge.SprintInstancePool(**options) as pool, ExitStack() as changes:
         hold.touch()
         kill_child(pool, 1 - lost)
         pool.claim("c/s1", 3, 4).abort()  # restarts the child

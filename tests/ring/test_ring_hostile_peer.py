@@ -15,6 +15,7 @@ from ring_pair import HEAD, RECORDS_OFFSET, TAIL, RingPair, address
 from shmbridge._native import ffi, lib
 from shmbridge.errors import ProtocolError
 
+HERE = Path(__file__).resolve().parent
 CAPACITY = 1024
 TOP = 1 << 64
 
@@ -299,49 +300,10 @@ def test_no_head_makes_the_producer_overwrite_an_open_claim(heads, sizes):
         ring.close()
 
 
-WILD = """
-import random, sys
-sys.path.insert(0, sys.argv[1])
-from ring_pair import HEAD, TAIL, RingPair
-from shmbridge.errors import ProtocolError
-random.seed(int(sys.argv[2]))
-n_errors = 0
-for _ in range(4000):
-    ring = RingPair(1024)
-    kept = []
-    for _ in range(random.randrange(1, 12)):
-        try:
-            action = random.randrange(6)
-            if action == 0:
-                at = random.randrange(4096, len(ring.raw))
-                ring.raw[at:at + 16] = random.randbytes(len(ring.raw[at:at + 16]))
-            elif action == 1:
-                values = [0, 64, 2**63, 2**64 - 64, random.randrange(2**64), random.randrange(40) * 64]
-                ring.poke(random.choice([HEAD, TAIL]), random.choice(values))
-            elif action == 2:
-                kept.append(ring.claim(64 * random.randrange(1, 17)))
-            elif action == 3:
-                ring.send(64 * random.randrange(1, 17))
-            elif action == 4:
-                record = ring.consumer.receive()
-                if record is not None:
-                    record.matrix.tobytes(), record.name
-                    kept.append(record)
-            elif kept:
-                kept.pop(random.randrange(len(kept)))
-        except ProtocolError:
-            n_errors += 1
-        except BufferError:
-            pass
-    ring.close()
-print("errors", n_errors)
-"""
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_a_peer_that_writes_random_bytes_does_not_crash_this_process(seed):
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", WILD, str(Path(__file__).parent), str(seed)],
+        [sys.executable, "-X", "faulthandler", str(HERE / "wild_peer.py"), str(seed)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -351,31 +313,11 @@ def test_a_peer_that_writes_random_bytes_does_not_crash_this_process(seed):
     assert int(done.stdout.split()[1]) > 100
 
 
-BELL = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from ring_pair import RingPair
-from shmbridge.errors import ProtocolError
-ring = RingPair(1024)
-ring.raw[int(sys.argv[2]):int(sys.argv[2]) + len(sys.argv[3]) // 2] = bytes.fromhex(sys.argv[3])
-for _ in range(3):
-    try:
-        ring.consumer_bell.poke()
-        ring.wait("consumer", 0.05)
-        ring.wait("consumer", 0.05)
-        ring.send(64)
-        ring.receive().release()
-    except ProtocolError as error:
-        print(error)
-print("alive")
-"""
-
-
 @pytest.mark.parametrize("at", [0, 4, 8, 12, 16, 24, 32, 64])
 @pytest.mark.parametrize("garbage", ["00", "ff", "01", "80", "7f"])
 def test_an_overwritten_doorbell_does_not_end_the_process(at, garbage):
     done = subprocess.run(
-        [sys.executable, "-c", BELL, str(Path(__file__).parent), str(at), garbage * 4],
+        [sys.executable, str(HERE / "overwritten_doorbell.py"), str(at), garbage * 4],
         capture_output=True,
         text=True,
         timeout=60,
