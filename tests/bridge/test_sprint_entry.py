@@ -35,6 +35,17 @@ def play(sprint_env: SprintEnv, body: str, names: Any = ONE, **more: Any) -> Any
     return sprint_env.seen()
 
 
+def play_file(
+    sprint_env: SprintEnv, name: str, settings: dict[str, object], names: Any = ONE, **more: Any
+) -> Any:
+    """Run tests/sprints/NAME.py as Sprint for one batch, and return its SEEN."""
+    with shmbridge.SprintInstancePool(**sprint_env.sprint_file(name, settings, **more)) as pool:
+        loss, error_signal = batch(pool, names)
+    assert (loss == 1.5).all()
+    assert (error_signal == 2).all()
+    return sprint_env.seen()
+
+
 # --- print
 
 
@@ -88,27 +99,9 @@ def test_verbose_prints_a_line_for_each_call_of_each_segment(
 def test_control_segment_order_and_layer_share_one_instance_in_any_order_of_init(
     sprint_env: SprintEnv, order: Any
 ) -> None:
-    body = f"""
-    names = segment_list()
-    for what in {order!r}:
-        if what == "control":
-            made = init()
-            made.init_processing(input_dim=-1, output_dim=-1)
-        elif what == "order":
-            first = next(names)
-            made = sprint_entry.PythonControl.instance
-        else:
-            layer = sprint_entry.SprintNnPythonLayer(config=CONFIG)
-            made = sprint_entry.PythonControl.instance
-        SEEN.setdefault("instances", []).append(id(made))
-    process(made, first)
-    SEEN["again"] = init() is made and init(sprint_unit="FeedForwardTrainer") is made
-    for name in names:
-        process(made, name)
-    """
-    seen = play(sprint_env, body)
-    assert len(set(seen["instances"])) == 1
-    assert seen["again"]
+    seen = play_file(sprint_env, "init_order", {"order": ",".join(order)})
+    assert seen["one_instance"]
+    assert seen["init_returns_it"]
 
 
 def test_a_sprint_that_is_too_old_is_refused_with_the_reason(sprint_env: SprintEnv) -> None:
@@ -301,40 +294,22 @@ def test_an_alignment_is_passed_on_if_sprint_has_no_orthography(sprint_env: Spri
 
 
 @pytest.mark.parametrize(
-    ("first", "expected"),
+    ("error", "expected"),
     [
-        ("process(control, name, orthography=None)", "UsageError.*neither an orthography nor an alignment"),
-        ("process(control, name, orthography=b'\\xff')", "UnicodeDecodeError"),
-        ("fails(control, name, ZeroDivisionError('on purpose'))", "ZeroDivisionError.*on purpose"),
-        ("gives(control, name, (1.0, None))", "UsageError.*a loss but NoneType for an error signal"),
-        ("gives(control, name, (1.0, np.ones((4, 7))))", r"BatchError.*\(7, 4\).*\(3, 4\)"),
-        ("gives(control, name, None)", "TypeError"),
-        ("gives(control, name, (1.0, np.full((4, 3), 1j)))", "TypeError"),
+        ("neither orthography nor alignment", "UsageError.*neither an orthography nor an alignment"),
+        ("an orthography that is not UTF-8", "UnicodeDecodeError"),
+        ("an exception", "ZeroDivisionError.*on purpose"),
+        ("a loss alone", "UsageError.*a loss but NoneType for an error signal"),
+        ("another shape", r"BatchError.*\(7, 4\).*\(3, 4\)"),
+        ("None", "TypeError"),
+        ("complex numbers", "TypeError"),
     ],
 )
 def test_an_error_of_one_segment_is_a_remote_error_and_the_next_is_answered(
-    sprint_env: SprintEnv, first: str, expected: str
+    sprint_env: SprintEnv, error: str, expected: str
 ) -> None:
-    body = f"""
-    def fails(control, name, error):
-        def callback(command, **arguments):
-            raise error
-        init(callback=callback)
-        process(control, name)
-
-    def gives(control, name, answer):
-        init(callback=lambda command, **arguments: answer)
-        process(control, name)
-
-    control = init()
-    for name in segment_list():
-        init()
-        if name == "c/s1":
-            {first}
-        else:
-            process(control, name)
-    """
-    with sprint_env.scripted_pool(body) as pool:
+    options = sprint_env.sprint_file("one_error", {"error": error})
+    with shmbridge.SprintInstancePool(**options) as pool:
         with pytest.raises(shmbridge.RemoteError, match=expected) as caught:
             batch(pool)
         assert caught.value.segment == "c/s1"
@@ -477,22 +452,9 @@ def test_the_segment_may_be_notified_after_forward_as_segmentwise_nn_trainer_doe
 def test_forward_returns_a_view_of_the_shared_memory_that_sprint_copies_with_one_memcpy(
     sprint_env: SprintEnv, container: str
 ) -> None:
-    body = layer_script(f"""
-    for name in segment_list():
-        control.init_segment(segment_name=name)
-        output = layer.forward(input={container}([features()]))
-        address = output.__array_interface__["data"][0]
-        for line in open("/proc/self/maps"):
-            start, end = (int(word, 16) for word in line.split()[0].split("-"))
-            if start <= address and address + output.nbytes <= end:
-                SEEN["mapping"] = line
-        SEEN["output"] = [output.shape, output.strides, str(output.dtype), output.tolist()]
-        SEEN["same"] = np.shares_memory(output, layer.forward(input=[features()]))
-        control.notify_segment_loss(segment_name=None, loss=1.5)
-        layer.backpropagate(errorSignalIn=np.full((4, 3), 2, np.float32, order="F"))
-    """)
     posteriors = np.arange(12, dtype=np.float32).reshape(3, 1, 4)
-    with sprint_env.scripted_pool(body) as pool:
+    options = sprint_env.sprint_file("forward_view", {"container": container})
+    with shmbridge.SprintInstancePool(**options) as pool:
         loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array([3]), ONE)
         assert loss[0] == 1.5
         assert (error_signal == 2).all()
@@ -677,16 +639,6 @@ def test_an_automaton_comes_from_the_callback(sprint_env: SprintEnv) -> None:
 
 # --- the listening thread, and calls from other threads
 
-THREADED = """
-control = init()
-posteriors = np.full((3, 4), -1.0, np.float32)
-
-def ask(name, posteriors=posteriors, frames=3):
-    loss, error_signal = control.own_threaded_callback(
-        "get_loss_and_error_signal", seg_name=name, seg_len=frames, posteriors=posteriors)
-    return [loss, np.asarray(error_signal).tolist()]
-"""
-
 
 def test_the_listening_thread_is_started_only_once(sprint_env: SprintEnv) -> None:
     body = """
@@ -702,26 +654,10 @@ def test_the_listening_thread_is_started_only_once(sprint_env: SprintEnv) -> Non
 
 
 def test_another_thread_receives_loss_and_error_signal_while_sprint_iterates(sprint_env: SprintEnv) -> None:
-    body = THREADED + textwrap.dedent("""
-    def work():
-        SEEN["version"] = control.own_threaded_callback("version")
-        SEEN["answer"] = ask("c/s2")
-        SEEN["unknown"] = attempt(lambda: ask("c/unknown"))
-        SEEN["wrong"] = attempt(lambda: ask("c/s2", frames=4))
-        SEEN["command"] = attempt(lambda: control.own_threaded_callback("dance"))
-        open(DONE, "w").close()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    for name in segment_list():
-        process(control, name)
-        if name == "c/s1":  # the parent's
-            SEEN["own thread"] = attempt(lambda: ask("c/s2"))
-    thread.join()
-    """)
     done = sprint_env.path / "done"
-    with sprint_env.scripted_pool(f"DONE = {str(done)!r}\n" + body) as pool:
-        sprint_env.wait_until(done.exists, "the thread has asked all")
+    options = sprint_env.sprint_file("threads", {"case": "while iterating", "done": done})
+    with shmbridge.SprintInstancePool(**options) as pool:
+        sprint_env.wait_until(done.exists, "the thread has received all answers")
         assert batch(pool)[0][0] == 1.5
     seen = sprint_env.seen()
     assert "own_threaded_callback" in seen["version"]
@@ -737,34 +673,13 @@ def test_another_thread_receives_loss_and_error_signal_while_sprint_iterates(spr
 
 
 def test_another_thread_may_also_use_the_control_loop(sprint_env: SprintEnv) -> None:
-    body = THREADED + textwrap.dedent("""
-    asked = threading.Event()
-
-    def work():
-        SEEN["answer"] = ask("any/name")
-        asked.set()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    while not asked.is_set():
-        control.handle_next()
-    control.run_control_loop(callback=callback)
-    thread.join()
-    """)
-    seen = play(sprint_env, body, use_python_segment_order=False)
+    seen = play_file(sprint_env, "threads", {"case": "in the control loop"}, use_python_segment_order=False)
     assert seen["answer"] == [1.5, [[-2.0] * 4] * 3]
 
 
 def test_another_thread_receives_infinity_for_a_segment_that_sprint_skips(sprint_env: SprintEnv) -> None:
-    body = THREADED + textwrap.dedent("""
-    thread = threading.Thread(target=lambda: SEEN.update(answer=ask("c/s2")))
-    thread.start()
-    for name in segment_list():
-        if name != "c/s2":
-            process(control, name)
-        thread.join(0 if name == "c/s2" else None)
-    """)
-    with sprint_env.scripted_pool(body) as pool:
+    options = sprint_env.sprint_file("threads", {"case": "skipped"})
+    with shmbridge.SprintInstancePool(**options) as pool:
         batch(pool)
     loss, error_signal = sprint_env.seen()["answer"]
     assert loss == float("inf")
@@ -772,54 +687,25 @@ def test_another_thread_receives_infinity_for_a_segment_that_sprint_skips(sprint
 
 
 def test_another_thread_receives_the_exception_of_sprints_callback(sprint_env: SprintEnv) -> None:
-    body = THREADED + textwrap.dedent("""
-    def broken(command, **arguments):
-        raise ZeroDivisionError("on purpose")
-
-    init(callback=broken)
-    thread = threading.Thread(target=lambda: SEEN.update(answer=attempt(lambda: ask("c/s2"))))
-    thread.start()
-    names = segment_list()
-    process(control, next(names))
-    thread.join()
-    init()
-    for name in names:
-        process(control, name)
-    """)
-    assert play(sprint_env, body)["answer"] == ["ZeroDivisionError", "on purpose"]
+    assert play_file(sprint_env, "threads", {"case": "exception"})["answer"] == [
+        "ZeroDivisionError",
+        "on purpose",
+    ]
 
 
 def test_another_thread_that_waits_when_the_parent_closes_receives_an_error(sprint_env: SprintEnv) -> None:
-    body = THREADED + textwrap.dedent("""
-    for name in segment_list():
-        process(control, name)
-    thread = threading.Thread(target=lambda: SEEN.update(late=attempt(lambda: ask("c/s2"))))
-    thread.start()
-    thread.join()
-    """)
-    assert play(sprint_env, body)["late"][0] in ("ClosedError", "ProtocolError", "PeerGoneError")
+    assert play_file(sprint_env, "threads", {"case": "after close"})["late"][0] in (
+        "ClosedError",
+        "ProtocolError",
+        "PeerGoneError",
+    )
 
 
 # --- close
 
 
 def test_after_close_the_parent_is_notified_and_further_calls_raise_or_end(sprint_env: SprintEnv) -> None:
-    # The second descriptor of the pipe keeps Sprint alive: the parent ends a Sprint that closes the pipe.
-    body = """
-    kept = os.dup(int(CONFIG.split("c2p_fd:")[1].split(",")[0]))
-    control = init()
-    names = segment_list()
-    process(control, next(names))
-    control.close()
-    control.close()
-    SEEN["instance"] = repr(sprint_entry.PythonControl.instance)
-    SEEN["check"] = attempt(control.check_control_loop_running)
-    SEEN["next"] = attempt(control.handle_next)
-    SEEN["names"] = list(names)
-    SEEN["process"] = attempt(lambda: process(control, "c/s1"))
-    SEEN["init"] = attempt(init)
-    """
-    with sprint_env.scripted_pool(body) as pool:
+    with shmbridge.SprintInstancePool(**sprint_env.sprint_file("after_close", {})) as pool:
         assert batch(pool)[0][0] == 1.5
         sprint_env.wait_until((sprint_env.path / "seen.json").exists, "the script has ended")
     seen = sprint_env.seen()

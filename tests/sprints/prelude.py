@@ -5,8 +5,8 @@ The Sprints of this folder import it. SprintEnv.scripted writes its text before 
 
 from __future__ import annotations
 
-import json  # noqa: F401 - the scripts' own use, as the next ones
-import os  # noqa: F401
+import json
+import os  # noqa: F401 - for the scripts, as threading
 import sys
 import threading  # noqa: F401
 from collections.abc import Callable, Iterator
@@ -20,12 +20,18 @@ sys.path.insert(0, OPTIONS["*.pymod-path"])
 import sprint_entry  # noqa: E402
 
 SEGMENTS = ["c/s1", "c/s2", "c/s3"]
-SEEN: dict[str, Any] = {"orthographies": []}  # written to a file at the end: SprintEnv.seen()
+SEEN: dict[str, Any] = {"orthographies": []}  # for SprintEnv.seen(); see save_seen()
 
 
 def setting(name: str) -> str:
     """Return a setting that the test has passed to SprintEnv.sprint_file."""
     return OPTIONS[f"*.test-{name}"]
+
+
+def save_seen() -> None:
+    """Write SEEN to a file, at the end of a Sprint of this folder. A scripted Sprint does so by itself."""
+    with open(setting("seen"), "w") as file:
+        json.dump(SEEN, file)
 
 
 def callback(command: str, **arguments: Any) -> Any:

@@ -78,6 +78,7 @@ class SprintEnv:
         self.path = path
         self.segments = {**SEGMENTS, SHORT: SHORT_SEGMENT}
         self.mark = uuid.uuid4().hex
+        self._seen_path = path / "seen.json"
         self.env = {**os.environ, MARK: self.mark, "PYTHONPATH": PYTHONPATH}
         self.write_corpus()
         self.write_lexicon()
@@ -194,8 +195,7 @@ class SprintEnv:
     def scripted(self, body: str, **more: Any) -> Options:
         """Return the options of a pool whose Sprint is a script: tests/sprints/prelude.py, and the body."""
         script = self.path / f"sprint_{uuid.uuid4().hex}.py"
-        seen = self.path / "seen.json"
-        end = f"\nwith open({str(seen)!r}, 'w') as file:\n    json.dump(SEEN, file)\n"
+        end = f"\nwith open({str(self._seen_path)!r}, 'w') as file:\n    json.dump(SEEN, file)\n"
         script.write_text(_PRELUDE.read_text() + textwrap.dedent(body) + end, encoding="utf-8")
         return {
             "sprint_exec_path": [sys.executable, str(script)],
@@ -222,7 +222,9 @@ class SprintEnv:
             script.symlink_to(_SPRINTS / f"{name}.py")
         return {
             "sprint_exec_path": [sys.executable, str(script)],
-            "sprint_config": [f"--*.test-{key}={value}" for key, value in settings.items()],
+            "sprint_config": [
+                f"--*.test-{key}={value}" for key, value in {"seen": self._seen_path, **settings}.items()
+            ],
             "ring_size": 1 << 20,
             "exit_timeout": SAFETY_NET,
             "env": self.env,
@@ -230,10 +232,9 @@ class SprintEnv:
         }
 
     def seen(self) -> dict[str, Any]:
-        """Return SEEN of the scripted Sprint, after it has run to its end."""
-        path = self.path / "seen.json"
-        assert path.exists(), "the script did not run to its end: see the log of shmbridge.sprint"
-        seen: dict[str, Any] = json.loads(path.read_text())
+        """Return SEEN of Sprint, after it has run to its end."""
+        assert self._seen_path.exists(), "Sprint did not run to its end: see the log of shmbridge.sprint"
+        seen: dict[str, Any] = json.loads(self._seen_path.read_text())
         return seen
 
     def executable(self, text: str, name: str = "sprint") -> str:
