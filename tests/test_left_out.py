@@ -1,4 +1,4 @@
-"""Without a large package, the tests that need it are skipped, and the run says so at its end."""
+"""Without a large package, the tests that need it are skipped, and the last line of the run reports it."""
 
 from __future__ import annotations
 

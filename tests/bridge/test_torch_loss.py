@@ -197,7 +197,7 @@ def test_any_float_dtype_is_accepted_and_its_gradient_has_that_dtype(
     given = (logits if from_logits else logits.log_softmax(-1)).to(dtype).requires_grad_()
     loss = sprint_loss(shared, given, lengths, NAMES, reduction="none", from_logits=from_logits)
     assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    # The reference gets the same rounded input.
+    # The reference receives the same rounded input.
     exact = given.detach().double().requires_grad_()
     expected = reference(exact.log_softmax(-1) if from_logits else exact, lengths, NAMES)
     torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The Sprint of the soak: it checks its input, and answers, raises, dies or hangs as the plan says.
+"""The Sprint of the soak: it checks its input, and answers, raises, dies or hangs according to the plan.
 
 It takes --soak=JSON: seed, chances (see segments.does), folder, and way ("loop" or "iterate").
 """

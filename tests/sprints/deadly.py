@@ -1,4 +1,4 @@
-"""A Sprint whose criterion ends it, or hangs, at the segments for which a file says so.
+"""A Sprint whose criterion ends it, or hangs, at the segments for which a file exists.
 
 The setting `folder` names the folder. The file of segment c/s1 is c-s1. It has an action and how often it is
 taken, such as "kill 1".
@@ -41,7 +41,7 @@ ACTIONS: dict[str, Callable[[], object]] = {
 
 
 def act(name: str) -> None:
-    """Do what the segment's file says, and count it."""
+    """Take the action in the segment's file, and count it."""
     file = FOLDER / name.replace("/", "-")
     if not file.exists():
         return

@@ -1,4 +1,4 @@
-"""A Sprint that fails at a segment in the way that the segment's name says.
+"""A Sprint that fails at a segment; the segment's name selects how.
 
 It does not start if the file of the setting `mark` exists.
 """

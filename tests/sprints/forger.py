@@ -1,4 +1,4 @@
-"""A Sprint that writes invalid records, positions and control messages, as a test tells it through a file.
+"""A Sprint that writes invalid records, positions and control messages.
 
 The setting `mark` names the file. It contains Python code, in which `f` is the Forger; the first child that
 reads a segment while the file exists removes it, runs the code, and answers nothing more.

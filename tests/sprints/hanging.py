@@ -47,7 +47,7 @@ HANGS: dict[str, Callable[[], object]] = {
 
 
 def hang() -> None:
-    """Hang as the setting says."""
+    """Hang in the way of the setting."""
     HANGS[setting("how")]()
 
 

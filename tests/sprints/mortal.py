@@ -35,7 +35,7 @@ calculated: list[str] = []
 
 
 def die_if_due(what: str) -> None:
-    """Die if the mark says so, and count it there."""
+    """Die if the mark contains this name, and count it there."""
     try:
         with open(MARK) as file:
             due, times = file.read().split()

@@ -101,7 +101,7 @@ def filled_before_retry() -> None:
 
 
 def room_for_one() -> None:
-    """Restart a child where only one fits."""
+    """Restart a child if only one fits."""
     with Pool(**{**OPTIONS, "ring_size": 20 << 20}, max_restarts=1) as pool:
         check(pool)
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""A Sprint that notes where its matrices lie; the last part of a segment's name says how it allocates.
+"""A Sprint that notes the addresses of its matrices; the last part of a name selects the allocation.
 
 The setting `notes` names the file, which gets a line of JSON for each segment.
 """
