@@ -123,7 +123,7 @@ def test_in_a_forked_worker_the_loss_raises_and_the_trainer_continues(sprint_env
         loader = torch.utils.data.DataLoader(
             Corpus(names, lengths, SprintLoss(pool)), num_workers=1, multiprocessing_context="fork"
         )
-        with pytest.raises(shmbridge.UsageError, match="create a pool of its own in each process"):
+        with pytest.raises(shmbridge.UsageError, match=r"\[forked\]"):
             next(iter(loader))
         sprint_env.check(pool, names)
 
@@ -134,7 +134,7 @@ def test_a_pool_cannot_be_sent_to_a_spawned_worker(sprint_env: SprintEnv) -> Non
         loader = torch.utils.data.DataLoader(
             Corpus(names, lengths, SprintLoss(pool)), num_workers=1, multiprocessing_context="spawn"
         )
-        with pytest.raises(shmbridge.UsageError, match="create a pool of its own in each process"):
+        with pytest.raises(shmbridge.UsageError, match=r"\[not-picklable\]"):
             next(iter(loader))
         sprint_env.check(pool, names)
 
