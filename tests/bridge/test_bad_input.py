@@ -380,22 +380,8 @@ def test_output_that_is_not_utf_8_is_shown_with_escapes(sprint_env: SprintEnv) -
 def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_signal_segment_and_output(
     sprint_env: SprintEnv, signal_name: str
 ) -> None:
-    body = f"""
-    import resource, signal
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-    def crash(command, **arguments):
-        if command == "calculate_criterion" and arguments["segment_name"] == "c/s2":
-            print("a lattice is broken", flush=True)
-            os.kill(os.getpid(), signal.{signal_name})
-            signal.pause()
-        return callback(command, **arguments)
-
-    control = init(callback=crash)
-    for name in segment_list():
-        process(control, name)
-    """
-    with sprint_env.scripted_pool(body) as pool:
+    options = sprint_env.sprint_file("crashing", {"segment": "c/s2", "signal": signal_name})
+    with shmbridge.SprintInstancePool(**options) as pool:
         for _ in range(2):
             (pid,) = sprint_env.sprint_pids()
             with pytest.raises(shmbridge.PeerGoneError) as caught:
@@ -421,18 +407,10 @@ def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_signal_segment
 
 
 def test_the_other_child_continues_when_one_is_killed(sprint_env: SprintEnv) -> None:
-    body = """
-    import signal
-
-    def crash(command, **arguments):
-        if arguments.get("segment_name") == "c/bad":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return callback(command, **arguments)
-
-    init().run_control_loop(callback=crash)
-    """
     names = ["c/bad", *(f"c/good{i}" for i in range(6))]
-    with sprint_env.scripted_pool(body, num_instances=2, use_python_segment_order=False) as pool:
+    settings = {"segment": "c/bad", "signal": "SIGKILL"}
+    options = sprint_env.sprint_file("crashing", settings, num_instances=2, use_python_segment_order=False)
+    with shmbridge.SprintInstancePool(**options) as pool:
         before = sprint_env.sprint_pids()
         with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
             pool.get_batch_loss_and_error_signal(scores(batch=7), np.array([5, 4, 4, 4, 4, 4, 4]), names)

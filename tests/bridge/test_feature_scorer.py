@@ -618,24 +618,9 @@ def test_closing_from_another_thread_ends_the_serving_and_sprint(
 
 
 def test_calls_out_of_order_are_errors_that_name_the_expected_call(sprint_env: SprintEnv) -> None:
-    body = f"""
-feature = np.zeros({DIM}, np.float32)
-SEEN["size"] = scorer.get_feature_buffer_size()
-SEEN["errors"] = [
-    attempt(lambda: scorer.compute(num_frames=0)),
-    attempt(lambda: scorer.get_scores(time=0)),
-    attempt(lambda: scorer.add_feature(feature=feature, time=1)),
-    attempt(lambda: scorer.add_feature(feature=feature[1:], time=0)),
-    attempt(lambda: scorer.add_feature(feature=feature, time=0)),
-    attempt(lambda: scorer.compute(num_frames=2)),
-]
-scorer.reset(num_frames=1)
-score(2)
-SEEN["errors"].append(attempt(lambda: scorer.get_scores(time=0)))
-kept = scorer
-scorer.exit()
-"""
-    with scorer_by_hand(sprint_env, body) as pool:
+    settings = {"dimension": DIM, "labels": LABELS}
+    options = sprint_env.sprint_file("scorer_out_of_order", settings, use_python_segment_order=False)
+    with shmbridge.SprintInstancePool(**options) as pool:
         pool.serve_scores(network)
     seen = sprint_env.seen()
     assert seen["size"] == -1
