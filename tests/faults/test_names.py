@@ -41,7 +41,7 @@ def test_without_o_tmpfile_the_name_is_unlinked_at_once(sprint_env, refusal):
 
 
 INTERRUPTED = """
-from support.internals import create_shared_memory, memory_reservation_file
+from support.internals import create_shared_memory
 
 def interrupted(*_):
     raise KeyboardInterrupt
