@@ -84,6 +84,8 @@ class ChildStatistics:
 class PoolStatistics(Counters):
     """What has crossed the bridge since the pool was created. From `SprintInstancePool.stats`.
 
+    It has the attributes of Counters, and these.
+
     Attributes:
         seconds: since the pool was created, until now or until it was closed.
         wait_seconds: spent waiting for Sprint once it was ready.
