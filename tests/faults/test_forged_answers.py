@@ -72,8 +72,8 @@ MESSAGES = {
     "a kind that is not a string": ("""f.json('{"kind": {}}')""", "unknown kind"),
     "a message of the trainer": ("""f.json('{"kind": "exit"}')""", "message 'exit'"),
     "a field of another type": ("""f.json('{"kind": "dimension", "num_labels": "4"}')""", "labels"),
-    "a field that is missing": ("""f.json('{"kind": "dimension"}')""", "labels"),
-    "labels that cannot be": ("""f.json('{"kind": "dimension", "num_labels": -1}')""", "labels is -1"),
+    "a missing field": ("""f.json('{"kind": "dimension"}')""", "labels"),
+    "an invalid number of labels": ("""f.json('{"kind": "dimension", "num_labels": -1}')""", "labels is -1"),
     "a number of 5000 digits": (f"""f.json('{{"kind": "dimension", "num_labels": {HUGE}}}')""", None),
     "a second hello": (
         "protocol.send(f.link._c2p_fd, 'hello', protocol=protocol.PROTOCOL_VERSION, abi=lib.SHMB_ABI)",

@@ -112,7 +112,7 @@ WRONG = {
     "no executable": "shmbridge.SprintInstancePool(num_instances=2)",
     "an environment of numbers": 'shmbridge.SprintInstancePool("nn-trainer", env={"A": 1})',
     "a result of a claim": 'shmbridge.SprintInstancePool("nn-trainer").claim("c", 1, 2).result()',
-    "an attribute that there is not": 'shmbridge.SprintInstancePool("nn-trainer").stats().segmets',
+    "an unknown attribute": 'shmbridge.SprintInstancePool("nn-trainer").stats().segmets',
 }
 HEAD = "import shmbridge\n"
 

@@ -45,7 +45,7 @@ class Forks:
                 work()
                 gc.collect()
                 if self._unraisable:
-                    raise AssertionError(f"exceptions that nobody could catch: {self._unraisable}")
+                    raise AssertionError(f"uncaught exceptions: {self._unraisable}")
                 code = 0
             except BaseException:
                 os.write(2, f"in a fork of the trainer: {traceback.format_exc()}".encode())
@@ -68,7 +68,7 @@ class Forks:
             if code != 0:
                 raise AssertionError(f"fork {pid} of the trainer ended with {code}: see above")
         if self._unraisable:
-            raise AssertionError(f"exceptions that nobody could catch: {self._unraisable}")
+            raise AssertionError(f"uncaught exceptions: {self._unraisable}")
 
 
 class Disturber:
