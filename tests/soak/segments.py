@@ -52,12 +52,12 @@ def does(seed: int, number: int, chances: Mapping[str, float]) -> Does:
 
 
 def loss_of(seed: int, name: str, number: int) -> float:
-    """Return an integer that float32 represents."""
+    """Return the loss, an integer that float32 represents."""
     return float(draw(seed, number, f"loss {name}") % MAX_NUMBER)
 
 
 def posteriors_of(seed: int, name: str, number: int, shape: tuple[int, int]) -> Array:
-    """(time,label) float32."""
+    """Return the posteriors (time,label) float32."""
     matrix = _matrix(seed, name, number, "posteriors", shape).copy()
     matrix[0, 0] = -number
     return matrix
@@ -71,7 +71,7 @@ def is_posteriors(array: Array, seed: int, name: str, number: int) -> bool:
 
 
 def error_signal_of(seed: int, name: str, number: int, shape: tuple[int, int]) -> Array:
-    """(time,label) float32, read-only."""
+    """Return the error signal (time,label) float32, read-only."""
     return _matrix(seed, name, number, "error signal", shape)
 
 

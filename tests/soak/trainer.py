@@ -39,11 +39,11 @@ class Trainer:
     """Drives one pool through the steps of a plan.
 
     Args:
-        plan: what Sprint does, and what may be lost.
-        rng: decides what is done.
+        plan: the actions of Sprint, and the segments that may be lost.
+        rng: selects the steps.
         pool: the pool.
-        forks: to make forks with.
-        counts: what was done is counted here.
+        forks: runs functions in forks.
+        counts: counters of the steps and their results.
     """
 
     def __init__(self, plan: Plan, rng: random.Random, pool: Any, forks: Forks, counts: Counter[str]) -> None:
@@ -56,7 +56,7 @@ class Trainer:
         self._number = 0
         self._kept: list[tuple[Array, Exchange]] = []  # error signals that outlive their results
         self._kept_posteriors: list[tuple[Array, Exchange]] = []
-        self._repeated = 0  # their answers may have been counted already
+        self._repeated = 0  # exchanges that were retried: the pool may have counted their first answers
 
     def step(self) -> None:
         """Make one random step."""
