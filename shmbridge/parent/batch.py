@@ -55,7 +55,7 @@ class BatchResult(_LossAndErrorSignal):
 
 
 class Batch:
-    """What the requests of one call have in common.
+    """The shared state of one call's requests.
 
     Args:
         statistics: the pool's.

@@ -15,8 +15,8 @@ from ..ring import Claim, Record
 from .clock import Clock
 from .launch import launch
 from .options import Options
-from .request import InFlight, Request, RequestState, validate_answer
-from .score_requests import ScoreRequests
+from .request import InFlight, Request, RequestState, no_answer, validate_answer
+from .score_requests import Asking, ScoreRequests
 from .watcher import Watcher
 
 _log = logging.getLogger("shmbridge")
@@ -44,6 +44,7 @@ class Child:
     Attributes:
         state: see ChildState.
         error: why the child ended; None while it is alive.
+        died_working: whether it had requests to answer when it ended.
         hello: the message that made it ready; None before.
         num_labels: the number of labels that Sprint sent, or None.
         no_room: from its latest no-room message: the sequence number for which it could not claim a record,
@@ -70,10 +71,11 @@ class Child:
         self.scored = 0
         self.clock = Clock()
         self.score_requests = ScoreRequests(self.clock, self._timeout)
+        self.died_working = False
+        self.clock.start(options.start_timeout)
         channel, self._process = launch(options, watcher)
         self._channel: Optional[Channel] = channel
         self.pid = self._process.pid
-        self.clock.begin(options.start_timeout)
 
     # --- sending
 
@@ -115,14 +117,15 @@ class Child:
         in_flight = self.in_flight
         if not in_flight and self.state is _READY:
             self.clock.begin(self._timeout)
-        entry = in_flight.add(claim.sequence, request)
+        entry = (claim.sequence, request)
         try:
+            in_flight.add(entry)
             request.state = _IN_FLIGHT
             claim.commit()
         except BaseException:  # Ctrl-C may come just before or just after the commit itself
             with contextlib.suppress(UsageError):  # raised if the claim is committed: the answer will come
                 claim.abort()
-                in_flight.remove(entry)
+                in_flight.discard(entry)
                 request.fail(UsageError(f"sending segment {request.name!r} was interrupted [claim-state]"))
             raise
 
@@ -178,7 +181,12 @@ class Child:
         """End the child and free its memory, apart from what arrays still view. May be called again."""
         self._process.close(self._options.exit_timeout)
         if self.state is not _DEAD:
-            self._end(ClosedError("the pool was closed [closed]"))
+            while self._receive():  # answers that nothing has polled since
+                pass
+            closed = ClosedError("the pool was closed [closed]")
+            self._end(closed)
+            for _, request in self.in_flight:
+                request.fail(closed)
         self.score_requests.features = None
 
     def kill(self) -> None:
@@ -199,12 +207,16 @@ class Child:
         """Process control messages and the process's end, and all answers sent before it."""
         process = self._process
         process.has_events = False
-        exited = process.exited  # read before the last look at the ring, which is then complete
-        progress = self._take_messages()
-        while exited and self._receive():
-            progress = True
-        if exited and self.state is not _DEAD:
-            self._end(process.exit_error(self.in_flight.names))
+        try:
+            exited = process.exited  # read before the last look at the ring, which is then complete
+            progress = self._take_messages()
+            while exited and self._receive():
+                progress = True
+            if exited and self.state is not _DEAD:
+                self._end(process.exit_error(self.in_flight.names))
+        except BaseException:  # Ctrl-C, or a copy of the user's that raises: the next poll goes on
+            process.has_events = True
+            raise
         return progress or self.state is _DEAD
 
     def _receive(self) -> bool:
@@ -236,13 +248,17 @@ class Child:
                 self._take_score_request(record)
                 return
             error = validate_answer(record, sequence, request)
-        in_flight.popleft()
-        self.answered += 1
-        self.clock.answered(self._timeout if in_flight else None)
-        if error is None:
-            request.accept(record)
-        else:
-            request.fail(error)
+        try:
+            in_flight.popleft()
+            self.answered += 1
+            self.clock.answered(self._timeout if in_flight else None)
+            if error is None:
+                request.accept(record)
+            else:
+                request.fail(error)
+        except BaseException:  # Ctrl-C: the record is gone
+            request.fail(no_answer(request))
+            raise
 
     def _take_score_request(self, features: Record) -> None:
         self.score_requests.take(features)
@@ -272,7 +288,8 @@ class Child:
             protocol.check_versions(message)
             self.hello = message
             self.state = _READY if self.state is ChildState.STARTING else self.state
-            self.clock.begin(self._timeout if self.in_flight else None)
+            is_working = self.in_flight or self.score_requests.state is Asking.TRAINER
+            self.clock.ready(self._timeout if is_working else None)
             _log.info(
                 "Sprint (pid %s) is ready: Python %s, numpy %s, callback version %s",
                 *(message.get(key) for key in ("pid", "python", "numpy", "sprint_version")),
@@ -292,6 +309,7 @@ class Child:
     def _end(self, error: ShmbridgeError) -> None:
         if self.state is not _DEAD:
             self.error = without_traceback(error)
+            self.died_working = bool(self.in_flight)
             self.state = _DEAD
             self.clock.stop()
             self._channel = None

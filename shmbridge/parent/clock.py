@@ -1,4 +1,4 @@
-"""How long a child has done what it does now, and when it must have finished."""
+"""The time that a child has spent on its current work, and its deadline."""
 
 from __future__ import annotations
 
@@ -21,11 +21,23 @@ class Clock:
         self.since = 0.0
         self.deadline: Optional[float] = None
         self.longest = 0.0
+        self._is_starting = False
+
+    def start(self, timeout: float) -> None:
+        """Begin with the start of the child, whose deadline holds until `ready`."""
+        self.begin(timeout)
+        self._is_starting = True
+
+    def ready(self, timeout: Optional[float]) -> None:
+        """Begin with the work that waits for the child, if `timeout` is given."""
+        self._is_starting = False
+        self.begin(timeout)
 
     def begin(self, timeout: Optional[float]) -> None:
         """Begin to measure new work, which must be finished in `timeout` seconds."""
-        self.since = now = monotonic()
-        self.deadline = None if timeout is None else now + timeout
+        if not self._is_starting:
+            self.since = now = monotonic()
+            self.deadline = None if timeout is None else now + timeout
 
     def answered(self, timeout: Optional[float]) -> None:
         """Measure the work that is done, and begin with the next."""
@@ -33,11 +45,13 @@ class Clock:
         seconds, self.since = now - self.since, now
         if seconds > self.longest:
             self.longest = seconds
-        self.deadline = None if timeout is None else now + timeout
+        if not self._is_starting:
+            self.deadline = None if timeout is None else now + timeout
 
     def stop(self) -> None:
         """Set no deadline: the child has nothing to do."""
-        self.deadline = None
+        if not self._is_starting:
+            self.deadline = None
 
     def is_late(self) -> bool:
         """Return whether the deadline has passed."""

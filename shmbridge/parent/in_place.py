@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from .._native import lib
 from ..errors import PeerGoneError, ProtocolError, ShmbridgeError, UsageError, without_traceback
@@ -14,9 +13,8 @@ from .child import Child, ChildState
 from .copying import copy_rejecting_nan, find_nan
 from .lifecycle import Lifecycle
 from .request import Request, no_answer
-from .scheduler import Scheduler
 from .segment_result import SegmentResult
-from .waits import Room
+from .waits import Answer, Room
 
 _POSTERIORS = lib.SHMB_POSTERIORS  # a global name costs less on the hot path
 _DEAD = ChildState.DEAD
@@ -56,9 +54,7 @@ class InPlaceRequest(Request):
         Raises:
             BatchError: there is a NaN, which the child that ended may have written.
         """
-        if self._kept is None:
-            raise UsageError(f"the posteriors of segment {self.name!r} were not kept [claim-state]")
-        nan = copy_rejecting_nan(claim.matrix, self._kept)
+        nan = None if self._kept is None else copy_rejecting_nan(claim.matrix, self._kept)
         if nan is not None:
             raise nan_error(self.name, nan)
 
@@ -103,15 +99,16 @@ class SentSegment:
         return self._request.name
 
     def done(self) -> bool:
-        """Return whether `result` returns or raises at once. Never blocks, also not for another thread."""
+        """Return whether `result` returns or raises at once. Does not wait, nor for another thread's call."""
         pool = self._request.pool
         lock = pool.lock
         if self._request.is_open and lock.acquire(blocking=False):
             try:
-                pool.poll_if_open()
+                if not pool.is_closed:
+                    pool.scheduler.step()
             finally:
                 lock.release()
-        return not self._request.is_open or pool.is_closed
+        return not self._request.is_open
 
     def result(self, timeout: Optional[float] = None) -> SegmentResult:
         """Wait for loss and error signal. May be called again.
@@ -134,7 +131,8 @@ class SentSegment:
                 request.awaited = True
                 try:
                     pool.check_can_wait()
-                    pool.scheduler.await_answer(request, timeout)
+                    scheduler = pool.scheduler
+                    scheduler.run_until(Answer(request, scheduler.children, scheduler.queue), timeout)
                 except BaseException:
                     request.awaited = False
                     raise
@@ -256,25 +254,36 @@ def claim_segment(
     scheduler.restart_dead_children()
     if not scheduler.queue:  # the usual case, without the cost of a Wait
         child = scheduler.least_loaded()
-        check_shape(decoded, num_frames, num_labels, child.num_labels or expected_labels)
-        claim = _try_claim(scheduler, child, num_frames, num_labels, encoded)
+        claim = _try_claim(pool, child, decoded, encoded, num_frames, num_labels, expected_labels)
         if claim is not None:
             return SegmentClaim(pool, child, decoded, claim)
-    room = Room(
-        scheduler.least_loaded,
-        functools.partial(_try_claim, scheduler, rows=num_frames, columns=num_labels, name=encoded),
-        scheduler.children,
-        scheduler.queue,
-    )
+    return _wait_for_claim(pool, decoded, encoded, num_frames, num_labels, expected_labels)
+
+
+def _wait_for_claim(pool: Lifecycle, name: str, *arguments: Any) -> SegmentClaim:
+    def attempt(child: Child) -> Optional[Claim]:
+        return _try_claim(pool, child, name, *arguments)
+
+    scheduler = pool.scheduler
+    room = Room(scheduler.least_loaded, attempt, scheduler.children, scheduler.queue)
     scheduler.run_until(room)
-    return SegmentClaim(pool, room.child, decoded, room.claim)
+    return SegmentClaim(pool, room.child, name, room.claim)
 
 
-def _try_claim(scheduler: Scheduler, child: Child, rows: int, columns: int, name: bytes) -> Optional[Claim]:
+def _try_claim(
+    pool: Lifecycle,
+    child: Child,
+    name: str,
+    encoded: bytes,
+    num_frames: int,
+    num_labels: int,
+    expected_labels: Optional[int],
+) -> Optional[Claim]:
+    check_shape(name, num_frames, num_labels, child.num_labels or expected_labels)
     try:
-        return child.try_claim(_POSTERIORS, rows, columns, name)
+        return child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
     except ProtocolError:  # the child was killed for it
-        if scheduler.queue.max_restarts == 0:
+        if pool.options.max_restarts == 0:
             raise
         return None
 
@@ -282,9 +291,11 @@ def _try_claim(scheduler: Scheduler, child: Child, rows: int, columns: int, name
 def _lost(name: str, child: Optional[Child]) -> PeerGoneError:
     """Return the error for a claim whose child has ended."""
     error = None if child is None else child.error
-    return PeerGoneError(
+    lost = PeerGoneError(
         f"the child for which segment {name!r} was claimed has ended; claim the segment again [claim-lost]; "
         f"its end: {error}",
         exit_code=getattr(error, "exit_code", None),
         signal_name=getattr(error, "signal_name", None),
     )
+    lost.last_output = getattr(error, "last_output", ())  # the message quotes it in the child's error
+    return lost

@@ -35,11 +35,15 @@ def launch(options: Options, watcher: Watcher) -> tuple[Channel, SprintProcess]:
             process = SprintProcess(options, watcher, shm_fd)
         finally:
             os.close(shm_fd)
-    process.send(
-        "hello",
-        protocol=protocol.PROTOCOL_VERSION,
-        abi=lib.SHMB_ABI,
-        posteriors_size=geometry.posteriors_size,
-        error_signals_size=geometry.error_signals_size,
-    )
-    return channel, process
+    try:
+        process.send(
+            "hello",
+            protocol=protocol.PROTOCOL_VERSION,
+            abi=lib.SHMB_ABI,
+            posteriors_size=geometry.posteriors_size,
+            error_signals_size=geometry.error_signals_size,
+        )
+        return channel, process
+    except BaseException:  # Ctrl-C: nothing owns the process yet
+        process.kill()
+        raise

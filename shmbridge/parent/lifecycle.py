@@ -63,7 +63,7 @@ class Lifecycle:
         self.statistics = Counters()
         self._owner_pid: Optional[int] = None
         self._created = time.monotonic()
-        self._opened: Optional[float] = None
+        self._is_started = False
         self._ended: Optional[float] = None
         self._watcher = Watcher()
         self._supervisor = Supervisor(options, self._watcher)
@@ -79,8 +79,8 @@ class Lifecycle:
             stats_socket.serve_stats(self._watcher, executable, self.stats)
             self._supervisor.start_all()
             self.scheduler.await_ready(self._supervisor.slots)
+            self.state, self._is_started = _OPEN, True
             self.check_not_closed()  # the interpreter may have come to its end just now
-            self.state, self._opened = _OPEN, time.monotonic()
         except BaseException:
             self._supervisor.kill_all()
             self.close()
@@ -89,7 +89,7 @@ class Lifecycle:
     @property
     def is_closed(self) -> bool:
         """Whether the pool was closed, or is about to be."""
-        return self.state in (PoolState.CLOSING, PoolState.CLOSED)
+        return self.scheduler.interrupted
 
     def check_open(self) -> None:
         """Raise unless the pool can be used now.
@@ -127,11 +127,6 @@ class Lifecycle:
             self.check_not_forked()
             self.check_not_closed()
 
-    def poll_if_open(self) -> None:
-        """Deliver the answers that are there, if the pool is open."""
-        if self.state is _OPEN:
-            self.scheduler.poll()
-
     def stats(self) -> PoolStatistics:
         """Return what has crossed the bridge. Takes no lock: may be called from any thread.
 
@@ -164,8 +159,9 @@ class Lifecycle:
             self._supervisor.close()
         finally:
             self._watcher.close()
+            self.scheduler.queue.fail_all(ClosedError("the pool was closed [closed]"))
         self._ended = time.monotonic()
-        if self._opened is not None:
+        if self._is_started:
             _log.info("pool closed: %s", self.stats())
 
     def after_fork_in_child(self, owner_pid: int) -> None:

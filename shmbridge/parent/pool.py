@@ -112,7 +112,7 @@ class SprintInstancePool(OwnedPool):
 
         Args:
             sprint_opts: under RETURNN's names and with its meaning: for example, sprintConfigStr may be a
-                callable or "config:name". Options that RETURNN does not have may stand among them.
+                callable or "config:name". Options that RETURNN does not have may be mixed in.
 
         Raises:
             OptionError: an option is unknown, given twice or invalid; and the errors of the constructor.
@@ -132,7 +132,7 @@ class SprintInstancePool(OwnedPool):
         Args:
             log_posteriors: (time,batch,label), log space, any float dtype, any strides.
             seq_lengths: (batch,) frames of each segment, integers.
-            tags: the full segment names, str or bytes; RETURNN names the parameter so.
+            tags: the full segment names, str or bytes; the parameter has RETURNN's name.
             out: receives the error signal, float32 (time,batch,label); None for a new array.
 
         Returns:

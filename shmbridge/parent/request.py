@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import enum
 from bisect import bisect
 from collections import deque
@@ -74,18 +75,18 @@ class Request(abc.ABC):
 
     def accept(self, record: Record) -> None:
         """Take the answer: a record with status ANSWERED or SKIPPED whose kind and shape are valid."""
-        if self.state is not RequestState.CANCELLED:
+        if self.is_open:
             self.state = RequestState.DONE
             self._take(record)
 
     def fail(self, error: ShmbridgeError) -> None:
         """Store the error: there will be no answer."""
-        if self.state is not RequestState.CANCELLED:
+        if self.is_open:
             self.state = RequestState.FAILED
             self._take_error(error)
 
     def skip(self, error: ShmbridgeError) -> None:
-        """Answer as if Sprint had skipped the segment, at which its children end (skip_fatal_segments)."""
+        """Answer as if Sprint had skipped the segment: each child died on it (skip_fatal_segments)."""
         self.fail(error)
 
     @abc.abstractmethod
@@ -142,14 +143,17 @@ def _remote_error(name: str, record: Record) -> RemoteError:
 class InFlight(deque[tuple[int, Request]]):
     """The requests that were sent to a child and are not answered, oldest first, with sequence numbers."""
 
-    def add(self, sequence: int, request: Request) -> tuple[int, Request]:
-        """Add a request, and return its entry."""
-        entry = (sequence, request)
-        if not self or self[-1][0] < sequence:
+    def add(self, entry: tuple[int, Request]) -> None:
+        """Add a request with its sequence number."""
+        if not self or self[-1][0] < entry[0]:
             self.append(entry)
         else:  # claimed earlier than requests that were sent before it: Sprint receives it first
             self.insert(bisect(self, entry), entry)
-        return entry
+
+    def discard(self, entry: tuple[int, Request]) -> None:
+        """Remove a request, if it is there."""
+        with contextlib.suppress(ValueError):
+            self.remove(entry)
 
     def holds(self, request: Request) -> bool:
         """Return whether the request is among them."""

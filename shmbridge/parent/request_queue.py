@@ -28,8 +28,8 @@ class RequestQueue(deque[Request]):
 
     def take_back(
         self, unanswered: deque[tuple[int, Request]], error: ShmbridgeError, *, may_retry: bool
-    ) -> bool:
-        """Requeue or fail what a dead child has not answered. Return whether there was anything.
+    ) -> None:
+        """Requeue or fail what a dead child has not answered.
 
         If Ctrl-C interrupts this, it may be called again.
 
@@ -37,16 +37,15 @@ class RequestQueue(deque[Request]):
             unanswered: the requests, oldest first, with their sequence numbers; emptied. The child died at
                 the first.
             error: why it ended.
-            may_retry: as in retry_or_fail.
+            may_retry: as in _retry_or_fail.
         """
-        had_requests = bool(unanswered)
         for index, (_, request) in enumerate(unanswered):
-            self.retry_or_fail(request, error, died_at=index == 0, may_retry=may_retry)
+            if request.state is RequestState.IN_FLIGHT:
+                self._retry_or_fail(request, error, died_at=index == 0, may_retry=may_retry)
         self.extendleft(request for _, request in reversed(unanswered) if request.state is _QUEUED)
         unanswered.clear()
-        return had_requests
 
-    def retry_or_fail(
+    def _retry_or_fail(
         self, request: Request, error: ShmbridgeError, *, died_at: bool, may_retry: bool
     ) -> None:
         """Decide about a request whose child has ended.
@@ -57,8 +56,6 @@ class RequestQueue(deque[Request]):
             died_at: whether the child ended while it worked on this request.
             may_retry: whether a retry is possible at all.
         """
-        if not request.is_open:  # cancelled
-            return
         request.retries += died_at
         if self.max_restarts == 0 or not may_retry:
             request.fail(error)

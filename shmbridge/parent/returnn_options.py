@@ -78,7 +78,7 @@ def translate(sprint_opts: Mapping[str, Any], num_instances: Optional[int] = Non
     """Return the options of SprintInstancePool for the sprint_opts of a RETURNN config.
 
     Args:
-        sprint_opts: under RETURNN's names; options under our names may stand among them.
+        sprint_opts: under RETURNN's names; options under our names may be mixed in.
         num_instances: replaces numInstances, which RETURNN's pool takes out; None: nothing to replace.
 
     Raises:

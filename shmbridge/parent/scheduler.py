@@ -1,10 +1,11 @@
 """Assign requests to children, deliver their answers, and block until something happens.
 
-`run_until` is the one loop that blocks; nothing else in the parent does.
+`run_until` is the only loop that waits for the children.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from .request import Request, RequestState
 from .request_queue import RequestQueue
 from .statistics import Counters
 from .supervisor import NOTICE_SECONDS, Slot, Supervisor
-from .waits import Answer, BatchAnswers, Ready, Wait, check_no_open_claim
+from .waits import BatchAnswers, Ready, Wait, check_no_open_claim
 from .watcher import Watcher
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Scheduler:
         queue: the requests that wait for a child.
         children: the supervisor's.
         interrupted: the pool is closing; a call that waits raises ClosedError.
-        unclaimed: the answered requests whose results nobody has asked for.
+        unclaimed: the answered requests whose result() was not called.
         startup_wait_seconds: spent waiting for children to start, not for answers.
     """
 
@@ -109,16 +110,6 @@ class Scheduler:
             self.startup_wait_seconds += doorbell.waited - waited
             self._statistics.start_seconds += time.monotonic() - begin
 
-    def await_answer(self, request: Request, timeout: Optional[float]) -> None:
-        """Wait until the request is answered or has failed.
-
-        Raises:
-            BridgeTimeoutError: it was not within `timeout` seconds.
-            UsageError, BufferError: it never will be: see waits.Answer.
-            ClosedError: the pool was closed.
-        """
-        self.run_until(Answer(request, self.children, self.queue), timeout)
-
     def restart_dead_children(self) -> None:
         """Restart the children that have died, and wait until they are ready.
 
@@ -168,6 +159,14 @@ class Scheduler:
                 full += wait.room_at
                 self._sleep(full, deadline)
 
+    def step(self) -> None:
+        """Do once what `run_until` repeats, without waiting for an event."""
+        for child in list(self.children):
+            child.enforce_deadline()
+        self.poll()
+        with contextlib.suppress(BufferError):  # the next call that waits raises it
+            self._dispatch([])
+
     def poll(self) -> bool:
         """Deliver an answer of each child, and process deaths. Return whether anything happened."""
         progress = False
@@ -199,8 +198,8 @@ class Scheduler:
                     if not self._send(child, request):
                         full.append(child)
                         continue
-                except ProtocolError as error:  # the child was killed for it
-                    self._end_dispatch(child, request, without_traceback(error))
+                except ProtocolError:  # the child was killed for it; the request was not sent
+                    self._on_child_exit(child)
                     changed = True
                     continue
                 except ShmbridgeError as error:
@@ -209,13 +208,6 @@ class Scheduler:
             if request.state is not _QUEUED:
                 self.queue.popleft()
         return changed
-
-    def _end_dispatch(self, child: Child, request: Request, error: ShmbridgeError) -> None:
-        """Retry or fail the next request after the child that was to receive it was killed."""
-        self.queue.retry_or_fail(request, error, died_at=True, may_retry=not self.interrupted)
-        if request.state is not _QUEUED:
-            self.queue.popleft()
-        self._on_child_exit(child)
 
     def _send(self, child: Child, request: Request) -> bool:
         """Send the request. Return False if the child's ring has no room for it."""
@@ -233,11 +225,10 @@ class Scheduler:
 
     def _on_child_exit(self, child: Child) -> None:
         """Requeue or fail what a dead child has not answered, then have it replaced."""
-        may_retry, had_requests = not self.interrupted, False
         if child.error is not None:
-            had_requests = self.queue.take_back(child.in_flight, child.error, may_retry=may_retry)
+            self.queue.take_back(child.in_flight, child.error, may_retry=not self.interrupted)
         self._receivers = None  # it keeps the dead child's memory mapped
-        self._supervisor.replace(child, had_requests=had_requests, may_start=may_retry)
+        self._supervisor.replace(child, may_start=not self.interrupted)
 
     def _is_possible(self, wait: Wait) -> bool:
         """Return whether to block. False: results were copied out to make room, so look again.
@@ -255,6 +246,10 @@ class Scheduler:
             return False
         return True
 
+    def _receiving_ends(self) -> list[RingEnd]:
+        # A child that was killed just now has no channel; its exit is an event of its own.
+        return [child.channel.receiver for child in self.children if child.state is not _DEAD]
+
     def _sleep(self, wanting_room: list[Child], deadline: Optional[float]) -> None:
         """Block until a child has an event, misses its deadline (it is then ended), or has room.
 
@@ -266,11 +261,11 @@ class Scheduler:
             ClosedError: the pool was closed meanwhile.
         """
         if self._receivers is None:
-            self._receivers = WaitList([child.channel.receiver for child in self.children])
+            self._receivers = WaitList(self._receiving_ends())
         wait_list = self._receivers
         if wanting_room:
-            ends: list[RingEnd] = [child.channel.receiver for child in self.children]
-            wait_list = WaitList([*ends, *(child.channel.sender for child in wanting_room)])
+            senders = [child.channel.sender for child in wanting_room if child.state is not _DEAD]
+            wait_list = WaitList([*self._receiving_ends(), *senders])
         for child in self.children:
             due = child.clock.deadline
             if due is not None and (deadline is None or due < deadline):

@@ -45,6 +45,7 @@ def serve(pool: Lifecycle, score: ScoreFunction) -> None:
     children = list(pool.scheduler.children)
     pool.state = PoolState.SERVING
     try:
+        pool.check_not_closed()
         for child in children:
             child.score_requests.begin_serving()
         wait = NextScoreRequest(children)
@@ -54,10 +55,11 @@ def serve(pool: Lifecycle, score: ScoreFunction) -> None:
             if not requests:
                 break
             for child in requests:
-                _answer(pool, child, score)
+                if child.score_requests.features is not None:  # it may have ended meanwhile
+                    _answer(pool, child, score)
     finally:
         if pool.state is PoolState.SERVING:
-            pool.state = PoolState.OPEN
+            pool.state = PoolState.CLOSING if pool.is_closed else PoolState.OPEN
         for child in children:
             child.score_requests.end_serving()
     if not all(child.score_requests.received for child in children):

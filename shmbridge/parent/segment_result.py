@@ -65,7 +65,7 @@ class SegmentResult:
         self._array = None
 
     def copy_out(self) -> bool:
-        """Continue with a copy, to free the space in the ring. Return whether it had any."""
+        """Continue with a copy, to free the space in the ring. Return whether it occupied any."""
         if self._record is None or self._record.matrix is None:
             return False
         self._array = self._record.matrix.copy()

@@ -50,13 +50,13 @@ class Slot:
         return 0 if self.child.answered else self._failures + 1
 
     def install(self, child: Child) -> None:
-        """Put a new child in the place of a dead one."""
-        self._failures = self.consecutive_failures
-        self._answered += self.child.answered
-        self._scored += self.child.scored
+        """Replace the dead child with a new one."""
+        dead, failures = self.child, self.consecutive_failures
+        self.child, self.is_vacant = child, False  # first: Ctrl-C must not leave the child without an owner
+        self._failures = failures
+        self._answered += dead.answered
+        self._scored += dead.scored
         self.starts += 1
-        self.child = child
-        self.is_vacant = False
 
     def stats(self, ring_size: int) -> ChildStatistics:
         """Return the state of the child now. May be called from any thread."""
@@ -108,11 +108,10 @@ class Supervisor:
             OptionError, ResourceError: as Child.
         """
         for _ in range(self._options.num_instances):
-            child = Child(self._options, self._watcher)
-            self.children.append(child)
-            self.slots.append(Slot(child))
+            self.slots.append(Slot(Child(self._options, self._watcher)))
+            self._refresh()
 
-    def replace(self, dead: Child, *, had_requests: bool, may_start: bool) -> None:
+    def replace(self, dead: Child, *, may_start: bool) -> None:
         """Start another child in the place of a dead one if that can help; otherwise leave the slot vacant.
 
         A child that died before its hello is not replaced, nor an idle one after more than max_restarts
@@ -120,7 +119,6 @@ class Supervisor:
 
         Args:
             dead: the child.
-            had_requests: whether it had requests to answer.
             may_start: False while the pool closes.
         """
         slot = self._slot_of(dead)
@@ -128,7 +126,7 @@ class Supervisor:
             self._refresh()
             return
         limit = self._options.max_restarts
-        can_help = dead.hello is not None and (had_requests or slot.consecutive_failures <= limit)
+        can_help = dead.hello is not None and (dead.died_working or slot.consecutive_failures <= limit)
         if limit > 0 and may_start and can_help:
             _log.warning("%s\nAnother child is started in its place. [peer-gone]", dead.error)
             try:
@@ -167,6 +165,8 @@ class Supervisor:
         self._next_notice = now + 0.9 * NOTICE_SECONDS
         for child in self.children:
             seconds = now - child.clock.since
+            if child.state is _DEAD or seconds < 0.9 * NOTICE_SECONDS:
+                continue
             if child.hello is None:
                 _log.info("Sprint (pid %d) has been starting for %.0f s", child.pid, seconds)
             elif child.in_flight and seconds >= _SLOW_FACTOR * max(child.clock.longest, 1.0):
@@ -202,8 +202,8 @@ class Supervisor:
     def kill_all(self) -> None:
         """Kill all children, also those after the one at which yet another Ctrl-C comes."""
         with contextlib.ExitStack() as stack:
-            for child in list(self.children):
-                stack.callback(child.kill)
+            for slot in list(self.slots):
+                stack.callback(slot.child.kill)
 
     def disown(self) -> None:
         """Leave all rings to the parent: called in a fork of the trainer."""
@@ -215,7 +215,12 @@ class Supervisor:
 
     def _start(self, slot: Slot) -> None:
         slot.child.close()  # first: there may not be room for the memory of both
-        slot.install(Child(self._options, self._watcher))
+        child = Child(self._options, self._watcher)
+        try:
+            slot.install(child)
+        finally:
+            if slot.child is not child:  # Ctrl-C: nothing owns it
+                child.kill()
         self._refresh()
 
     def _refresh(self) -> None:
