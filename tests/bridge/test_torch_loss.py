@@ -488,10 +488,10 @@ def test_tensors_without_values_are_not_sent(
         (torch.zeros(3, 1, 4), [4], ["kórpus/rec/one"], r"seq_lengths\[0\] is 4 .* has 3 frames"),
         (torch.zeros(3, 1, 4), [0], ["kórpus/rec/one"], "0 frames"),
         (torch.zeros(3, 1, 4), [3.0], ["kórpus/rec/one"], "dtype float64"),
-        (torch.zeros(3, 1, 4), [3, 3], ["kórpus/rec/one"], "all three have to agree"),
-        (torch.zeros(3, 1, 4), [3], ["a", "b"], "all three have to agree"),
-        (torch.zeros(3, 2, 4), [3, 3], ["a", "a"], "more than once"),
-        (torch.zeros(3, 1, 5), [3], ["kórpus/rec/one"], "5 labels, Sprint's model has 4"),
+        (torch.zeros(3, 1, 4), [3, 3], ["kórpus/rec/one"], "all three must agree"),
+        (torch.zeros(3, 1, 4), [3], ["a", "b"], "all three must agree"),
+        (torch.zeros(3, 2, 4), [3, 3], ["a", "a"], "'a' occurs 2 times"),
+        (torch.zeros(3, 1, 5), [3], ["kórpus/rec/one"], "5 labels; Sprint's model has 4"),
     ],
 )
 def test_an_invalid_batch_is_rejected_and_nothing_is_sent(
