@@ -46,4 +46,5 @@ def launch(options: Options, watcher: Watcher) -> tuple[Channel, SprintProcess]:
         return channel, process
     except BaseException:  # Ctrl-C: nothing owns the process yet
         process.kill()
+        process.close(0)
         raise

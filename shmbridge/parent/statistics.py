@@ -17,19 +17,7 @@ _SKIPPED = lib.SHMB_SKIPPED  # a global name costs less on the hot path
 class Counters:
     """The running counters of a pool. The call that works writes them; any thread may read them.
 
-    Attributes:
-        segments: answered with a loss.
-        skipped: segments that Sprint skipped.
-        failed: requests not answered: Sprint's Python raised, or Sprint ended.
-        automata: received.
-        scored: segments whose scores were sent (serve_scores).
-        scored_frames: their frames.
-        posteriors_bytes: of matrices sent.
-        error_signal_bytes: of matrices received.
-        copy_seconds: spent copying the matrices of batches, and scores, into and out of the rings (with
-            shmbridge.torch, also the log softmax of logits). Segments in place are not copied.
-        score_seconds: spent in the function that serve_scores calls.
-        start_seconds: spent waiting until children were ready, at first and after a death.
+    Attributes: see PoolStatistics.
     """
 
     segments: int = 0
@@ -80,23 +68,44 @@ class ChildStatistics:
     error_signals_used: int
 
 
-@dataclasses.dataclass
-class PoolStatistics(Counters):
+@dataclasses.dataclass(frozen=True)
+class PoolStatistics:
     """What has crossed the bridge since the pool was created. From `SprintInstancePool.stats`.
-
-    It has the attributes of Counters, and these.
 
     Attributes:
         seconds: since the pool was created, until now or until it was closed.
+        segments: answered with a loss.
+        skipped: segments that Sprint skipped.
+        failed: requests not answered: Sprint's Python raised, or Sprint ended.
+        automata: received.
+        scored: segments whose scores were sent (serve_scores).
+        scored_frames: their frames.
+        posteriors_bytes: of matrices sent.
+        error_signal_bytes: of matrices received.
+        copy_seconds: spent copying the matrices of batches, and scores, into and out of the rings (with
+            shmbridge.torch, also the log softmax of logits). Segments in place are not copied.
+        score_seconds: spent in the function that serve_scores calls.
+        start_seconds: spent waiting until children were ready, at first and after a death.
         wait_seconds: spent waiting for Sprint once it was ready.
         restarts: of all children.
         children: each child now.
     """
 
-    seconds: float = 0.0
-    wait_seconds: float = 0.0
-    restarts: int = 0
-    children: tuple[ChildStatistics, ...] = ()
+    seconds: float
+    segments: int
+    skipped: int
+    failed: int
+    automata: int
+    scored: int
+    scored_frames: int
+    posteriors_bytes: int
+    error_signal_bytes: int
+    copy_seconds: float
+    score_seconds: float
+    start_seconds: float
+    wait_seconds: float
+    restarts: int
+    children: tuple[ChildStatistics, ...]
 
     def __str__(self) -> str:
         """Return one line for people, as the pool logs it when it closes."""

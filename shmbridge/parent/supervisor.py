@@ -221,6 +221,7 @@ class Supervisor:
         finally:
             if slot.child is not child:  # Ctrl-C: nothing owns it
                 child.kill()
+                child.close()
         self._refresh()
 
     def _refresh(self) -> None:
