@@ -28,6 +28,8 @@ def test_a_snapshot_does_not_change(sprint_env: SprintEnv) -> None:
         sprint_env.check(pool, sprint_env.NAMES[:2])
         assert before.segments == 0
         assert pool.stats().segments == 2
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            before.segments = 1  # type: ignore[misc]
 
 
 def test_each_child_has_its_own_counts(sprint_env: SprintEnv) -> None:
