@@ -49,7 +49,8 @@ def test_lengths_may_be_a_list_and_tags_a_numpy_array(
     names = module_sprint_env.NAMES[:3]
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)
-    loss, error_signal = shared.get_batch_loss_and_error_signal(posteriors, lengths, np.array(names))
+    tags: Any = np.array(names)
+    loss, error_signal = shared.get_batch_loss_and_error_signal(posteriors, lengths, tags)
     module_sprint_env.compare(loss, error_signal, posteriors, lengths, names)
 
 

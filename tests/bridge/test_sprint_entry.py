@@ -6,7 +6,7 @@ import itertools
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def play(sprint_env: SprintEnv, body: str, names: Any = ONE, **more: Any) -> Any
 
 
 def play_file(
-    sprint_env: SprintEnv, name: str, settings: dict[str, object], names: Any = ONE, **more: Any
+    sprint_env: SprintEnv, name: str, settings: Mapping[str, object], names: Any = ONE, **more: Any
 ) -> Any:
     """Run tests/sprints/NAME.py as Sprint for one batch, and return its SEEN."""
     with shmbridge.SprintInstancePool(**sprint_env.sprint_file(name, settings, **more)) as pool:

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 from xml.sax.saxutils import escape, quoteattr
@@ -209,7 +209,7 @@ class SprintEnv:
         """Start a pool with these options."""
         return shmbridge.SprintInstancePool(**self.scripted(body, **more))
 
-    def sprint_file(self, name: str, settings: dict[str, object], **more: Any) -> Options:
+    def sprint_file(self, name: str, settings: Mapping[str, object], **more: Any) -> Options:
         """Return the options of a pool whose Sprint is tests/sprints/NAME.py.
 
         Args:
