@@ -79,7 +79,7 @@ class RingEnd(End):
         if result == lib.SHMB_DISOWNED:
             raise UsageError(
                 "this ring belongs to the process from which this one was forked; "
-                "create a pool of its own in each process [forked]"
+                "create a pool in each process [forked]"
             )
         if result == lib.SHMB_NO_MEMORY:
             raise MemoryError("no memory for the list of records in use [out-of-memory]")

@@ -65,7 +65,7 @@ def check_shape(name: str, num_frames: int, num_labels: int, expected_labels: Op
 def check_batch(
     log_posteriors: Any,
     seq_lengths: Any,
-    segment_names: Sequence[Any],
+    segment_names: Iterable[Any],
     out: Optional[Array],
     num_labels: Optional[int],
 ) -> tuple[Array, list[int], list[str], Array]:
@@ -96,7 +96,7 @@ def check_batch(
 
 
 def check_segments(
-    shape: Sequence[int], seq_lengths: Any, segment_names: Sequence[Any], num_labels: Optional[int]
+    shape: Sequence[int], seq_lengths: Any, segment_names: Iterable[Any], num_labels: Optional[int]
 ) -> tuple[list[int], list[str]]:
     """Check the segments of a batch whose posteriors have this shape, (time,batch,label).
 

@@ -123,7 +123,7 @@ class SprintInstancePool(OwnedPool):
         self,
         log_posteriors: ArrayLike,
         seq_lengths: Union[Array, Sequence[int]],
-        tags: Sequence[Any],
+        tags: Union[Sequence[Any], Array],
         *,
         out: Optional[FloatArray] = None,
     ) -> BatchResult:
@@ -212,7 +212,7 @@ class SprintInstancePool(OwnedPool):
             self._num_labels = num_labels
         return result
 
-    def get_automata_for_batch(self, tags: Sequence[Any]) -> Automata:
+    def get_automata_for_batch(self, tags: Union[Sequence[Any], Array]) -> Automata:
         """Return the allophone state automata of segments, combined into one.
 
         Args:
