@@ -45,7 +45,7 @@ class BatchResult(_LossAndErrorSignal):
 
     def __new__(cls, loss: FloatArray, error_signal: FloatArray, skipped: Array) -> BatchResult:
         """Create the tuple."""
-        result = super().__new__(cls, loss, error_signal)
+        result = tuple.__new__(cls, (loss, error_signal))
         result.skipped = skipped
         return result
 

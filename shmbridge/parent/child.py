@@ -115,11 +115,10 @@ class Child:
     def send(self, claim: Claim, request: Request) -> None:
         """Send a filled claim; `request` receives the answer."""
         in_flight = self.in_flight
-        if not in_flight and self.state is _READY:
-            self.clock.begin(self._timeout)
+        was_idle = not in_flight
         entry = (claim.sequence, request)
         try:
-            in_flight.add(entry)
+            (in_flight.append if was_idle else in_flight.add)(entry)
             request.state = _IN_FLIGHT
             claim.commit()
         except BaseException:  # Ctrl-C may come just before or just after the commit itself
@@ -128,6 +127,9 @@ class Child:
                 in_flight.discard(entry)
                 request.fail(UsageError(f"sending segment {request.name!r} was interrupted [claim-state]"))
             raise
+        finally:
+            if was_idle:
+                self.clock.begin(self._timeout)
 
     @property
     def has_exited(self) -> bool:

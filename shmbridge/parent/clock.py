@@ -42,11 +42,12 @@ class Clock:
     def answered(self, timeout: Optional[float]) -> None:
         """Measure the work that is done, and begin with the next."""
         now = monotonic()
-        seconds, self.since = now - self.since, now
+        seconds = now - self.since
+        self.since = now
         if seconds > self.longest:
             self.longest = seconds
-        if not self._is_starting:
-            self.deadline = None if timeout is None else now + timeout
+        if timeout is not None or self.deadline is not None:
+            self.begin(timeout)
 
     def stop(self) -> None:
         """Set no deadline: the child has nothing to do."""

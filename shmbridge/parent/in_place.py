@@ -209,15 +209,15 @@ class SegmentClaim:
                 raise _lost(self.name, child)
             rows, columns = claim.rows, claim.columns
             request = InPlaceRequest(pool, self.name, rows, columns, claim.matrix if may_retry else None)
-            sent = SentSegment(request)
             # In this order: Ctrl-C may come as soon as it is sent.
             self._claim = self._child = None
             if is_lost or child is None:
                 pool.scheduler.queue.append(request)
             else:
                 child.send(claim, request)
+            # What can wait comes now, while Sprint computes.
             pool.statistics.posteriors_bytes += 4 * rows * columns
-            return sent
+            return SentSegment(request)
         finally:
             lock.release()
 

@@ -19,7 +19,7 @@ _READY, _DEAD = ChildState.READY, ChildState.DEAD  # global names cost less on t
 
 def least_loaded(children: Sequence[Child]) -> Child:
     """Return the child with the fewest frames in flight or claimed; a dead one only if there is no other."""
-    return children[0] if len(children) == 1 else min(children, key=_load)
+    return min(children, key=_load)
 
 
 def free_child(children: Sequence[Child], full: Collection[Child]) -> Optional[Child]:

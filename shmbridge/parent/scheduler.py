@@ -131,9 +131,12 @@ class Scheduler:
         Raises:
             PeerGoneError, ProtocolError, BridgeTimeoutError: no child is alive.
         """
-        if not self.children:
+        children = self.children
+        if len(children) == 1:
+            return children[0]
+        if not children:
             raise self._supervisor.first_error()
-        return least_loaded(self.children)
+        return least_loaded(children)
 
     # --- the loop
 

@@ -31,6 +31,7 @@ from shmbridge.parent import (
 )
 from shmbridge.parent.automata import AutomatonRequest
 from shmbridge.parent.batch import Batch
+from shmbridge.parent.request import RequestState
 from shmbridge.parent.statistics import Counters
 from shmbridge.ring import Array, Claim
 
@@ -332,6 +333,7 @@ def use_cores(number: int) -> Iterator[None]:
 def receive_automaton(record: object) -> Array:
     """Return the edges that a pool receives from a record with an automaton."""
     request = AutomatonRequest(Batch(Counters(), []), "a segment")
+    request.state = RequestState.IN_FLIGHT
     request.accept(record)  # type: ignore[arg-type]  # a substitute with the attributes in use
     return request.edges
 
