@@ -77,15 +77,9 @@ class Child:
         self._channel: Optional[Channel] = channel
         self.pid = self._process.pid
 
-    # --- sending
-
     @property
     def channel(self) -> Channel:
-        """The rings; gone once the child is dead.
-
-        Raises:
-            ShmbridgeError: why the child ended.
-        """
+        """The rings. Raise the child's error once it is dead."""
         if self._channel is None:
             raise without_traceback(self.error or ClosedError("the child was closed [closed]"))
         return self._channel
@@ -142,16 +136,21 @@ class Child:
         # The name was read from shared memory, where the child may write any bytes.
         return None if claim is None else (claim[0], claim[1].decode("utf-8", "replace"))
 
-    # --- receiving
-
     def poll(self) -> bool:
-        """Deliver the next answer, if there is one, and process other events. Return whether there were any.
-
-        A dead child always has an event: its death, until the supervisor replaces it.
-        """
+        """Deliver the next answer, or process other events. Return whether there were any: death is one."""
         if self._process.has_events:
             return self._process_events()
-        return self._receive() or self.state is _DEAD
+        channel = self._channel
+        if channel is None:
+            return True
+        try:
+            record = channel.receiver.receive()
+            if record is None:
+                return False
+            self._deliver(record)
+        except ProtocolError as error:
+            self.kill_for(error)
+        return True
 
     def poll_exit(self) -> bool:
         """Return whether the child is dead, as far as can be known now."""
@@ -168,8 +167,6 @@ class Child:
         else:
             self._end(self._process.terminate_hung(self._timeout or 0, self.in_flight.names))
 
-    # --- ending
-
     def request_exit(self) -> None:
         """Ask the child to exit; `close` waits for it."""
         self._process.send("exit")
@@ -183,8 +180,7 @@ class Child:
         """End the child and free its memory, apart from what arrays still view. May be called again."""
         self._process.close(self._options.exit_timeout)
         if self.state is not _DEAD:
-            while self._receive():  # answers that nothing has polled since
-                pass
+            self._drain()  # answers that nothing has polled since
             closed = ClosedError("the pool was closed [closed]")
             self._end(closed)
             for _, request in self.in_flight:
@@ -211,9 +207,10 @@ class Child:
         process.has_events = False
         try:
             exited = process.exited  # read before the last look at the ring, which is then complete
+            if process.broken is not None:
+                self.kill_for(process.broken)
             progress = self._take_messages()
-            while exited and self._receive():
-                progress = True
+            progress = (exited and self._drain()) or progress
             if exited and self.state is not _DEAD:
                 self._end(process.exit_error(self.in_flight.names))
         except BaseException:  # Ctrl-C, or a copy of the user's that raises: the next poll goes on
@@ -221,19 +218,19 @@ class Child:
             raise
         return progress or self.state is _DEAD
 
-    def _receive(self) -> bool:
-        """Take the next record from the ring. Return whether there was one."""
-        channel = self._channel
-        if channel is None:
-            return False
+    def _drain(self) -> bool:
+        """Deliver all answers in the ring. Return whether there were any."""
+        progress = False
         try:
-            record = channel.receiver.receive()
-            if record is None:
-                return False
-            self._deliver(record)
+            while self._channel is not None:
+                record = self._channel.receiver.receive()
+                if record is None:
+                    break
+                self._deliver(record)
+                progress = True
         except ProtocolError as error:
             self.kill_for(error)
-        return True
+        return progress
 
     def _deliver(self, record: Record) -> None:
         in_flight = self.in_flight
@@ -268,26 +265,16 @@ class Child:
             self.clock.stop()
 
     def _take_messages(self) -> bool:
-        process = self._process
-        if process.broken is not None:
-            self.kill_for(process.broken)
-            return True
         progress = False
-        # The message "exception" is for exit_error.
-        for kind in ("hello", "dimension", "ready_for_requests", "no_room"):
-            message = process.messages.take(kind)
-            if message is None:
-                continue
-            progress = True
-            try:
+        for kind in ("hello", "dimension", "ready_for_requests", "no_room"):  # "exception" is for exit_error
+            message = self._process.messages.take(kind)
+            if message is not None:
+                progress = True
                 self._take_message(message)
-            except ProtocolError as error:
-                self.kill_for(error)
         return progress
 
     def _take_message(self, message: protocol.Message) -> None:
         if message["kind"] == "hello":
-            protocol.check_versions(message)
             self.hello = message
             self.state = _READY if self.state is ChildState.STARTING else self.state
             is_working = self.in_flight or self.score_requests.state is Asking.TRAINER
@@ -297,11 +284,6 @@ class Child:
                 *(message.get(key) for key in ("pid", "python", "numpy", "sprint_version")),
             )
         elif message["kind"] == "dimension":
-            if message["num_labels"] < 1:
-                raise ProtocolError(
-                    f"Sprint's number of labels is {message['num_labels']}; it must be at least 1 "
-                    "[bad-message]"
-                )
             self.num_labels = message["num_labels"]
         elif message["kind"] == "ready_for_requests":
             self.score_requests.expect_none()

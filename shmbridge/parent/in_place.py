@@ -5,81 +5,20 @@ from __future__ import annotations
 from typing import Any, Optional, Union
 
 from .._native import lib
-from ..errors import PeerGoneError, ProtocolError, ShmbridgeError, UsageError, without_traceback
-from ..ring import Claim, FloatArray, Record
+from ..errors import PeerGoneError, ProtocolError, UsageError, without_traceback
+from ..ring import Claim, FloatArray
 from .arguments import check_shape, decode_name
 from .batch import nan_error
 from .child import Child, ChildState
-from .copying import copy_rejecting_nan, find_nan
+from .copying import find_nan
+from .in_place_request import InPlaceRequest
 from .lifecycle import Lifecycle
-from .request import Request, no_answer
+from .request import no_answer
 from .segment_result import SegmentResult
 from .waits import Answer, Room
 
 _POSTERIORS = lib.SHMB_POSTERIORS  # a global name costs less on the hot path
 _DEAD = ChildState.DEAD
-
-
-class InPlaceRequest(Request):
-    """The scheduler's side of a segment that was claimed: it stores the answer until the user asks for it.
-
-    Args:
-        pool: the pool's parts.
-        name: the full segment name.
-        rows, columns: of the posteriors.
-        kept: the posteriors, for a retry on another child; None if a retry is not allowed.
-
-    Attributes:
-        result: the result, once there is one.
-        error: the error, once there is one.
-        awaited: whether the user has asked for the result.
-    """
-
-    result: Optional[SegmentResult] = None
-    error: Optional[ShmbridgeError] = None
-    awaited = False
-
-    def __init__(
-        self, pool: Lifecycle, name: str, rows: int, columns: int, kept: Optional[FloatArray]
-    ) -> None:
-        self.pool = pool
-        self.name = name
-        self.rows = rows
-        self.columns = columns
-        self._kept = kept
-
-    def fill(self, claim: Claim) -> None:
-        """Copy the posteriors to another child than the one for which they were claimed.
-
-        Raises:
-            BatchError: there is a NaN, which the child that ended may have written.
-        """
-        nan = None if self._kept is None else copy_rejecting_nan(claim.matrix, self._kept)
-        if nan is not None:
-            raise nan_error(self.name, nan)
-
-    def skip(self, error: ShmbridgeError) -> None:
-        """Answer as if Sprint had skipped the segment."""
-        if self.is_open:
-            self.fail(error)
-            self.error = None
-            self.result = SegmentResult(self.name, (self.rows, self.columns), None)
-
-    def spill(self) -> bool:
-        """Copy a result that nobody has asked for out of the ring. Return whether it was there."""
-        return not self.awaited and self.result is not None and self.result.copy_out()
-
-    def _take(self, record: Record) -> None:
-        self.pool.statistics.count(record)
-        self.result = SegmentResult(self.name, (self.rows, self.columns), record)
-        self._kept = None
-        if not self.awaited:
-            self.pool.scheduler.unclaimed.add(self)
-
-    def _take_error(self, error: ShmbridgeError) -> None:
-        self.pool.statistics.failed += 1
-        self.error = error
-        self._kept = None
 
 
 class SentSegment:

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Optional
 
 from ..errors import ProtocolError
-from ..protocol import Message
+from ..protocol import Message, check_versions
 from .watcher import logging_errors_contained
 
 _sprint_log = logging.getLogger("shmbridge.sprint")
@@ -61,14 +61,20 @@ class LatestMessages:
         """Store the message, unless an earlier one of its kind counts.
 
         Raises:
-            ProtocolError: the message is a second hello, or a child must not send it.
+            ProtocolError: the message is a second hello or that of another version, its value is invalid, or
+                a child must not send it.
         """
         kind = message["kind"]
         if kind == "hello":
             if self._hello_seen:
                 raise ProtocolError("Sprint sent a second hello [bad-message]")
+            check_versions(message)
             self._hello_seen = True
             self._messages[kind] = message
+        elif kind == "dimension" and message["num_labels"] < 1:
+            raise ProtocolError(
+                f"Sprint's number of labels is {message['num_labels']}; it must be at least 1 [bad-message]"
+            )
         elif kind in _LATEST_COUNTS:
             self._messages[kind] = message
         elif kind == "exception":

@@ -204,7 +204,8 @@ class SprintInstancePool(OwnedPool):
         for b, (name, length) in enumerate(zip(names, lengths)):
             error_segment = None if error_signal is None else error_signal[:, b]
             SegmentRequest(batch, b, name, posteriors[:length, b], loss, skipped, error_segment, **copies)
-        batch.requests.sort(key=lambda request: request.rows, reverse=True)
+        if len(names) > 1:
+            batch.requests.sort(key=lambda request: request.rows, reverse=True)
         scheduler.run(batch)
         result = BatchResult(loss, error_signal, skipped)
         batch.raise_errors(result)
@@ -238,11 +239,10 @@ class SprintInstancePool(OwnedPool):
     def claim(self, segment_name: Union[str, bytes], num_frames: int, num_labels: int) -> SegmentClaim:
         """Claim shared memory for the posteriors of a segment: write them, `send`, wait for the `result`.
 
-        Blocks while the ring is full and Sprint has records left to release.
+        Block while the ring is full and Sprint has records left to release.
 
         Args:
-            segment_name: the full segment name.
-            num_frames, num_labels: the shape.
+            segment_name, num_frames, num_labels: the full segment name, and the shape.
 
         Raises:
             BatchError: the name or shape is invalid.

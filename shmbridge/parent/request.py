@@ -90,8 +90,8 @@ class Request(abc.ABC):
         """Answer as if Sprint had skipped the segment: each child died on it (skip_fatal_segments)."""
         self.fail(error)
 
-    @abc.abstractmethod
-    def _take(self, record: Record) -> None: ...
+    def _take(self, record: Record) -> None:
+        raise NotImplementedError  # unless `accept` is overridden
 
     @abc.abstractmethod
     def _take_error(self, error: ShmbridgeError) -> None: ...

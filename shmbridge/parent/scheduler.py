@@ -31,7 +31,7 @@ from .waits import BatchAnswers, Ready, Wait, check_no_open_claim
 from .watcher import Watcher
 
 if TYPE_CHECKING:
-    from .in_place import InPlaceRequest
+    from .in_place_request import InPlaceRequest
 
 
 # Global names cost less on the hot path.

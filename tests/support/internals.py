@@ -21,6 +21,7 @@ from shmbridge.parent import (
     child,
     copying,
     in_place,
+    in_place_request,
     launch,
     lifecycle,
     process,
@@ -261,7 +262,7 @@ def before_each_memory_reservation(hook: Callable[[], Any]) -> Iterator[None]:
 @contextlib.contextmanager
 def before_each_result(hook: Callable[[], Any]) -> Iterator[None]:
     """Call the hook when an answer in place was received, before it becomes a result."""
-    with _before(in_place, "SegmentResult", hook):
+    with _before(in_place_request, "SegmentResult", hook):
         yield
 
 
