@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 from .._native import lib
 from ..errors import PeerGoneError, ProtocolError, UsageError, without_traceback
@@ -193,38 +193,33 @@ def claim_segment(
     scheduler.restart_dead_children()
     if not scheduler.queue:  # the usual case, without the cost of a Wait
         child = scheduler.least_loaded()
-        claim = _try_claim(pool, child, decoded, encoded, num_frames, num_labels, expected_labels)
-        if claim is not None:
-            return SegmentClaim(pool, child, decoded, claim)
+        check_shape(decoded, num_frames, num_labels, child.num_labels or expected_labels)
+        try:
+            claim = child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
+            if claim is not None:
+                return SegmentClaim(pool, child, decoded, claim)
+        except ProtocolError:  # the child was killed for it
+            if pool.options.max_restarts == 0:
+                raise
     return _wait_for_claim(pool, decoded, encoded, num_frames, num_labels, expected_labels)
 
 
-def _wait_for_claim(pool: Lifecycle, name: str, *arguments: Any) -> SegmentClaim:
+def _wait_for_claim(
+    pool: Lifecycle, name: str, encoded: bytes, num_frames: int, num_labels: int, expected: Optional[int]
+) -> SegmentClaim:
     def attempt(child: Child) -> Optional[Claim]:
-        return _try_claim(pool, child, name, *arguments)
+        check_shape(name, num_frames, num_labels, child.num_labels or expected)
+        try:
+            return child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
+        except ProtocolError:  # the child was killed for it
+            if pool.options.max_restarts == 0:
+                raise
+            return None
 
     scheduler = pool.scheduler
     room = Room(scheduler.least_loaded, attempt, scheduler.children, scheduler.queue)
     scheduler.run_until(room)
     return SegmentClaim(pool, room.child, name, room.claim)
-
-
-def _try_claim(
-    pool: Lifecycle,
-    child: Child,
-    name: str,
-    encoded: bytes,
-    num_frames: int,
-    num_labels: int,
-    expected_labels: Optional[int],
-) -> Optional[Claim]:
-    check_shape(name, num_frames, num_labels, child.num_labels or expected_labels)
-    try:
-        return child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
-    except ProtocolError:  # the child was killed for it
-        if pool.options.max_restarts == 0:
-            raise
-        return None
 
 
 def _lost(name: str, child: Optional[Child]) -> PeerGoneError:
