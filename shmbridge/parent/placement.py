@@ -18,7 +18,7 @@ _READY, _DEAD = ChildState.READY, ChildState.DEAD  # global names cost less on t
 
 
 def least_loaded(children: Sequence[Child]) -> Child:
-    """Return the child with the fewest frames in flight or claimed; a dead one only if there is no other."""
+    """Return the child with the fewest frames in flight or claimed; a dead one only if all are dead."""
     return min(children, key=_load)
 
 
@@ -30,17 +30,10 @@ def free_child(children: Sequence[Child], full: Collection[Child]) -> Optional[C
         full: those whose rings have no room for it.
     """
     if len(children) == 1:
-        child = children[0]
-        is_free = child.state is _READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
-        return child if is_free else None
+        return children[0] if _is_free(children[0], full) else None
     # Behind an open claim, a request would wait for the user.
     unblocked = [child for child in children if child.oldest_open_claim() is None] or children
-    free = [
-        child
-        for child in unblocked
-        if child.state is _READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
-    ]
-    return min(free, key=_in_flight, default=None)
+    return min((child for child in unblocked if _is_free(child, full)), key=_in_flight, default=None)
 
 
 def second_thread_is_free(children: Sequence[Child]) -> bool:
@@ -50,6 +43,10 @@ def second_thread_is_free(children: Sequence[Child]) -> bool:
         if child.in_flight:
             busy += 1
     return use_second_thread(busy)
+
+
+def _is_free(child: Child, full: Collection[Child]) -> bool:
+    return child.state is _READY and len(child.in_flight) < _MAX_IN_FLIGHT and child not in full
 
 
 def _load(child: Child) -> tuple[bool, int, int]:
