@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Optional
 
 import numpy as np
 import pytest
 from host_env import HostSprintEnv
 
 import shmbridge
+from support.mappings import offset_in_shared_memory
 
 WAYS = ["iterate", "trainer", "trainer, layer on top", "segmentwise trainer", "loop"]
 ANSWERS = {
@@ -128,16 +127,6 @@ def test_a_transposed_error_signal_is_an_error_with_both_shapes(sprint_env: Host
 
 
 # --- The place of the matrices.
-
-
-def offset_in_shared_memory(array: Any) -> Optional[int]:
-    address = array.__array_interface__["data"][0]
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        fields = line.split()
-        start, end = (int(x, 16) for x in fields[0].split("-"))
-        if start <= address < end:
-            return address - start + int(fields[2], 16) if "/dev/shm/" in line else None
-    return None
 
 
 @pytest.mark.parametrize("way", WAYS)
