@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from ..ring import Array, Claim, FloatArray, Record
 from .child import Child
 from .copying import copy_out, copy_rejecting_nan
 from .placement import second_thread_is_free
-from .request import Request
+from .request import Request, RequestState
 from .statistics import Counters
 
 _log = logging.getLogger("shmbridge")
@@ -115,9 +116,12 @@ class BatchRequest(Request):
         batch.requests.append(self)
         batch.outstanding += 1
 
-    def _take(self, record: Record) -> None:
-        self._batch.outstanding -= 1
-        self._take_matrix(record)
+    def accept(self, record: Record) -> None:
+        """Count the answer, and take its matrix."""
+        if self.state is RequestState.IN_FLIGHT:
+            self.state = RequestState.DONE
+            self._batch.outstanding -= 1
+            self._take_matrix(record)
 
     def _take_error(self, error: ShmbridgeError) -> None:
         batch = self._batch
@@ -125,8 +129,8 @@ class BatchRequest(Request):
         batch.errors[self.name] = error
         batch.statistics.failed += 1
 
-    def _take_matrix(self, record: Record) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _take_matrix(self, record: Record) -> None: ...
 
 
 class SegmentRequest(BatchRequest):

@@ -29,8 +29,7 @@ class RequestState(enum.Enum):
     CANCELLED = "cancelled"
 
 
-# Global names cost less on the hot path.
-_QUEUED, _IN_FLIGHT, _DONE = RequestState.QUEUED, RequestState.IN_FLIGHT, RequestState.DONE
+_QUEUED, _IN_FLIGHT = RequestState.QUEUED, RequestState.IN_FLIGHT  # global names cost less on the hot path
 
 
 class Request(abc.ABC):
@@ -59,7 +58,7 @@ class Request(abc.ABC):
         return self.state is _IN_FLIGHT or self.state is _QUEUED
 
     def cancel(self) -> None:
-        """Discard the answer when it comes; nobody waits for it any more."""
+        """Discard the answer when it comes: its caller has left."""
         if self.is_open:
             self.state = RequestState.CANCELLED
 
@@ -74,11 +73,13 @@ class Request(abc.ABC):
     def sent(self) -> None:  # noqa: B027 - most have nothing to do
         """Do what can be done while Sprint computes."""
 
+    @abc.abstractmethod
     def accept(self, record: Record) -> None:
-        """Take the answer: a record with status ANSWERED or SKIPPED whose kind and shape are valid."""
-        if self.state is _IN_FLIGHT:
-            self.state = _DONE
-            self._take(record)
+        """Take the answer, unless the request was cancelled.
+
+        Args:
+            record: with status ANSWERED or SKIPPED; its kind and shape are valid.
+        """
 
     def fail(self, error: ShmbridgeError) -> None:
         """Store the error: there will be no answer."""
@@ -89,9 +90,6 @@ class Request(abc.ABC):
     def skip(self, error: ShmbridgeError) -> None:
         """Answer as if Sprint had skipped the segment: each child died on it (skip_fatal_segments)."""
         self.fail(error)
-
-    def _take(self, record: Record) -> None:
-        raise NotImplementedError  # unless `accept` is overridden
 
     @abc.abstractmethod
     def _take_error(self, error: ShmbridgeError) -> None: ...
