@@ -110,7 +110,7 @@ class Producer(RingEnd):
 
         Raises:
             SegmentTooLargeError: the record does not fit even into an empty ring.
-            BufferError: there is no room until this end commits or aborts claims, or deletes arrays.
+            BufferError: the ring has no room until this end commits or aborts claims, or deletes arrays.
             ProtocolError: the consumer wrote an invalid value.
             ValueError: the kind or dtype is not one of records.
         """

@@ -30,7 +30,7 @@ def compute_criterion(
         callback: Sprint's, as passed to `init` or `run_control_loop`.
         segment: its posteriors are (time,label).
         orthography: with the trailing blank that Sprint passed; Sprint aborts without it.
-        alignment: used if there is no orthography.
+        alignment: used without an orthography.
 
     Raises:
         BatchError: the posteriors are empty.

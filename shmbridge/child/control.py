@@ -135,7 +135,7 @@ class PythonControl(RequestServer):
             loss: the value of the criterion.
 
         Raises:
-            UsageError: there is no current segment, or it has another name.
+            UsageError: no segment is current, or it has another name.
         """
         detail(f"notify_segment_loss {segment_name!r}: {loss}")
         self.set_current_seg_loss(seg_name=segment_name, loss=loss)
@@ -152,7 +152,7 @@ class PythonControl(RequestServer):
             receives a BatchError, and these are uniform posteriors.
 
         Raises:
-            UsageError: there is no current segment.
+            UsageError: no segment is current.
         """
         segment = self._expect_segment(None, "get_current_seg_posteriors")
         if num_labels is None:
@@ -163,7 +163,7 @@ class PythonControl(RequestServer):
         """Store the error signal (time,label) of the current segment, which has seg_len frames.
 
         Raises:
-            UsageError: there is no current segment.
+            UsageError: no segment is current.
         """
         segment = self._expect_segment(None, "set_current_seg_error_signal")
         if error_signal.ndim != 2 or error_signal.shape[0] != seg_len:
@@ -179,7 +179,7 @@ class PythonControl(RequestServer):
         """Store the loss of the current segment; `seg_name` may be None.
 
         Raises:
-            UsageError: there is no current segment, or it has another name.
+            UsageError: no segment is current, or it has another name.
         """
         self._expect_segment(seg_name, "set_current_seg_loss").set_part(loss=float(loss))
 

@@ -84,7 +84,7 @@ class SprintNnPythonLayer:
             BatchError and Sprint receives uniform posteriors, so that it continues.
 
         Raises:
-            UsageError: the input is not one matrix, or there is no current segment.
+            UsageError: the input is not one matrix, or no segment is current.
         """
         if len(input) != 1 or input[0].ndim != 2:
             shapes = [matrix.shape for matrix in input]
@@ -108,7 +108,7 @@ class SprintNnPythonLayer:
             One matrix of zeros (input_size,time), in a tuple: nothing below this layer learns.
 
         Raises:
-            UsageError: there is no current segment.
+            UsageError: no segment is current.
         """
         frames = errorSignalIn.shape[1]
         detail(f"layer: backpropagate, {frames} frames")

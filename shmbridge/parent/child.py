@@ -89,7 +89,7 @@ class Child:
 
         Raises:
             SegmentTooLargeError: the record can never fit.
-            BufferError: there is no room until the user sends, aborts or deletes what is held.
+            BufferError: the ring has no room until the user sends, aborts or deletes what is held.
             ProtocolError: the child wrote an invalid position, and was killed for it.
         """
         channel = self._channel or self.channel  # the property, which costs more, raises

@@ -100,7 +100,7 @@ class ScoreRequests:
 
         Raises:
             SegmentTooLargeError: the record can never fit.
-            BufferError: there is no room until the user sends, aborts or deletes what is held.
+            BufferError: the ring has no room until the user sends, aborts or deletes what is held.
             ProtocolError: the child wrote an invalid position.
         """
         if self.features is None:
