@@ -9,9 +9,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Optional
 
+from shmbridge.control_group import memory_limits
 from shmbridge.errors import ShmbridgeError
 from shmbridge.units import format_bytes
 
@@ -42,16 +41,7 @@ def check_machine(children: int, ring_size: int) -> Iterator[Check]:
     yield native
     needed = children * 2 * ring_size
     yield _shared_memory(children, ring_size, needed)
-    limit = _memory_limit()
-    if limit is not None:
-        yield check(
-            "memory limit",
-            needed < limit / 2,
-            f"{format_bytes(limit)} for the control group; shared memory needs {format_bytes(needed)} of it",
-            "raise the limit (docker run --memory=…), or lower ring_size or the number of children: "
-            "the kernel kills a process when the limit is reached",
-            WARNING if needed < limit else FAILED,
-        )
+    yield from _memory_limit(needed)
     if native.status == OK:
         yield _shared_object()
         yield _doorbell()
@@ -107,15 +97,21 @@ def _shared_memory(children: int, ring_size: int, needed: int) -> Check:
     )
 
 
-def _memory_limit() -> Optional[int]:
-    """Return the memory limit of this process's cgroup in bytes, or None if there is none."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limit = int(Path(path).read_text())
-        except (OSError, ValueError):  # the file does not exist, or contains "max"
-            continue
-        return limit if limit < 1 << 60 else None
-    return None
+def _memory_limit(needed: int) -> Iterator[Check]:
+    """Compare what the children need with the tightest limit of this process's control groups, if any."""
+    tightest = min(memory_limits(), key=lambda found: found.limit - found.used, default=None)
+    if tightest is None:
+        return
+    group, limit, used = tightest
+    yield check(
+        "memory limit",
+        needed < min(limit / 2, limit - used),
+        f"{format_bytes(limit)} for the control group {group}, of which {format_bytes(used)} are used; "
+        f"shared memory needs {format_bytes(needed)}",
+        "raise the limit (docker run --memory=…, sbatch --mem=…), or lower ring_size or the number of "
+        "children: the kernel kills a process when the limit is reached",
+        WARNING if needed < limit else FAILED,
+    )
 
 
 def _shared_object() -> Check:
