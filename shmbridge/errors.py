@@ -15,6 +15,8 @@
     └── BridgeTimeoutError         the peer did not answer in time (also a TimeoutError)
 
 The package raises one other error: BufferError, if a record is released while an array still views it.
+
+Errors can be copied, and pickled by the user's own tools, such as multiprocessing.
 """
 
 from __future__ import annotations
@@ -53,6 +55,10 @@ class ShmbridgeError(Exception):
     partial: Optional[tuple[Any, Any]] = None
     failed: Mapping[str, ShmbridgeError] = MappingProxyType({})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Restore the error from its message and attributes: a constructor takes other arguments."""
+        return _restore, (type(self), self.args), self.__dict__
+
 
 _Error = TypeVar("_Error", bound=ShmbridgeError)
 
@@ -62,10 +68,16 @@ def without_traceback(error: _Error) -> _Error:
 
     A stored traceback keeps the frames of the call alive, and with them the caller's arrays.
     """
-    fresh = type(error).__new__(type(error))
-    fresh.args = error.args
+    fresh = _restore(type(error), error.args)
     fresh.__dict__.update(error.__dict__)
     return fresh
+
+
+def _restore(kind: type[_Error], args: tuple[Any, ...]) -> _Error:
+    """Return an error with these args, without a call of its constructor."""
+    error = kind.__new__(kind, *args)
+    error.args = args  # OSError.__new__ leaves them to the constructor if there is one
+    return error
 
 
 class UsageError(ShmbridgeError, ValueError):
