@@ -24,6 +24,8 @@ def decode_name(name: Any, index: Optional[int] = None) -> tuple[str, bytes]:
         BatchError: the name is empty, of another type, or not UTF-8.
     """
     try:
+        if type(name) is str and name:  # the usual case
+            return name, name.encode("utf-8")
         decoded = name.decode("utf-8") if isinstance(name, bytes) else name
         if isinstance(decoded, str) and decoded:
             return str(decoded), decoded.encode("utf-8")  # not numpy.str_, whose repr names its type

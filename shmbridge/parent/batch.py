@@ -200,9 +200,10 @@ class SegmentRequest(BatchRequest):
 
     def _take_matrix(self, record: Record) -> None:
         batch = self._batch
-        batch.statistics.count(record)
         matrix = record.matrix
-        if record.status == lib.SHMB_SKIPPED or matrix is None:
+        is_skipped = record.status == lib.SHMB_SKIPPED
+        batch.statistics.count(is_skipped, self.rows * self.columns)
+        if is_skipped or matrix is None:
             self._take_skip()
             return
         self._loss[self._index] = record.loss

@@ -250,7 +250,10 @@ class Child:
         try:
             in_flight.popleft()
             self.answered += 1
-            self.clock.answered(self._timeout if in_flight else None)
+            if in_flight:
+                self.clock.begin(self._timeout)
+            elif self._timeout is not None:
+                self.clock.stop()
             if error is None:
                 request.accept(record)
             else:

@@ -14,13 +14,11 @@ class Clock:
     Attributes:
         since: when the work began (time.monotonic()).
         deadline: when it must be finished; None if it may take any time.
-        longest: the seconds that the longest answer took.
     """
 
     def __init__(self) -> None:
         self.since = 0.0
         self.deadline: Optional[float] = None
-        self.longest = 0.0
         self._is_starting = False
 
     def start(self, timeout: float) -> None:
@@ -38,16 +36,6 @@ class Clock:
         if not self._is_starting:
             self.since = now = monotonic()
             self.deadline = None if timeout is None else now + timeout
-
-    def answered(self, timeout: Optional[float]) -> None:
-        """Measure the work that is done, and begin with the next."""
-        now = monotonic()
-        seconds = now - self.since
-        self.since = now
-        if seconds > self.longest:
-            self.longest = seconds
-        if timeout is not None or self.deadline is not None:
-            self.begin(timeout)
 
     def stop(self) -> None:
         """Set no deadline: the child has nothing to do."""

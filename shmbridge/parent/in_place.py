@@ -12,7 +12,7 @@ from .batch import nan_error
 from .child import Child, ChildState
 from .copying import find_nan
 from .in_place_request import InPlaceRequest
-from .lifecycle import Lifecycle
+from .lifecycle import OPEN, Lifecycle
 from .request import no_answer
 from .segment_result import SegmentResult
 from .waits import Answer, Room
@@ -134,7 +134,8 @@ class SegmentClaim:
         lock = pool.lock
         lock.acquire()
         try:
-            pool.check_open()
+            if pool.state is not OPEN:  # saves a call in the usual case
+                pool.check_open()
             claim, child = self._claim, self._child
             if claim is None:
                 raise self._not_open()
@@ -142,7 +143,7 @@ class SegmentClaim:
                 nan = find_nan(claim.matrix)
                 if nan is not None:
                     raise nan_error(self.name, nan)
-            may_retry = pool.scheduler.queue.max_restarts > 0
+            may_retry = pool.may_retry
             is_lost = child is None or child.state is _DEAD
             if is_lost and not may_retry:
                 raise _lost(self.name, child)
@@ -199,7 +200,7 @@ def claim_segment(
             if claim is not None:
                 return SegmentClaim(pool, child, decoded, claim)
         except ProtocolError:  # the child was killed for it
-            if pool.options.max_restarts == 0:
+            if not pool.may_retry:
                 raise
     return _wait_for_claim(pool, decoded, encoded, num_frames, num_labels, expected_labels)
 
@@ -212,7 +213,7 @@ def _wait_for_claim(
         try:
             return child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
         except ProtocolError:  # the child was killed for it
-            if pool.options.max_restarts == 0:
+            if not pool.may_retry:
                 raise
             return None
 

@@ -70,12 +70,12 @@ class InPlaceRequest(Request):
         """Store the result."""
         if self.state is _IN_FLIGHT:
             self.state = _DONE
-            pool = self.pool
-            pool.statistics.count(record)
-            self.result = SegmentResult(self.name, (self.rows, self.columns), record)
+            rows, columns = self.rows, self.columns
+            self.result = result = SegmentResult(self.name, (rows, columns), record)
+            self.pool.statistics.count(result.skipped, rows * columns)
             self._kept = None
             if not self.awaited:
-                pool.scheduler.unclaimed.add(self)
+                self.pool.scheduler.unclaimed.add(self)
 
     def _take_error(self, error: ShmbridgeError) -> None:
         self.pool.statistics.failed += 1

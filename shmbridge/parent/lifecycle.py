@@ -33,7 +33,7 @@ class PoolState(enum.Enum):
     FORKED = "forked"
 
 
-_OPEN = PoolState.OPEN
+OPEN = PoolState.OPEN
 
 
 class Lifecycle:
@@ -50,6 +50,7 @@ class Lifecycle:
 
     Attributes:
         options: the pool's.
+        may_retry: whether a segment may be sent to another child after a death.
         lock: held by the call that works.
         state: see PoolState.
         scheduler: has the children answer requests.
@@ -58,6 +59,7 @@ class Lifecycle:
 
     def __init__(self, options: Options) -> None:
         self.options = options
+        self.may_retry = options.max_restarts > 0
         self.lock = threading.RLock()
         self.state = PoolState.STARTING
         self.statistics = Counters()
@@ -79,7 +81,7 @@ class Lifecycle:
             stats_socket.serve_stats(self._watcher, executable, self.stats)
             self._supervisor.start_all()
             self.scheduler.await_ready(self._supervisor.slots)
-            self.state, self._is_started = _OPEN, True
+            self.state, self._is_started = OPEN, True
             self.check_not_closed()  # the interpreter may have come to its end just now
         except BaseException:
             self._supervisor.kill_all()
@@ -98,7 +100,7 @@ class Lifecycle:
             UsageError: this process is a fork, or serve_scores is running.
             ClosedError: the pool was closed.
         """
-        if self.state is _OPEN:
+        if self.state is OPEN:
             return
         self.check_not_forked()
         if self.state is PoolState.SERVING:
@@ -123,7 +125,7 @@ class Lifecycle:
 
     def check_can_wait(self) -> None:
         """Raise UsageError or ClosedError if no answer can come in this state."""
-        if self.state is not _OPEN:
+        if self.state is not OPEN:
             self.check_not_forked()
             self.check_not_closed()
 
@@ -145,7 +147,7 @@ class Lifecycle:
 
     def interrupt(self) -> None:
         """End the call that another thread is in. Does not take the lock, which that call holds."""
-        if self.state in (PoolState.STARTING, _OPEN, PoolState.SERVING):
+        if self.state in (PoolState.STARTING, OPEN, PoolState.SERVING):
             self.state = PoolState.CLOSING
             self.scheduler.interrupt()
 

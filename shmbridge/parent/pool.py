@@ -14,7 +14,7 @@ from .arguments import check_batch, check_segments, decode_names
 from .automata import Automata, AutomatonRequest, combine
 from .batch import Batch, BatchResult, CopyIn, CopyOut, SegmentRequest
 from .in_place import SegmentClaim, claim_segment
-from .lifecycle import Lifecycle, OwnedPool
+from .lifecycle import OPEN, Lifecycle, OwnedPool
 from .options import DEFAULT_RING_SIZE, Options
 from .returnn_options import accept_returnn_names, translate
 from .scoring import ScoreFunction, serve
@@ -254,7 +254,8 @@ class SprintInstancePool(OwnedPool):
         lock = self._pool.lock
         lock.acquire()
         try:
-            self._pool.check_open()
+            if self._pool.state is not OPEN:  # saves a call in the usual case
+                self._pool.check_open()
             return claim_segment(self._pool, segment_name, num_frames, num_labels, self._num_labels)
         finally:
             lock.release()

@@ -149,10 +149,12 @@ class Scheduler:
             ClosedError: the pool was closed meanwhile.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not wait.done():
+        while True:
             full: list[Child] = []
             progress = self.poll()
-            if self.queue and self._dispatch(full) and wait.done():
+            if self.queue:
+                self._dispatch(full)
+            if wait.done():
                 return
             if progress:
                 continue
@@ -181,18 +183,17 @@ class Scheduler:
                     break  # `children` has changed
         return progress
 
-    def _dispatch(self, full: list[Child]) -> bool:
-        """Send the queued requests that free children have room for. Return whether the queue has changed.
+    def _dispatch(self, full: list[Child]) -> None:
+        """Send the queued requests that free children have room for.
 
         Args:
             full: receives the children whose rings have no room for their next request.
         """
-        changed = False
         while self.queue:
             request = self.queue[0]
             if not self.children:
                 self.queue.fail_all(self._supervisor.first_error())
-                return True
+                return
             if request.state is _QUEUED:
                 child = free_child(self.children, full)
                 if child is None:
@@ -203,14 +204,11 @@ class Scheduler:
                         continue
                 except ProtocolError:  # the child was killed for it; the request was not sent
                     self._on_child_exit(child)
-                    changed = True
                     continue
                 except ShmbridgeError as error:
                     request.fail(without_traceback(error))
-            changed = True
             if request.state is not _QUEUED:
                 self.queue.popleft()
-        return changed
 
     def _send(self, child: Child, request: Request) -> bool:
         """Send the request. Return False if the child's ring has no room for it."""

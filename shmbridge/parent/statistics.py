@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from .._native import lib
-from ..ring import Record
 from ..units import format_bytes, pluralize
 
 __all__ = ["ChildStatistics", "Counters", "PoolStatistics"]
-
-_SKIPPED = lib.SHMB_SKIPPED  # a global name costs less on the hot path
 
 
 @dataclasses.dataclass
@@ -32,13 +28,13 @@ class Counters:
     score_seconds: float = 0.0
     start_seconds: float = 0.0
 
-    def count(self, record: Record) -> None:
-        """Count the answer to a segment."""
-        if record.status == _SKIPPED:
+    def count(self, is_skipped: bool, size: int) -> None:
+        """Count the answer to a segment, whose error signal has `size` elements."""
+        if is_skipped:
             self.skipped += 1
         else:
             self.segments += 1
-            self.error_signal_bytes += 4 * record.rows * record.columns
+            self.error_signal_bytes += 4 * size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,9 +21,9 @@ from .watcher import Watcher
 _log = logging.getLogger("shmbridge")
 
 NOTICE_SECONDS = 10.0
-"""How often a long wait is logged."""
+"""How often the waits are looked at, to log the long ones."""
 
-_SLOW_FACTOR = 10  # a segment is slow if it takes this many times the longest before it
+_LONG_SECONDS = 30.0  # a segment is logged after this time, and each time that its age has doubled
 _DEAD = ChildState.DEAD
 
 
@@ -97,7 +97,7 @@ class Supervisor:
         self._options = options
         self._watcher = watcher
         self._ring_size = Geometry.for_ring_size(options.ring_size).posteriors_size
-        self._next_notice = 0.0
+        self._last_notice = 0.0
         self.slots: list[Slot] = []
         self.children: list[Child] = []
 
@@ -158,25 +158,25 @@ class Supervisor:
         return started
 
     def log_long_waits(self) -> None:
-        """Log every 10 s which children are starting, and which work on an unusually slow segment."""
+        """Log every 10 s which children are starting, and which have had one segment for 30 s, 60 s, …."""
         now = time.monotonic()
-        if now < self._next_notice:
+        elapsed = now - self._last_notice
+        if elapsed < 0.9 * NOTICE_SECONDS:
             return
-        self._next_notice = now + 0.9 * NOTICE_SECONDS
+        self._last_notice = now
         for child in self.children:
             seconds = now - child.clock.since
             if child.state is _DEAD or seconds < 0.9 * NOTICE_SECONDS:
                 continue
             if child.hello is None:
                 _log.info("Sprint (pid %d) has been starting for %.0f s", child.pid, seconds)
-            elif child.in_flight and seconds >= _SLOW_FACTOR * max(child.clock.longest, 1.0):
+            elif child.in_flight and _doublings(seconds) > _doublings(seconds - elapsed):
+                name = child.in_flight[0][1].name
                 _log.warning(
-                    "Sprint (pid %d) has worked on segment %r for %.0f s; its slowest so far took %.1f s "
-                    "[slow-segment]",
+                    "Sprint (pid %d) has worked on segment %r for %.0f s [slow-segment]",
                     child.pid,
-                    child.in_flight[0][1].name,
+                    name,
                     seconds,
-                    child.clock.longest,
                 )
 
     def first_error(self) -> ShmbridgeError:
@@ -226,6 +226,10 @@ class Supervisor:
 
     def _refresh(self) -> None:
         self.children[:] = [slot.child for slot in self.slots if not slot.is_vacant]
+
+
+def _doublings(seconds: float) -> int:
+    return int(max(seconds, 0.0) / _LONG_SECONDS).bit_length()
 
 
 _starts: set[tuple[Callable[[], None], threading.Event]] = set()

@@ -107,15 +107,6 @@ class ChildProcess:
         return self._child.clock.deadline is not None
 
     @property
-    def longest(self) -> float:
-        """The seconds of the slowest answer."""
-        return self._child.clock.longest
-
-    @longest.setter
-    def longest(self, seconds: float) -> None:
-        self._child.clock.longest = seconds
-
-    @property
     def awaits_scores(self) -> bool:
         """Whether the process awaits the scores of features that it has sent."""
         return self._child.score_requests.features is not None
@@ -291,12 +282,12 @@ def poll_after_exits_only() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def log_long_waits_every(seconds: float, *, slow_after: float = 10.0) -> Iterator[None]:
-    """Log the reason of long waits this often. A segment is slow after at least `slow_after` seconds."""
+def log_long_waits_every(seconds: float, *, long: float = 30.0) -> Iterator[None]:
+    """Log the reason of long waits this often; a segment after `long` seconds, and at each doubling."""
     with (
         mock.patch.object(scheduler, "NOTICE_SECONDS", seconds),
         mock.patch.object(supervisor, "NOTICE_SECONDS", seconds),
-        mock.patch.object(supervisor, "_SLOW_FACTOR", slow_after),
+        mock.patch.object(supervisor, "_LONG_SECONDS", long),
     ):
         yield
 
