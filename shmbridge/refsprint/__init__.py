@@ -9,9 +9,9 @@ arguments of the same types, and fails in the same ways. It needs only the stand
 The files, from the inside to the outside:
 
     console.py          output, and the ways in which the process ends
-    files.py            text files, and limits for files that include others
+    files.py            files, plain or gzipped, and limits for files that include others
     configuration.py    options from the command line and from files
-    xml_reader.py       XML as trees with line numbers; entity declarations are refused
+    xml_reader.py       XML elements with line numbers; entity declarations are refused
     corpus.py           Bliss corpora: segments
     lexicon.py          Bliss lexica: phonemes, lemmas, pronunciations
     orthography.py      an orthography as a lattice of pronunciations

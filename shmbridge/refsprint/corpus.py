@@ -11,7 +11,7 @@ from typing import Optional
 from shmbridge.errors import FileFormatError
 
 from .files import Includes
-from .xml_reader import WHITESPACE, Element, read_xml, split_words
+from .xml_reader import WHITESPACE, Element, open_xml
 
 __all__ = ["ANONYMOUS", "WHITESPACE", "Corpus", "CorpusOptions", "Segment", "read_corpus"]
 
@@ -111,8 +111,7 @@ class _Reader:
 
     def read_file(self, path: str, into: Optional[_Section] = None) -> str:
         """Read a file, as part of the section that includes it, and return the name of its corpus."""
-        with self._includes.reading(path):
-            root = read_xml(path)
+        with self._includes.reading(path), open_xml(path) as root:
             if root.name != "corpus":
                 raise root.error(f"expected <corpus>, got <{root.name}> [corpus]")
             name = root.required("name")
@@ -189,12 +188,10 @@ class _Reader:
         return Segment(name, full_name, start, end, orthography, speaker, element.path, element.line)
 
     def _orthography(self, element: Element) -> str:
-        text = element.text()
+        text = "".join(word + " " for word in element.words())
         if self._options.upper_case:
             text = text.upper()
-        if self._options.lower_case:
-            text = text.lower()
-        return "".join(word + " " for word in split_words(text))
+        return text.lower() if self._options.lower_case else text
 
 
 def _speaker(element: Element, section: _Section) -> str:

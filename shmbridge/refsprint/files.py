@@ -1,30 +1,51 @@
-"""Text files, and limits for files that include others."""
+"""Files, plain or gzipped, and limits for files that include others."""
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
+import zlib
 from collections.abc import Iterator
+from typing import IO
 
 from shmbridge.errors import FileFormatError
 
-__all__ = ["Includes", "read_text"]
+__all__ = ["Includes", "open_file", "read_text"]
 
+_GZIP_MAGIC = b"\x1f\x8b"
 _MAX_DEPTH = 50
 _MAX_FILES = 10_000  # 50 levels of files that each include two others are 2^50 files
 
 
+@contextlib.contextmanager
+def open_file(path: str) -> Iterator[IO[bytes]]:
+    """Open a file to read its bytes, unpacked if it is gzipped.
+
+    Raises:
+        FileFormatError: here or in the body of the with statement, the file cannot be read or unpacked.
+    """
+    try:
+        with open(path, "rb") as raw:
+            compressed = raw.read(2) == _GZIP_MAGIC
+            raw.seek(0)
+            yield gzip.GzipFile(fileobj=raw) if compressed else raw  # type: ignore[misc]
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        problem = f"is not a complete gzip file: {error} [file-unreadable]"
+        raise FileFormatError(path, None, problem) from error
+    except OSError as error:
+        raise FileFormatError(path, None, f"cannot be read: {error.strerror} [file-unreadable]") from error
+
+
 def read_text(path: str) -> str:
-    """Return the contents of a UTF-8 file.
+    """Return the contents of a UTF-8 file, plain or gzipped.
 
     Raises:
         FileFormatError: the file cannot be read, or is not UTF-8.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError as error:
-        raise FileFormatError(path, None, f"cannot be read: {error.strerror} [file-unreadable]") from error
+        with open_file(path) as file:
+            return file.read().decode()
     except ValueError as error:
         raise FileFormatError(path, None, f"is not UTF-8 text: {error} [file-unreadable]") from error
 

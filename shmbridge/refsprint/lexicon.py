@@ -14,7 +14,7 @@ from typing import Optional
 
 from shmbridge.errors import FileFormatError
 
-from .xml_reader import Element, read_xml
+from .xml_reader import Element, open_xml
 
 __all__ = ["Lemma", "Lexicon", "Pronunciation", "read_lexicon"]
 
@@ -97,7 +97,8 @@ def read_lexicon(path: str, normalize: bool = True) -> Lexicon:
         FileFormatError: the file is missing or malformed.
     """
     reader = _Reader(normalize)
-    reader.read(read_xml(path))
+    with open_xml(path) as root:
+        reader.read(root)
     return Lexicon(path, reader.phonemes, reader.lemmas)
 
 

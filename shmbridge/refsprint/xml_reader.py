@@ -1,4 +1,4 @@
-"""XML files, plain or gzipped, as trees whose elements have line numbers.
+"""XML files, plain or gzipped, read as a stream of elements that have line numbers.
 
 The reader refuses entity declarations and internal document type subsets: corpora do not need them, and a few
 lines of them can expand to gigabytes. It also refuses deep nesting and huge tags or comments, because expat's
@@ -7,50 +7,61 @@ time grows with the square of their size.
 
 from __future__ import annotations
 
-import gzip
+import codecs
+import contextlib
 import re
-import zlib
-from collections.abc import Iterator
-from typing import IO, NamedTuple, NoReturn, Optional, Union
+from collections.abc import Generator, Iterator
+from itertools import chain
+from typing import Any, NamedTuple, NoReturn, Optional, Union
 from xml.parsers import expat
 
 from shmbridge.errors import FileFormatError
 
-__all__ = ["WHITESPACE", "Element", "read_xml", "split_words"]
+from .files import open_file
+
+__all__ = ["WHITESPACE", "Element", "open_xml", "split_words"]
 
 WHITESPACE = " \t\n\r\f\v"
 """The characters that separate words in RASR. A no-break space, for example, does not."""
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_SIZE = 1 << 16
 _MAX_DEPTH = 200
 _MAX_TOKEN_SIZE = 1 << 22  # bytes of a tag with its attributes, or of a comment
+_ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml\s[^>]*encoding\s*=\s*["']([\w.-]+)""")
+
+# The start of an element (depth, line, name, attributes), a piece of text, or the depth of an element that
+# ends. The content of the root ends with the file, so that malformed XML behind the root is noticed.
+_Event = Union[tuple[int, int, str, dict[str, str]], str, int]
 
 
 class Element(NamedTuple):
-    """An XML element, and where it starts.
-
-    Attributes:
-        content: the child elements and pieces of text, in document order.
-    """
+    """An XML element, and where it starts. Its content can be read once, and only before the next element."""
 
     path: str
+    events: Iterator[_Event]
+    depth: int
     line: int
     name: str
     attributes: dict[str, str]
-    content: list[Union[Element, str]]
 
     def children(self) -> Iterator[Element]:
         """Yield the child elements."""
-        return (part for part in self.content if isinstance(part, Element))
-
-    def text(self) -> str:
-        """Return the text of the element and its descendants."""
-        return "".join(part.text() if isinstance(part, Element) else part for part in self.content)
+        for event in self.events:
+            if isinstance(event, tuple):
+                if event[0] == self.depth + 1:
+                    yield Element(self.path, self.events, *event)
+            elif event == self.depth:
+                return
 
     def words(self) -> list[str]:
-        """Return the words of the text."""
-        return split_words(self.text())
+        """Return the words of the text of the element and its descendants."""
+        texts: list[str] = []
+        for event in self.events:
+            if isinstance(event, str):
+                texts.append(event)
+            elif event == self.depth:
+                break
+        return split_words("".join(texts))
 
     def required(self, attribute: str) -> str:
         """Return the value of an attribute. Raise FileFormatError if it is missing."""
@@ -68,16 +79,49 @@ def split_words(text: str) -> list[str]:
     return re.findall(f"[^{WHITESPACE}]+", text)
 
 
-def read_xml(path: str) -> Element:
-    """Read a file and return its root element.
+@contextlib.contextmanager
+def open_xml(path: str) -> Iterator[Element]:
+    """Open a file and yield its root element.
 
     Raises:
-        FileFormatError: the file is missing, not well-formed or refused.
+        FileFormatError: here or while the elements are read, the file is missing, not well-formed or refused.
     """
-    parser = expat.ParserCreate()
+    with contextlib.closing(_batches(path)) as batches:
+        document = Element(path, chain.from_iterable(batches), -1, 0, "", {})
+        yield next(document.children())
+
+
+def _batches(path: str) -> Generator[list[_Event], None, None]:
+    events: list[_Event] = []
+    with open_file(path) as file:
+        chunk = file.read(_CHUNK_SIZE)
+        parser = _create_parser(path, chunk, events)
+        try:
+            size = 0
+            while chunk:
+                parser.Parse(chunk, False)
+                size += len(chunk)
+                # The bytes that expat has not passed on are one token. It scans them again for each chunk.
+                if size - parser.CurrentByteIndex > _MAX_TOKEN_SIZE:
+                    problem = f"a tag or comment is longer than {_MAX_TOKEN_SIZE} bytes [xml]"
+                    raise FileFormatError(path, parser.CurrentLineNumber, problem)
+                yield events
+                events.clear()
+                chunk = file.read(_CHUNK_SIZE)
+            parser.Parse(b"", True)
+            yield events
+        except expat.ExpatError as error:
+            problem = f"{expat.errors.messages[error.code]} [xml]"
+            raise FileFormatError(path, error.lineno, problem) from error
+        except (LookupError, ValueError) as error:
+            # expat passes encodings that it does not know to Python's codecs.
+            raise FileFormatError(path, parser.CurrentLineNumber, f"encoding: {error} [xml]") from error
+
+
+def _create_parser(path: str, head: bytes, events: list[_Event]) -> Any:
+    parser = expat.ParserCreate(_encoding(head))
     parser.buffer_text = True
-    document = Element(path, 0, "", {}, [])
-    open_elements = [document]
+    depth = 0
 
     def refuse(problem: str) -> NoReturn:
         raise FileFormatError(path, parser.CurrentLineNumber, problem)
@@ -89,45 +133,31 @@ def read_xml(path: str) -> Element:
             refuse("declarations within the document type are refused [xml]")
 
     def start_element(name: str, attributes: dict[str, str]) -> None:
-        if len(open_elements) > _MAX_DEPTH:
+        nonlocal depth
+        if depth >= _MAX_DEPTH:
             refuse(f"elements are nested more than {_MAX_DEPTH} deep [xml]")
-        element = Element(path, parser.CurrentLineNumber, name, attributes, [])
-        open_elements[-1].content.append(element)
-        open_elements.append(element)
+        events.append((depth, parser.CurrentLineNumber, name, attributes))
+        depth += 1
 
-    def characters(text: str) -> None:
-        open_elements[-1].content.append(text)
+    def end_element(_name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        if depth:
+            events.append(depth)
 
     parser.StartElementHandler = start_element
-    parser.EndElementHandler = lambda _: open_elements.pop()
-    parser.CharacterDataHandler = characters
+    parser.EndElementHandler = end_element
+    parser.CharacterDataHandler = events.append
     parser.StartDoctypeDeclHandler = start_doctype
     parser.EntityDeclHandler = lambda *_: refuse("entity declarations are refused [xml]")
     parser.SkippedEntityHandler = lambda name, _: refuse(f"unknown entity {name!r} [xml]")
+    return parser
 
-    try:
-        with open(path, "rb") as raw:
-            compressed = raw.read(2) == _GZIP_MAGIC
-            raw.seek(0)
-            file: IO[bytes] = gzip.GzipFile(fileobj=raw) if compressed else raw  # type: ignore[assignment]
-            size = 0
-            while chunk := file.read(_CHUNK_SIZE):
-                parser.Parse(chunk, False)
-                size += len(chunk)
-                # The bytes that expat has not passed on are one token. It scans them again for each chunk.
-                if size - parser.CurrentByteIndex > _MAX_TOKEN_SIZE:
-                    refuse(f"a tag or comment is longer than {_MAX_TOKEN_SIZE} bytes [xml]")
-            parser.Parse(b"", True)
-    except expat.ExpatError as error:
-        raise FileFormatError(path, error.lineno, f"{expat.errors.messages[error.code]} [xml]") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        problem = f"is not a complete gzip file: {error} [file-unreadable]"
-        raise FileFormatError(path, None, problem) from error
-    except OSError as error:
-        raise FileFormatError(path, None, f"cannot be read: {error.strerror} [file-unreadable]") from error
-    except (LookupError, ValueError) as error:
-        # expat passes encodings that it does not know to Python's codecs.
-        raise FileFormatError(path, parser.CurrentLineNumber, f"encoding: {error} [xml]") from error
-    # The handlers form a reference cycle: without this, the tree lives until the next garbage collection.
-    open_elements.clear()
-    return next(document.children())
+
+def _encoding(head: bytes) -> Optional[str]:
+    """Return "utf-8" if a file declares it under a name that expat does not know, such as utf8."""
+    declared = _ENCODING.match(head)
+    with contextlib.suppress(LookupError):
+        if declared and codecs.lookup(declared[1].decode()).name == "utf-8":
+            return "utf-8"
+    return None

@@ -257,7 +257,7 @@ _CORPUS_WORDS = (
     '<speaker name="|"/>|<speaker-description name="|</speaker-description>|<include file=\'240\'/>|'
     "<include file='241'/>|<include file='x'/>|<!--|-->|<![CDATA[|]]>|&#x0d;|&amp;|&x;|<!DOCTYPE c [|"
     "]>|<!ENTITY x SYSTEM '/etc/passwd'>|<!ENTITY x '&y;&y;'>|<?xml version='1.0' encoding='|'?>|"
-    "utf-16|utf-7|rot13|utf-8|<!DOCTYPE c SYSTEM 'c.dtd'>|<a>|</a>|inf|nan|1e999|-1|<condition/>"
+    "utf-16|utf-7|rot13|utf-8|<!DOCTYPE c SYSTEM 'c.dtd'>|<a>|</a>|inf|nan|1e999|-1|<condition/>|utf8"
 )
 _LEXICON_WORDS = (
     "<lexicon>|</lexicon>|<phoneme-inventory>|</phoneme-inventory>|<phoneme>|</phoneme>|<symbol>|"

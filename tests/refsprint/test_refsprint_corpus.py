@@ -6,6 +6,7 @@ import gzip
 import math
 import os
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -163,12 +164,46 @@ def test_a_corpus_includes_plain_and_gzipped_files(tmp_path: Path) -> None:
             "cannot last",
         ),
         ("<?xml version='1.0' encoding='nonsense'?>\n<corpus name='c'/>", 1, "encoding"),
+        ("<?xml version='1.0' encoding='gbk'?>\n<corpus name='c'/>", 1, "encoding"),
+        ("<corpus name='c'><recording name='r' audio='a'/></corpus>\n<corpus/>", 2, "junk after"),
     ],
 )
 def test_an_error_names_the_line(tmp_path: Path, text: str, line: int | None, problem: str) -> None:
     with pytest.raises(FileFormatError, match=problem) as caught:
         corpus(tmp_path, text)
     assert caught.value.line == line
+
+
+@pytest.mark.parametrize(
+    ("declared", "codec"),
+    [
+        ("utf8", "utf-8"),
+        ("UTF_8", "utf-8"),
+        ("utf8", "utf-8-sig"),
+        ("latin-1", "latin-1"),
+        ("cp1250", "cp1250"),
+    ],
+)
+def test_encodings_may_have_the_names_of_python(tmp_path: Path, declared: str, codec: str) -> None:
+    recording = '<recording name="grün" audio="a"><segment><orth>süß</orth></segment></recording>'
+    text = f"""<?xml version='1.0' encoding='{declared}'?><corpus name="c">{recording}</corpus>"""
+    path = tmp_path / "corpus.xml"
+    path.write_text(text, encoding=codec)
+    (segment,) = read_corpus(str(path)).segments
+    assert (segment.full_name, segment.orthography) == ("c/grün/1", "süß ")
+
+
+def test_elements_that_are_read_or_ignored_need_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.xml"
+    ignored = "<x>text</x>" * 200_000
+    path.write_text(f'<corpus name="c"><description>{ignored}</description></corpus>', encoding="utf-8")
+    tracemalloc.start()
+    try:
+        read_corpus(str(path))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < path.stat().st_size
 
 
 BOMB = """<?xml version="1.0"?>
