@@ -44,7 +44,7 @@ int shmb_exit_with_pidfd(int pidfd, int grace_ms) {
     if (own == NULL)
         return ENOMEM;
     own->grace_ms = grace_ms;
-    own->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 0);
+    own->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 3); /* not one of the standard ones, even if they are closed */
     if (own->pidfd < 0) {
         int error = errno;
         free(own);

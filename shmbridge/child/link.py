@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import fcntl
 import os
 import select
 import sys
@@ -100,7 +101,7 @@ class ParentLink:
         # The parent sends this signal to a child that hangs: Python writes its stacks, then the process ends.
         # The number comes from C, because importing the module `signal` makes Python handle SIGINT.
         faulthandler.register(lib.SHMB_STACK_SIGNAL, file=2, all_threads=True, chain=True)
-        self._stop_read, self._stop_write = os.pipe()
+        self._stop_read, self._stop_write = _open_pipe()
         self._watcher: Optional[threading.Thread] = None
 
     @property
@@ -184,7 +185,7 @@ class ParentLink:
         try:
             parent_is_gone = self._watch_until_end()
         except (OSError, ProtocolError) as error:
-            _try_to_warn(f"lost the control pipe: {error}; ending [parent-gone]")
+            warn(f"lost the control pipe: {error}; ending [parent-gone]")
         finally:
             self.ended = True
             self.channel.doorbell.poke()
@@ -210,13 +211,13 @@ class ParentLink:
             if self._p2c_fd in ready:
                 data = os.read(self._p2c_fd, _READ_SIZE)
                 if not data:
-                    _try_to_warn("the parent closed the control pipe; ending [parent-gone]")
+                    warn("the parent closed the control pipe; ending [parent-gone]")
                     return True
                 if self._has_exit(self._decoder.feed(data)):
                     log_call("the parent asks to exit")
                     return False
             elif self._parent_pidfd in ready:
-                _try_to_warn("the parent process ended; ending [parent-gone]")
+                warn("the parent process ended; ending [parent-gone]")
                 return True
 
     def _watch_until_gone(self) -> bool:
@@ -236,9 +237,13 @@ class ParentLink:
         return False
 
 
-def _try_to_warn(text: str) -> None:
-    with contextlib.suppress(OSError):  # The reader of Sprint's output is gone as well.
-        warn(text)
+def _open_pipe() -> tuple[int, int]:
+    """Open a pipe whose descriptors are 3 or higher: Sprint writes to 1 and 2, even if they were closed."""
+    ends = os.pipe()
+    moved = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends]
+    for end in ends:
+        os.close(end)
+    return moved[0], moved[1]
 
 
 def _check_open(name: str, descriptor: Optional[int]) -> None:

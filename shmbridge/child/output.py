@@ -1,10 +1,16 @@
-"""The child's log lines on Sprint's standard output and error, which the parent passes to `logging`."""
+"""The child's log lines on Sprint's standard output and error, which the parent passes to `logging`.
+
+A line that cannot be written must not end Sprint. So no function here raises if the output is closed, full or
+broken, and characters that it cannot encode appear as escapes.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
-from typing import Any
+from typing import Any, Optional, TextIO
 
 
 class Verbosity:
@@ -21,7 +27,13 @@ class Verbosity:
 
 def say(*args: object, **kwargs: Any) -> None:
     """Print like the builtin print, but nothing if the config string has `quiet:True`."""
-    if not Verbosity.quiet:
+    if Verbosity.quiet:
+        return
+    if kwargs.get("file") is None:
+        text = io.StringIO()
+        print(*args, **{**kwargs, "file": text})
+        _write(sys.stdout, text.getvalue(), flush=bool(kwargs.get("flush")))
+    else:
         print(*args, **kwargs)
 
 
@@ -38,4 +50,18 @@ def detail(text: str) -> None:
 
 def warn(text: str) -> None:
     """Print a warning, even if the config string has `quiet:True`."""
-    print(f"shmbridge child[pid {os.getpid()}] warning: {text}", file=sys.stderr, flush=True)
+    _write(sys.stderr, f"shmbridge child[pid {os.getpid()}] warning: {text}\n", flush=True)
+
+
+def _write(stream: Optional[TextIO], text: str, *, flush: bool) -> None:
+    """Write to standard output or error; None is one that was closed when Python started."""
+    if stream is None:
+        return
+    with contextlib.suppress(OSError, ValueError):  # ValueError: Python has closed it
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:  # for instance in an embedded Python with LC_ALL=C
+            encoding = stream.encoding or "ascii"
+            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        if flush:
+            stream.flush()

@@ -92,6 +92,37 @@ def test_verbose_prints_a_line_for_each_call_of_each_segment(
         assert f"process_segment {name!r}" in said
 
 
+def test_print_escapes_what_the_encoding_lacks_and_ignores_a_closed_output(
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
+) -> None:
+    body = """
+    control = init()
+    sprint_entry.print("größe", "\\udcff")
+    sys.stdout.close()
+    sprint_entry.print("not to be seen")
+    sys.stdout = None
+    sprint_entry.print("not to be seen")
+    for name in segment_list():
+        process(control, name)
+    """
+    play(sprint_env, body, env={**sprint_env.env, "PYTHONIOENCODING": "ascii"})
+    said = sprint_log()
+    assert any(line.endswith(r"gr\xf6\xdfe \udcff") for line in said)
+    assert not any("not to be seen" in line for line in said)
+
+
+def test_print_to_a_file_of_the_caller_raises_as_the_builtin_does(sprint_env: SprintEnv) -> None:
+    body = """
+    control = init()
+    with open(os.devnull, "w") as file:
+        pass
+    SEEN["error"] = attempt(lambda: sprint_entry.print("lost", file=file))
+    for name in segment_list():
+        process(control, name)
+    """
+    assert play(sprint_env, body)["error"][0] == "ValueError"
+
+
 # --- init
 
 
