@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
@@ -32,36 +31,57 @@ def decode_name(name: Any, index: Optional[int] = None) -> tuple[str, bytes]:
         problem = "it must be a full segment name"
     except UnicodeError as error:
         problem = f"it must be UTF-8: {error}"
-    where = "the segment name" if index is None else f"segment_names[{index}]"
-    raise BatchError(f"{where} is {name!r}; {problem} [segment-names]")
+    where = "" if index is None else f" at index {index} of the batch"
+    raise BatchError(f"the segment name{where} is {name!r}; {problem} [segment-names]")
 
 
 def decode_names(names: Iterable[Any]) -> list[str]:
-    """Return segment names as str.
+    """Return segment names as str. A name may occur several times.
 
     Raises:
-        BatchError: one is invalid, or occurs twice.
+        BatchError: `names` is not a sequence, or one of them is invalid.
     """
-    decoded = [decode_name(name, index)[0] for index, name in enumerate(names)]
-    if len(set(decoded)) < len(decoded):
-        repeated, count = Counter(decoded).most_common(1)[0]
+    if isinstance(names, (str, bytes)):
         raise BatchError(
-            f"segment {repeated!r} occurs {count} times in the batch; it must occur once [segment-names]"
+            f"the segment names are {names!r}, a single name; they must be a sequence of names: [{names!r}]"
+            " [segment-names]"
         )
-    return decoded
+    try:
+        iterator = iter(names)
+    except TypeError:
+        raise BatchError(
+            f"the segment names are {names!r}; they must be a sequence of full segment names [segment-names]"
+        ) from None
+    return [decode_name(name, index)[0] for index, name in enumerate(iterator)]
 
 
-def check_shape(name: str, num_frames: int, num_labels: int, expected_labels: Optional[int]) -> None:
-    """Raise BatchError if Sprint would abort at posteriors of this shape."""
+KnownLabels = tuple[Optional[int], Optional[int], Optional[int]]
+"""The number of labels that Sprint reported, of the option num_labels, and of the last batch."""
+
+
+def check_shape(
+    name: str,
+    num_frames: int,
+    num_labels: int,
+    of_sprint: Optional[int],
+    of_option: Optional[int],
+    of_last_batch: Optional[int],
+) -> None:
+    """Raise BatchError if Sprint would abort at posteriors of this shape. The last three: see KnownLabels."""
     if num_frames < 1 or num_labels < 1:
         raise BatchError(
             f"segment {name!r} has {num_frames} frames x {num_labels} labels; both must be at least 1 "
             "[batch-shapes]"
         )
-    if expected_labels is not None and num_labels != expected_labels:
-        raise BatchError(
-            f"the posteriors have {num_labels} labels; Sprint's model has {expected_labels} [num-labels]"
-        )
+    expected = of_sprint or of_option or of_last_batch
+    if expected is not None and num_labels != expected:
+        if of_sprint is not None:
+            source = f"Sprint's model has {expected}"
+        elif of_option is not None:
+            source = f"the option num_labels is {expected}; correct the one that is wrong"
+        else:
+            source = f"those of the last batch had {expected}"
+        raise BatchError(f"the posteriors have {num_labels} labels; {source} [num-labels]")
 
 
 def check_batch(
@@ -69,7 +89,7 @@ def check_batch(
     seq_lengths: Any,
     segment_names: Iterable[Any],
     out: Optional[Array],
-    num_labels: Optional[int],
+    known_labels: KnownLabels,
 ) -> tuple[Array, list[int], list[str], Array]:
     """Check the arguments of get_batch_loss_and_error_signal.
 
@@ -86,7 +106,7 @@ def check_batch(
         )
     if not is_float(posteriors.dtype):
         raise BatchError(f"log_posteriors has the dtype {posteriors.dtype}; it must be a float [dtype]")
-    lengths, names = check_segments(posteriors.shape, seq_lengths, segment_names, num_labels)
+    lengths, names = check_segments(posteriors.shape, seq_lengths, segment_names, known_labels)
     if out is None:
         out = np.empty(posteriors.shape, np.float32)
     elif not isinstance(out, np.ndarray) or out.shape != posteriors.shape or out.dtype != np.float32:
@@ -98,7 +118,7 @@ def check_batch(
 
 
 def check_segments(
-    shape: Sequence[int], seq_lengths: Any, segment_names: Iterable[Any], num_labels: Optional[int]
+    shape: Sequence[int], seq_lengths: Any, segment_names: Iterable[Any], known_labels: KnownLabels
 ) -> tuple[list[int], list[str]]:
     """Check the segments of a batch whose posteriors have this shape, (time,batch,label).
 
@@ -114,15 +134,30 @@ def check_segments(
     num_frames, batch_size, labels = shape
     names = decode_names(segment_names)
     if lengths.shape != (batch_size,) or len(names) != batch_size:
+        advice = "all three must agree"
+        if len(names) == num_frames and lengths.shape == (num_frames,):
+            advice += (
+                ". Time and batch seem to be swapped: transpose them to (time,batch,label), or correct "
+                "batch_first of SprintLoss"
+            )
         raise BatchError(
-            f"log_posteriors has a batch of {batch_size}, seq_lengths the shape {lengths.shape}, and there "
-            f"are {len(names)} segment names; all three must agree [batch-shapes]"
+            f"log_posteriors has {num_frames} frames and a batch of {batch_size}, seq_lengths the shape "
+            f"{lengths.shape}, and there are {len(names)} segment names; {advice} [batch-shapes]"
         )
     for index, (name, length) in enumerate(zip(names, lengths.tolist())):
-        check_shape(name, length, labels, num_labels)
+        check_shape(name, length, labels, *known_labels)
         if length > num_frames:
             raise BatchError(
                 f"seq_lengths[{index}] is {length} (segment {name!r}); log_posteriors has {num_frames} frames"
                 " [batch-shapes]"
             )
     return lengths.tolist(), names
+
+
+def nan_error(name: str, nan: tuple[int, int], index: Optional[int] = None) -> BatchError:
+    """Return the error that says where the NaN is."""
+    where = "" if index is None else f" (index {index} of the batch)"
+    return BatchError(
+        f"the posteriors of segment {name!r}{where} are NaN at time {nan[0]}, label {nan[1]}; Sprint would "
+        "abort at a NaN [nan]"
+    )

@@ -7,8 +7,7 @@ from typing import Optional, Union
 from .._native import lib
 from ..errors import PeerGoneError, ProtocolError, UsageError, without_traceback
 from ..ring import Claim, FloatArray
-from .arguments import check_shape, decode_name
-from .batch import nan_error
+from .arguments import check_shape, decode_name, nan_error
 from .child import Child, ChildState
 from .copying import find_nan
 from .in_place_request import InPlaceRequest
@@ -180,21 +179,22 @@ class SegmentClaim:
 
 
 def claim_segment(
-    pool: Lifecycle, name: Union[str, bytes], num_frames: int, num_labels: int, expected_labels: Optional[int]
+    pool: Lifecycle, name: Union[str, bytes], num_frames: int, num_labels: int, last_num_labels: Optional[int]
 ) -> SegmentClaim:
     """Claim a record for the posteriors of a segment. The caller holds the lock.
 
     Args:
         pool: the pool's parts.
         name, num_frames, num_labels: as in SprintInstancePool.claim, which documents the errors too.
-        expected_labels: the number of labels, if it is known.
+        last_num_labels: the number of labels of the last batch, if there was one.
     """
     scheduler = pool.scheduler
     decoded, encoded = decode_name(name)
     scheduler.restart_dead_children()
     if not scheduler.queue:  # the usual case, without the cost of a Wait
         child = scheduler.least_loaded()
-        check_shape(decoded, num_frames, num_labels, child.num_labels or expected_labels)
+        of_option = pool.options.num_labels
+        check_shape(decoded, num_frames, num_labels, child.num_labels, of_option, last_num_labels)
         try:
             claim = child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
             if claim is not None:
@@ -202,14 +202,14 @@ def claim_segment(
         except ProtocolError:  # the child was killed for it
             if not pool.may_retry:
                 raise
-    return _wait_for_claim(pool, decoded, encoded, num_frames, num_labels, expected_labels)
+    return _wait_for_claim(pool, decoded, encoded, num_frames, num_labels, last_num_labels)
 
 
 def _wait_for_claim(
-    pool: Lifecycle, name: str, encoded: bytes, num_frames: int, num_labels: int, expected: Optional[int]
+    pool: Lifecycle, name: str, encoded: bytes, num_frames: int, num_labels: int, last: Optional[int]
 ) -> SegmentClaim:
     def attempt(child: Child) -> Optional[Claim]:
-        check_shape(name, num_frames, num_labels, child.num_labels or expected)
+        check_shape(name, num_frames, num_labels, child.num_labels, pool.options.num_labels, last)
         try:
             return child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
         except ProtocolError:  # the child was killed for it

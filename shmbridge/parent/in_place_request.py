@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Optional
 
 from ..errors import ShmbridgeError
 from ..ring import Claim, FloatArray, Record
-from .batch import nan_error
+from .arguments import nan_error
 from .copying import copy_rejecting_nan
 from .request import Request, RequestState
 from .segment_result import SegmentResult

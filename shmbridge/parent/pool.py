@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Optional, Union
 
-import numpy as np
 from numpy.typing import ArrayLike
 
+from ..deprecation import accept_old_names
 from ..errors import OptionError
 from ..ring import Array, FloatArray
-from .arguments import check_batch, check_segments, decode_names
+from .arguments import KnownLabels, check_batch, check_segments, decode_names
 from .automata import Automata, AutomatonRequest, combine
-from .batch import Batch, BatchResult, CopyIn, CopyOut, SegmentRequest
+from .batch import Batch, BatchResult
 from .in_place import SegmentClaim, claim_segment
 from .lifecycle import OPEN, Lifecycle, OwnedPool
 from .options import DEFAULT_RING_SIZE, Options
 from .returnn_options import accept_returnn_names, translate
 from .scoring import ScoreFunction, serve
+from .segment_request import CopyIn, CopyOut, run_segments
+
+_OLD_NAMES = {"tags": "segment_names"}
 
 
 class SprintInstancePool(OwnedPool):
@@ -103,7 +106,7 @@ class SprintInstancePool(OwnedPool):
                 f"num_instances is {num_instances}; {type(self).__name__} has one child: use "
                 "SprintInstancePool for several [unknown-option]"
             )
-        self._num_labels = num_labels
+        self._num_labels: Optional[int] = None  # of the last batch
         super().__init__(Lifecycle(options))
 
     @classmethod
@@ -119,11 +122,12 @@ class SprintInstancePool(OwnedPool):
         """
         return cls(**translate(sprint_opts))
 
+    @accept_old_names(_OLD_NAMES)
     def get_batch_loss_and_error_signal(
         self,
         log_posteriors: ArrayLike,
         seq_lengths: Union[Array, Sequence[int]],
-        tags: Union[Sequence[Any], Array],
+        segment_names: Union[Sequence[Any], Array],
         *,
         out: Optional[FloatArray] = None,
     ) -> BatchResult:
@@ -132,7 +136,7 @@ class SprintInstancePool(OwnedPool):
         Args:
             log_posteriors: (time,batch,label), log space, any float dtype, any strides.
             seq_lengths: (batch,) frames of each segment, integers.
-            tags: the full segment names, str or bytes; the parameter has RETURNN's name.
+            segment_names: the full segment names, str or bytes. A segment may occur several times.
             out: receives the error signal, float32 (time,batch,label); None for a new array.
 
         Returns:
@@ -152,7 +156,7 @@ class SprintInstancePool(OwnedPool):
         with self._pool.lock:
             self._pool.check_open()
             posteriors, lengths, names, error_signal = check_batch(
-                log_posteriors, seq_lengths, tags, out, self._known_num_labels()
+                log_posteriors, seq_lengths, segment_names, out, self._known_labels()
             )
             return self._run(posteriors, lengths, names, error_signal)
 
@@ -160,7 +164,7 @@ class SprintInstancePool(OwnedPool):
         self,
         posteriors: Any,
         seq_lengths: Any,
-        tags: Sequence[Any],
+        segment_names: Sequence[Any],
         error_signal: Any,
         *,
         copy_in: CopyIn,
@@ -170,11 +174,11 @@ class SprintInstancePool(OwnedPool):
 
         Args:
             posteriors: any object with a shape (time,batch,label) that supports [:frames, index].
-            seq_lengths, tags: as in get_batch_loss_and_error_signal.
+            seq_lengths, segment_names: as in get_batch_loss_and_error_signal.
             error_signal: any object that supports [:, index]; None: it is not stored. [:frames] of that is
                 passed to copy_out, and the rest is set to 0.
             copy_in, copy_out: copy a segment into a claim, and an error signal out of a record: see
-                batch.CopyIn and batch.CopyOut. Both are called in this thread.
+                segment_request.CopyIn and CopyOut. Both are called in this thread.
 
         Returns:
             loss (batch,) float32, infinite for segments that Sprint skipped.
@@ -183,41 +187,24 @@ class SprintInstancePool(OwnedPool):
         """
         with self._pool.lock:
             self._pool.check_open()
-            lengths, names = check_segments(posteriors.shape, seq_lengths, tags, self._known_num_labels())
+            known_labels = self._known_labels()
+            lengths, names = check_segments(posteriors.shape, seq_lengths, segment_names, known_labels)
             return self._run(
                 posteriors, lengths, names, error_signal, copy_in=copy_in, copy_out=copy_out
             ).loss
 
-    def _run(
-        self, posteriors: Any, lengths: list[int], names: list[str], error_signal: Any, **copies: Any
-    ) -> BatchResult:
-        scheduler = self._pool.scheduler
-        num_labels = posteriors.shape[2]
-        scheduler.restart_dead_children()
-        scheduler.least_loaded().channel.sender.check_size(
-            max(lengths, default=0), num_labels, max((len(name.encode()) for name in names), default=0)
-        )
-        loss: FloatArray = np.empty(len(names), np.float32)
-        loss.fill(np.nan)
-        skipped = np.zeros(len(names), np.bool_)
-        batch = Batch(self._pool.statistics, scheduler.children)
-        for b, (name, length) in enumerate(zip(names, lengths)):
-            error_segment = None if error_signal is None else error_signal[:, b]
-            SegmentRequest(batch, b, name, posteriors[:length, b], loss, skipped, error_segment, **copies)
-        if len(names) > 1:
-            batch.requests.sort(key=lambda request: request.rows, reverse=True)
-        scheduler.run(batch)
-        result = BatchResult(loss, error_signal, skipped)
-        batch.raise_errors(result)
-        if names:
-            self._num_labels = num_labels
+    def _run(self, posteriors: Any, *arguments: Any, **copies: Any) -> BatchResult:
+        result = run_segments(self._pool, posteriors, *arguments, **copies)
+        if len(result.loss) > 0:
+            self._num_labels = posteriors.shape[2]
         return result
 
-    def get_automata_for_batch(self, tags: Union[Sequence[Any], Array]) -> Automata:
+    @accept_old_names(_OLD_NAMES)
+    def get_automata_for_batch(self, segment_names: Union[Sequence[Any], Array]) -> Automata:
         """Return the allophone state automata of segments, combined into one.
 
         Args:
-            tags: the full segment names.
+            segment_names: the full segment names. A segment may occur several times.
 
         Returns:
             A tuple of three: edges (4,E) uint32: from, to, emission, sequence; weights (E,) float32;
@@ -230,7 +217,7 @@ class SprintInstancePool(OwnedPool):
         with self._pool.lock:
             self._pool.check_open()
             batch = Batch(self._pool.statistics, scheduler.children)
-            requests = [AutomatonRequest(batch, name) for name in decode_names(tags)]
+            requests = [AutomatonRequest(batch, name) for name in decode_names(segment_names)]
             scheduler.restart_dead_children()
             scheduler.run(batch)
             batch.raise_errors()
@@ -287,12 +274,11 @@ class SprintInstancePool(OwnedPool):
             self._pool.check_open()
             serve(self._pool, score)
 
-    def _known_num_labels(self) -> Optional[int]:
-        """Return the label dimension: as Sprint sent it, as the user gave it, or as it worked before."""
+    def _known_labels(self) -> KnownLabels:
+        of_sprint = None
         for child in self._pool.scheduler.children:
-            if child.num_labels is not None:
-                return child.num_labels
-        return self._num_labels
+            of_sprint = of_sprint or child.num_labels
+        return of_sprint, self._pool.options.num_labels, self._num_labels
 
 
 class SprintSubprocessInstance(SprintInstancePool):

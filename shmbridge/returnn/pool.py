@@ -15,7 +15,6 @@ from ..errors import BatchError, UsageError
 from ..parent import SprintInstancePool
 from ..parent.returnn_options import translate
 from ..ring import Array
-from .tags import decode_tags, gather, split_duplicates
 
 _pools: weakref.WeakKeyDictionary[Any, SprintInstancePool] = weakref.WeakKeyDictionary()
 _defaults: dict[str, Any] = {}
@@ -31,7 +30,7 @@ def get_batch_loss_and_error_signal(
         log_posteriors: (time,batch,label), log space, any float dtype, any strides.
         seq_lengths: (batch,) frames of each segment, any integer dtype.
         tags: full segment names: a list or array of str or bytes, or an array (batch,length) of bytes.
-            Duplicates are allowed.
+            A segment may occur several times.
 
     Returns:
         loss (batch,) float32, infinite for skipped segments; error signal (time,batch,label) float32, zero
@@ -40,26 +39,8 @@ def get_batch_loss_and_error_signal(
     Raises:
         ShmbridgeError: as in shmbridge.SprintInstancePool.
     """
-    if tags is None:
-        raise BatchError("tags is None; it must be the full segment names [segment-names]")
-    names = decode_tags(tags)
-    pool = _pool_of(self)
-    parts = split_duplicates(names)
-    if len(parts) < 2:
-        loss, error_signal = pool.get_batch_loss_and_error_signal(log_posteriors, seq_lengths, names)
-        return loss, error_signal
-    posteriors, lengths = np.asarray(log_posteriors), np.asarray(seq_lengths)
-    if posteriors.ndim != 3 or posteriors.shape[1] != len(names) or lengths.shape != (len(names),):
-        raise BatchError(
-            f"log_posteriors has shape {posteriors.shape} and seq_lengths {lengths.shape} for {len(names)} "
-            "tags; they must be (time,batch,label) and (batch,) [batch-shapes]"
-        )
-    loss = np.empty(len(names), np.float32)
-    error_signal = np.empty(posteriors.shape, np.float32)
-    for part in parts:
-        loss[part], error_signal[:, part] = pool.get_batch_loss_and_error_signal(
-            posteriors[:, part], lengths[part], [names[index] for index in part]
-        )
+    names = _names(tags)
+    loss, error_signal = _pool_of(self).get_batch_loss_and_error_signal(log_posteriors, seq_lengths, names)
     return loss, error_signal
 
 
@@ -77,12 +58,7 @@ def get_automata_for_batch(self: Any, tags: Sequence[Any]) -> tuple[Array, Array
     Raises:
         ShmbridgeError: as in shmbridge.SprintInstancePool.
     """
-    names = decode_tags(tags)
-    distinct = list(dict.fromkeys(names))
-    automata = _pool_of(self).get_automata_for_batch(distinct)
-    if len(distinct) == len(names):
-        return automata
-    return gather(*automata, [distinct.index(name) for name in names])
+    return _pool_of(self).get_automata_for_batch(_names(tags))
 
 
 def get_free_instance(self: Any) -> Any:
@@ -104,6 +80,22 @@ def close_all() -> None:
     for pool in list(_pools.values()):
         pool.close()
     _pools.clear()
+
+
+def _names(tags: Any) -> Any:
+    """Return the segment names, also those of an array (batch,length) of bytes, padded with zeros.
+
+    Raises:
+        BatchError: the array has another shape or dtype.
+    """
+    if not isinstance(tags, np.ndarray) or tags.ndim == 1:
+        return tags
+    if tags.ndim != 2 or tags.dtype.itemsize != 1:
+        raise BatchError(
+            f"tags is an array {tags.shape} of {tags.dtype}; it must be (batch,) names, "
+            "or (batch,length) bytes [segment-names]"
+        )
+    return [row.tobytes().rstrip(b"\0") for row in tags]
 
 
 def _pool_of(self: Any) -> SprintInstancePool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import warnings
 from collections.abc import Sequence
 from typing import Any, Callable, Literal, Optional, TypeVar, Union, cast, get_args
 
 import numpy as np
 import torch
 
+from ..deprecation import accept_old_names
 from ..errors import BatchError, OptionError, UsageError
 from ..parent import SprintInstancePool
 from ..parent.arguments import decode_name
@@ -20,27 +19,9 @@ Reduction = Literal["none", "sum", "mean"]
 SkippedLoss = Literal["zero", "inf", "error"]
 SegmentNames = Union[Sequence[str], Sequence[bytes], Array]
 
-_OLD_NAMES = {"discarded": "skipped", "tags": "segment_names"}
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-
-def _accept_old_names(stacklevel: int) -> Callable[[_Function], _Function]:
-    """Rename deprecated keyword arguments, and warn. Type checkers and help() see the new names only."""
-
-    def decorate(function: _Function) -> _Function:
-        @functools.wraps(function)
-        def renamed(*args: Any, **options: Any) -> Any:
-            for old in options.keys() & _OLD_NAMES:
-                new = _OLD_NAMES[old]
-                message = f"the argument {old!r} is deprecated; use {new!r} [deprecated]"
-                warnings.warn(message, DeprecationWarning, stacklevel=stacklevel)
-                options[new] = options.pop(old)
-            return function(*args, **options)
-
-        return cast(_Function, renamed)
-
-    return decorate
+_OLD_NAMES = {"discarded": "skipped", "tags": "segment_names"}
 
 
 def _outside_the_graph(function: _Function) -> _Function:
@@ -50,7 +31,7 @@ def _outside_the_graph(function: _Function) -> _Function:
 
 
 @_outside_the_graph
-@_accept_old_names(stacklevel=3)
+@accept_old_names(_OLD_NAMES, stacklevel=3)
 def sprint_loss(
     pool: SprintInstancePool,
     log_probs: torch.Tensor,
@@ -94,7 +75,7 @@ def sprint_loss(
         loss, a scalar or (batch,), on the device of log_probs: float64 if log_probs is float64, else float32.
 
     Raises:
-        OptionError: reduction or skipped is not a valid choice.
+        OptionError: pool is not a pool; or reduction or skipped is not a valid choice.
         BatchError: the arguments do not fit together, a value is NaN or a segment has no frames; or Sprint
             skipped a segment and `skipped` is "error".
         UsageError: in the backward pass, with create_graph=True: Sprint's loss has no second derivative.
@@ -102,7 +83,7 @@ def sprint_loss(
         SegmentTooLargeError, RemoteError, PeerGoneError, ClosedError: as in
             SprintInstancePool.get_batch_loss_and_error_signal.
     """
-    _check_options(reduction, skipped)
+    _check_options(pool, reduction, skipped)
     _check_tensor(log_probs, batch_first)
     lengths = seq_lengths.detach().cpu().numpy() if isinstance(seq_lengths, torch.Tensor) else seq_lengths
     by_time = log_probs.transpose(0, 1) if batch_first else log_probs
@@ -125,10 +106,10 @@ class SprintLoss(torch.nn.Module):
         reduction, batch_first, from_logits, skipped, pin_memory: as in `sprint_loss`.
 
     Raises:
-        OptionError: reduction or skipped is not a valid choice.
+        OptionError: pool is not a pool; or reduction or skipped is not a valid choice.
     """
 
-    @_accept_old_names(stacklevel=2)
+    @accept_old_names(_OLD_NAMES)
     def __init__(
         self,
         pool: SprintInstancePool,
@@ -140,7 +121,7 @@ class SprintLoss(torch.nn.Module):
         pin_memory: bool = True,
     ) -> None:
         super().__init__()
-        _check_options(reduction, skipped)
+        _check_options(pool, reduction, skipped)
         self.pool = pool
         self.reduction = reduction
         self.batch_first = batch_first
@@ -148,7 +129,7 @@ class SprintLoss(torch.nn.Module):
         self.skipped = skipped
         self.pin_memory = pin_memory
 
-    @_accept_old_names(stacklevel=4)  # below Module.__call__
+    @accept_old_names(_OLD_NAMES, stacklevel=4)  # below Module.__call__
     def forward(
         self,
         log_probs: torch.Tensor,
@@ -236,7 +217,11 @@ class _Criterion(torch.autograd.Function):
         return gradient, None, None, None, None, None, None, None
 
 
-def _check_options(reduction: str, skipped: str) -> None:
+def _check_options(pool: Any, reduction: str, skipped: str) -> None:
+    if not isinstance(pool, SprintInstancePool):
+        raise OptionError(
+            f"pool is {pool!r}; it must be the shmbridge.SprintInstancePool to use [loss-input]"
+        )
     for name, value, choices in (
         ("reduction", reduction, get_args(Reduction)),
         ("skipped", skipped, get_args(SkippedLoss)),

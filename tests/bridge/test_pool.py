@@ -43,14 +43,14 @@ def test_lengths_may_have_any_integer_dtype(
     module_sprint_env.compare(loss, error_signal, posteriors, lengths, names)
 
 
-def test_lengths_may_be_a_list_and_tags_a_numpy_array(
+def test_lengths_may_be_a_list_and_segment_names_a_numpy_array(
     module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
 ) -> None:
     names = module_sprint_env.NAMES[:3]
     lengths = module_sprint_env.frames(names)
     posteriors = module_sprint_env.posteriors(lengths)
-    tags: Any = np.array(names)
-    loss, error_signal = shared.get_batch_loss_and_error_signal(posteriors, lengths, tags)
+    given: Any = np.array(names)
+    loss, error_signal = shared.get_batch_loss_and_error_signal(posteriors, lengths, given)
     module_sprint_env.compare(loss, error_signal, posteriors, lengths, names)
 
 
@@ -162,6 +162,43 @@ def test_a_batch_of_twenty_segments_is_shared_by_two_children(sprint_env: Sprint
         assert pool.stats().segments == 20
 
 
+@pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
+def test_a_segment_may_occur_several_times_in_a_batch(sprint_env: SprintEnv, way: str) -> None:
+    """Each occurrence has posteriors, a loss and an error signal of its own."""
+    names = [sprint_env.NAMES[index] for index in (0, 1, 0, 0, 1, 1)]
+    with sprint_env.pool(way, num_instances=2) as pool:
+        sprint_env.check(pool, names)
+        sprint_env.check(pool, names[:1] * 2)
+        assert pool.stats().segments == len(names) + 2
+
+
+def test_the_errors_of_a_segment_that_occurs_twice_are_one_error(sprint_env: SprintEnv) -> None:
+    names = [sprint_env.NAMES[0], "kórpus/rec/nowhere", "kórpus/rec/nowhere"]
+    with sprint_env.pool("loop") as pool:
+        with pytest.raises(shmbridge.RemoteError, match="nowhere") as caught:
+            pool.get_batch_loss_and_error_signal(sprint_env.posteriors([6, 6, 6]), [6, 6, 6], names)
+        assert list(caught.value.failed) == names[1:2]
+        assert caught.value.partial is not None
+        assert np.isfinite(caught.value.partial[0]).tolist() == [True, False, False]
+        assert pool.stats().failed == 2
+        sprint_env.check(pool, sprint_env.NAMES)
+
+
+def test_the_old_name_of_the_segment_names_works_with_a_warning(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
+    names = module_sprint_env.NAMES[:2]
+    lengths = module_sprint_env.frames(names)
+    posteriors = module_sprint_env.posteriors(lengths)
+    old: Any = {"tags": names}
+    with pytest.warns(DeprecationWarning, match="'tags' is deprecated; use 'segment_names'") as caught:
+        loss, error_signal = shared.get_batch_loss_and_error_signal(posteriors, lengths, **old)
+    with pytest.warns(DeprecationWarning, match="'tags' is deprecated; use 'segment_names'"):
+        shared.get_automata_for_batch(**old)
+    module_sprint_env.compare(loss, error_signal, posteriors, lengths, names)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 @pytest.mark.parametrize("lengths", [np.zeros(0, np.int64), []], ids=["array", "list"])
 def test_an_empty_batch_is_answered_without_sprint(
     module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, lengths: Any
@@ -265,6 +302,19 @@ def test_automata_of_a_batch_have_the_documented_shapes_and_states_of_their_own(
             assert ends[0, b] == ends[1, b - 1] + 1
     assert set(edges[3].tolist()) == set(range(len(names)))
     assert edges[2].max() < module_sprint_env.LABELS
+
+
+def test_a_segment_that_occurs_twice_has_an_automaton_at_each_index(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
+) -> None:
+    names = [module_sprint_env.NAMES[index] for index in (1, 0, 1)]
+    edges, weights, ends = shared.get_automata_for_batch(names)
+    for index, name in enumerate(names):
+        alone_edges, alone_weights, _ = shared.get_automata_for_batch([name])
+        own = edges[:, edges[3] == index]
+        own[:2] -= ends[0, index]
+        np.testing.assert_array_equal(own[:3], alone_edges[:3])
+        np.testing.assert_array_equal(weights[edges[3] == index], alone_weights)
 
 
 def test_the_sum_over_the_paths_of_the_automaton_is_the_loss(

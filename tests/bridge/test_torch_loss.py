@@ -490,8 +490,10 @@ def test_tensors_without_values_are_not_sent(
         (torch.zeros(3, 1, 4), [3.0], ["kórpus/rec/one"], "dtype float64"),
         (torch.zeros(3, 1, 4), [3, 3], ["kórpus/rec/one"], "all three must agree"),
         (torch.zeros(3, 1, 4), [3], ["a", "b"], "all three must agree"),
-        (torch.zeros(3, 2, 4), [3, 3], ["a", "a"], "'a' occurs 2 times"),
-        (torch.zeros(3, 1, 5), [3], ["kórpus/rec/one"], "5 labels; Sprint's model has 4"),
+        (torch.zeros(3, 1, 4), [3], "kórpus/rec/one", "are 'kórpus/rec/one', a single name"),
+        (torch.zeros(2, 3, 4), [3, 3], ["a", "b"], "Time and batch seem to be swapped.*batch_first"),
+        (torch.zeros(1, 3, 4), [3], ["a"], "Time and batch seem to be swapped.*batch_first"),
+        (torch.zeros(3, 1, 5), [3], ["kórpus/rec/one"], "5 labels; the option num_labels is 4"),
     ],
 )
 def test_an_invalid_batch_is_rejected_and_nothing_is_sent(
@@ -506,6 +508,21 @@ def test_an_invalid_batch_is_rejected_and_nothing_is_sent(
 def test_the_error_for_batch_first_names_its_order_of_axes(shared: shmbridge.SprintInstancePool) -> None:
     with pytest.raises(shmbridge.BatchError, match=r"it must be \(batch,time,label\)"):
         sprint_loss(shared, torch.zeros(3, 4), [3], ["kórpus/rec/one"], batch_first=True)
+
+
+def test_a_batch_in_time_order_with_batch_first_is_an_error_that_names_the_option(
+    shared: shmbridge.SprintInstancePool,
+) -> None:
+    with pytest.raises(shmbridge.BatchError, match=r"Time and batch seem to be swapped.*batch_first"):
+        sprint_loss(shared, torch.zeros(3, 2, 4), [3, 3], ["a", "b"], batch_first=True)
+
+
+@pytest.mark.parametrize("pool", [None, shmbridge.SprintInstancePool, "refsprint"], ids=repr)
+def test_something_else_than_a_pool_is_rejected(pool: Any) -> None:
+    with pytest.raises(shmbridge.OptionError, match=r"pool is .*; it must be the shmbridge\.SprintInst"):
+        SprintLoss(pool)
+    with pytest.raises(shmbridge.OptionError, match="pool is "):
+        sprint_loss(pool, torch.zeros(3, 1, 4), [3], ["kórpus/rec/one"])
 
 
 @pytest.mark.parametrize(

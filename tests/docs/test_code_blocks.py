@@ -77,7 +77,7 @@ def test_the_quick_start_runs(tmp_path):
     assert len(blocks) == 6
     said = run("\n".join(blocks), tmp_path)
     assert "(30, 2, 6)" in said
-    assert "5 labels; Sprint's model has 6" in said
+    assert "5 labels; the option num_labels is 6" in said
 
 
 @pytest.mark.parametrize("page", WAYS, ids=lambda page: page.stem)

@@ -232,7 +232,7 @@ def test_options_of_install_apply_to_all_pools_and_sprint_opts_takes_precedence(
     names, lengths = returnn.sprint_env.NAMES[:1], returnn.sprint_env.frames(returnn.sprint_env.NAMES[:1])
     posteriors = returnn.sprint_env.posteriors(lengths)
     shmbridge.returnn.install(ring_size=1 << 20, env=returnn.sprint_env.env, num_labels=5)
-    with pytest.raises(shmbridge.BatchError, match="4 labels; Sprint's model has 5"):
+    with pytest.raises(shmbridge.BatchError, match="4 labels; the option num_labels is 5"):
         returnn.pool("loop").get_batch_loss_and_error_signal(posteriors, lengths, names)
     returnn.check(returnn.pool("loop", num_labels=4), names)
 

@@ -12,7 +12,6 @@ import pytest
 from returnn_env import Returnn
 
 import shmbridge
-from shmbridge.returnn.tags import gather, split_duplicates
 
 
 def fixed_length(names: list[str], dtype: str) -> Any:
@@ -91,35 +90,16 @@ def test_duplicate_segments_have_an_automaton_at_each_index(returnn: Returnn) ->
         assert index == 0 or states[0, index] == states[1, index - 1] + 1
 
 
-def test_split_duplicates_keeps_the_order_and_repeats_no_name_within_a_part() -> None:
-    names = list("abacaba")
-    parts = split_duplicates(names)
-    assert sorted(index for part in parts for index in part) == list(range(len(names)))
-    for part in parts:
-        assert part == sorted(part)
-        assert len({names[index] for index in part}) == len(part)
-    assert len(parts) == names.count("a")
-
-
-def test_gathering_each_sequence_once_changes_nothing(returnn: Returnn) -> None:
-    edges, weights, states = returnn.pool("loop").get_automata_for_batch(returnn.sprint_env.NAMES)
-    for array, wanted in zip(
-        gather(edges, weights, states, range(len(returnn.sprint_env.NAMES))), (edges, weights, states)
-    ):
-        assert array.dtype == wanted.dtype
-        np.testing.assert_array_equal(array, wanted)
-
-
 ONE = np.zeros((3, 1, 4), np.float32)
 BAD = {
-    "no tags": ((ONE, np.array([3]), None), "tags is None"),
+    "no tags": ((ONE, np.array([3]), None), "the segment names are None"),
     "tags of three dimensions": ((ONE, np.array([3]), np.zeros((1, 1, 1), "uint8")), "(1, 1, 1) of uint8"),
     "rows of numbers": ((ONE, np.array([3]), np.zeros((1, 2))), "(1, 2) of float64"),
-    "a row of zeros": ((ONE, np.array([3]), np.zeros((1, 2), "uint8")), "[0] is b''"),
+    "a row of zeros": ((ONE, np.array([3]), np.zeros((1, 2), "uint8")), "at index 0 of the batch is b''"),
     "not UTF-8": ((ONE, np.array([3]), [b"\xff"]), "must be UTF-8"),
     "a NaN": ((ONE * np.nan, np.array([3]), ["x"]), "NaN at time 0"),
     "no frames": ((ONE, np.array([0]), ["x"]), "0 frames"),
-    "a duplicate, but the batch is smaller": ((ONE, np.array([3]), ["x", "x"]), "2 tags"),
+    "a duplicate, but the batch is smaller": ((ONE, np.array([3]), ["x", "x"]), "2 segment names"),
     "a duplicate, and more lengths": ((np.zeros((3, 2, 4)), np.array([3, 3, 3]), ["x", "x"]), "(3,)"),
     "a duplicate, and a dimension too few": ((np.zeros((3, 2)), np.array([3, 3]), ["x", "x"]), "(3, 2)"),
 }

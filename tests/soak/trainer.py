@@ -175,15 +175,13 @@ class Trainer:
 
     def _misuse(self) -> None:
         exchanges = [exchange for exchange in self._draw_many(5) if exchange.does is Does.ANSWER]
-        kind = self.rng.choice(["nan", "too large", "twice", "nan in place"])
+        kind = self.rng.choice(["nan", "too large", "nan in place"])
         self._note(kind)
         if kind == "too large":
             frames = self.plan.ring_size // (4 * self.plan.labels) + 1
             self._expect(lambda: self.pool.claim(segments.NAMES[0], frames, self.plan.labels), UsageError)
         elif kind == "nan" and exchanges:
             self._run_batch(exchanges, nan_at=self.rng.randrange(len(exchanges)))
-        elif kind == "twice" and exchanges:
-            self._expect(lambda: self._run_batch([exchanges[0], exchanges[0]]), BatchError)
         elif kind == "nan in place" and exchanges:
             claim = self._claim(exchanges[0], [], [])
             if claim is not None:

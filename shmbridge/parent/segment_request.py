@@ -1,0 +1,153 @@
+"""Segments of a batch: posteriors into the ring, losses and error signals out of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Optional
+
+import numpy as np
+
+from .._native import lib
+from ..errors import ShmbridgeError
+from ..ring import Array, Claim, FloatArray, Record
+from .arguments import nan_error
+from .batch import Batch, BatchRequest, BatchResult
+from .copying import copy_out, copy_rejecting_nan
+from .request import RequestState
+
+if TYPE_CHECKING:
+    from .lifecycle import Lifecycle
+
+# The last argument of both: whether a second thread may copy.
+# (target in the ring, source, …) -> (time, label) of the first NaN, at which the copy ended, or None
+CopyIn = Callable[[FloatArray, Any, bool], Optional[tuple[int, int]]]
+# (target, source in the ring, …); the source is released afterwards
+CopyOut = Callable[[Any, FloatArray, bool], None]
+
+
+class SegmentRequest(BatchRequest):
+    """One segment of a batch: posteriors into the ring, loss and error signal out of it.
+
+    Args:
+        batch: the batch.
+        index: of the segment in the batch.
+        name: the full segment name.
+        posteriors: (time,label), only the segment's own frames.
+        loss: (batch,) float32; [index] is written.
+        skipped: (batch,) bool; [index] is written.
+        error_signal: (time,label) with the whole batch's time; zeroed beyond the segment. None: the error
+            signal is not stored.
+        copy_in: copies the posteriors into a claim, as copying.copy_rejecting_nan does.
+        copy_out: copies a received error signal, as copying.copy_out does.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        index: int,
+        name: str,
+        posteriors: Any,
+        loss: FloatArray,
+        skipped: Array,
+        error_signal: Any,
+        *,
+        copy_in: CopyIn = copy_rejecting_nan,
+        copy_out: CopyOut = copy_out,
+    ) -> None:
+        super().__init__(batch, name)
+        self.rows, self.columns = posteriors.shape
+        self._index = index
+        self._posteriors = posteriors
+        self._loss = loss
+        self._skipped = skipped
+        self._error_signal = error_signal
+        self._copy_in = copy_in
+        self._copy_out = copy_out
+
+    def fill(self, claim: Claim) -> None:
+        """Copy the posteriors into the claim.
+
+        Raises:
+            BatchError: the posteriors contain a NaN.
+        """
+        batch = self._batch
+        begin = time.perf_counter()
+        nan = self._copy_in(claim.matrix, self._posteriors, batch.second_thread())
+        batch.statistics.copy_seconds += time.perf_counter() - begin
+        if nan is not None:
+            raise nan_error(self.name, nan, self._index)
+
+    def sent(self) -> None:
+        """Zero the error signal beyond the segment while Sprint computes."""
+        self._batch.statistics.posteriors_bytes += 4 * self.rows * self.columns
+        if self._error_signal is not None:
+            self._error_signal[self.rows :] = 0
+
+    def skip(self, error: ShmbridgeError) -> None:
+        """Answer as if Sprint had skipped the segment."""
+        if self.is_open:
+            self.state = RequestState.DONE
+            self._batch.outstanding -= 1
+            self._batch.statistics.failed += 1
+            self._take_skip()
+
+    def _take_matrix(self, record: Record) -> None:
+        batch = self._batch
+        matrix = record.matrix
+        is_skipped = record.status == lib.SHMB_SKIPPED
+        batch.statistics.count(is_skipped, self.rows * self.columns)
+        if is_skipped or matrix is None:
+            self._take_skip()
+            return
+        self._loss[self._index] = record.loss
+        if self._error_signal is not None:
+            begin = time.perf_counter()
+            self._copy_out(self._error_signal[: self.rows], matrix, batch.second_thread())
+            batch.statistics.copy_seconds += time.perf_counter() - begin
+
+    def _take_skip(self) -> None:
+        self._loss[self._index] = np.inf
+        self._skipped[self._index] = True
+        if self._error_signal is not None:
+            self._error_signal[: self.rows] = 0
+
+
+def run_segments(
+    pool: Lifecycle,
+    posteriors: Any,
+    lengths: list[int],
+    names: list[str],
+    error_signal: Any,
+    **copies: Any,
+) -> BatchResult:
+    """Send the segments of a batch, and return their answers. The caller holds the lock.
+
+    Args:
+        pool: the pool's parts.
+        posteriors, error_signal: as in SprintInstancePool.get_batch_loss.
+        lengths, names: as arguments.check_segments returns them.
+        copies: copy_in and copy_out of SegmentRequest.
+
+    Raises:
+        ShmbridgeError: as in SprintInstancePool.get_batch_loss_and_error_signal.
+    """
+    scheduler = pool.scheduler
+    num_labels = posteriors.shape[2]
+    scheduler.restart_dead_children()
+    scheduler.least_loaded().channel.sender.check_size(
+        max(lengths, default=0), num_labels, max((len(name.encode()) for name in names), default=0)
+    )
+    loss: FloatArray = np.empty(len(names), np.float32)
+    loss.fill(np.nan)
+    skipped = np.zeros(len(names), np.bool_)
+    batch = Batch(pool.statistics, scheduler.children)
+    for b, (name, length) in enumerate(zip(names, lengths)):
+        error_segment = None if error_signal is None else error_signal[:, b]
+        SegmentRequest(batch, b, name, posteriors[:length, b], loss, skipped, error_segment, **copies)
+    if len(names) > 1:
+        batch.requests.sort(key=lambda request: request.rows, reverse=True)
+    scheduler.run(batch)
+    result = BatchResult(loss, error_signal, skipped)
+    batch.raise_errors(result)
+    return result
