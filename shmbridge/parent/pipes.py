@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
+import sys
+import termios
 from collections import deque
 from typing import Optional
 
 from ..errors import ProtocolError
 from ..protocol import Message, check_versions
-from .watcher import logging_errors_contained
+from .watcher import errors_contained
 
 _sprint_log = logging.getLogger("shmbridge.sprint")
 
@@ -16,6 +20,12 @@ _sprint_log = logging.getLogger("shmbridge.sprint")
 _KEPT_LINES = 100
 _MAX_LINE = 4096  # bytes; a longer line is split or cut there
 _LATEST_COUNTS = frozenset({"dimension", "no_room", "ready_for_requests"})
+
+
+def read_available(descriptor: int) -> bytes:
+    """Return what a pipe contains now: at most its capacity, even if a process goes on writing."""
+    count = int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
+    return os.read(descriptor, count) if count else b""
 
 
 class OutputLines:
@@ -41,7 +51,7 @@ class OutputLines:
         for line in lines:
             text = line[:_MAX_LINE].decode("utf-8", "replace").rstrip("\r")
             self.last.append(text)
-            with logging_errors_contained():
+            with errors_contained():
                 _sprint_log.info("[%d] %s", pid, text)
 
 

@@ -20,10 +20,11 @@ from ..errors import (
     without_traceback,
 )
 from . import fork_safety
+from .ending import UNKNOWN, Ending, kill_and_wait, open_pidfd, signal_group
 from .options import Options
-from .pipes import LatestMessages, OutputLines
-from .spawn import open_pidfd, spawn, sprint_command
-from .watcher import Watcher
+from .pipes import LatestMessages, OutputLines, read_available
+from .spawn import spawn, sprint_command
+from .watcher import Watcher, errors_contained
 
 _STACK_GRACE = 2.0  # seconds for a hung process to write its stacks before it is killed
 _READ_SIZE = 65536
@@ -51,6 +52,7 @@ class SprintProcess:
         messages: the control messages that have come and were not taken.
         broken: the error in the control messages for which the process was killed, or None.
         exited: the process has ended, and its last output and messages have been read.
+        status: how it ended; unknown before.
         has_events: one of these three has changed since this was last set to False.
     """
 
@@ -58,6 +60,7 @@ class SprintProcess:
         self.messages = LatestMessages()
         self.broken: Optional[ProtocolError] = None
         self.exited = False
+        self.status = UNKNOWN
         self.has_events = False
         self._decoder = protocol.Decoder()
         self._output = OutputLines()
@@ -82,22 +85,21 @@ class SprintProcess:
             config.update(options.sprint_control_config or {})
             command = sprint_command(options, config)
             self._executable = command[0]
-            self._popen = spawn(command, options, inherited, output_write)
-            self.pid = self._popen.pid
+            self.pid = spawn(command, options, inherited, output_write)
             try:
-                exit_fd = self._exit_descriptor()
+                self._ending = Ending(self.pid)
             except BaseException:  # without it, no event would ever report the exit
-                os.killpg(self.pid, signal.SIGKILL)
-                self._popen.wait()
+                kill_and_wait(self.pid)
                 raise
             own_ends.pop_all()
         fork_safety.register(self)
+        self._watcher = watcher
         self._open = {self._output_fd, self._c2p_fd}  # the watcher closes them at their end
         for descriptor in (self._c2p_fd, self._output_fd):
             os.set_blocking(descriptor, False)
         watcher.watch(self._output_fd, self._on_output)
         watcher.watch(self._c2p_fd, self._on_message)
-        watcher.watch(exit_fd, self._on_exit)
+        watcher.watch(self._ending.descriptor, self._on_exit)
 
     # --- called by the owner
 
@@ -108,9 +110,8 @@ class SprintProcess:
 
     def kill(self) -> None:
         """Kill the process and its process group."""
-        if not self.exited and self._popen.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)  # it leads a group of its own
+        if not self.exited:
+            signal_group(self.pid, signal.SIGKILL)
 
     def join(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the exit. Return whether the process has exited."""
@@ -138,7 +139,7 @@ class SprintProcess:
         Without segments, the process was to request scores or to end. The signal makes the child's Python
         write its stacks and end. A process that cannot, because it is stopped for instance, is killed.
         """
-        self._popen.send_signal(lib.SHMB_STACK_SIGNAL)
+        os.kill(self.pid, lib.SHMB_STACK_SIGNAL)
         self.join_or_kill(_STACK_GRACE)
         what = "gave no answer" if segments else "neither requested scores nor ended"
         return SegmentTimeoutError(
@@ -159,23 +160,14 @@ class SprintProcess:
 
     def exit_error(self, segments: Sequence[str] = ()) -> PeerGoneError:
         """Return the error that says how the process ended."""
-        code = self._popen.returncode
-        exit_code = signal_name = None
-        if code is None:
-            how = "is gone"
-        elif code < 0:
-            signal_name = _signal_name(-code)
-            how = f"was ended by {signal_name}"
-        else:
-            exit_code = code
-            how = f"exited with code {code}"
+        how = str(self.status) if self.exited else "is gone"
         raised = self.messages.peek("exception")
         if raised is not None:
             how += f" after its Python raised {raised['exception_type']}: {raised['message']}"
         return PeerGoneError(
             f"Sprint (pid {self.pid}, {self._executable!r}) {how} [peer-gone]",
-            exit_code=exit_code,
-            signal_name=signal_name,
+            exit_code=self.status.exit_code,
+            signal_name=self.status.signal_name,
             segments=segments,
             last_output=tuple(self._output.last),
         )
@@ -224,36 +216,38 @@ class SprintProcess:
 
     def _on_exit(self) -> bool:
         self._exiting = True
-        self._popen.wait()
-        # Read what was written before the exit, but not to the pipes' end: a grandchild may hold them open.
-        for descriptor, take in (
-            (self._output_fd, self._take_output),
-            (self._c2p_fd, self._take_messages),
-        ):
-            while descriptor in self._open:
-                data = _read(descriptor)
-                if not data:
-                    break
-                take(data)
-        self._take_output(b"")
-        self.exited = True
-        self.has_events = True
-        self._exited.set()
+        try:
+            for step in (self._collect, self._take_last_messages, self._take_last_output):
+                with errors_contained():
+                    step()
+        finally:  # whatever failed above: the death must be noticed
+            self.exited = True
+            self.has_events = True
+            self._exited.set()
         return False
 
-    def _exit_descriptor(self) -> int:
-        """Return a descriptor that is readable, or at its end, once the process has ended."""
-        pidfd = open_pidfd(self.pid)
-        if pidfd is not None:
-            return pidfd
-        read_end, write_end = os.pipe()
+    def _collect(self) -> None:
+        self.status = self._ending.collect()
 
-        def reap() -> None:
-            self._popen.wait()
-            os.close(write_end)
+    def _take_last_messages(self) -> None:
+        self._take_last(self._c2p_fd, self._take_messages)
 
-        threading.Thread(target=reap, name="shmbridge reaper", daemon=True).start()
-        return read_end
+    def _take_last_output(self) -> None:
+        try:
+            self._take_last(self._output_fd, self._take_output)
+        finally:
+            self._take_output(b"")
+
+    def _take_last(self, descriptor: int, take: Callable[[bytes], None]) -> None:
+        """Read what was written before the exit, and no more: a grandchild may write without end."""
+        if descriptor in self._open:
+            self._open.discard(descriptor)
+            try:
+                data = read_available(descriptor)
+            finally:
+                self._watcher.unwatch(descriptor)
+            if data:
+                take(data)
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
@@ -276,10 +270,3 @@ def _read(descriptor: int) -> Optional[bytes]:
         return os.read(descriptor, _READ_SIZE)
     except BlockingIOError:
         return None
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

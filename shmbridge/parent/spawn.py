@@ -7,7 +7,6 @@ import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Optional
 
 from .. import config as config_strings
 from ..errors import OptionError, ResourceError
@@ -47,15 +46,17 @@ def sprint_command(options: Options, config: Mapping[str, object]) -> list[str]:
     return [head, *rest[:leading], *arguments, *rest[leading:]]
 
 
-def spawn(command: list[str], options: Options, inherited: list[int], output: int) -> subprocess.Popen[bytes]:
-    """Start Sprint with these descriptors inherited, and its output written to `output`.
+def spawn(command: list[str], options: Options, inherited: list[int], output: int) -> int:
+    """Start Sprint with these descriptors inherited, and its output written to `output`. Return its pid.
+
+    It leads a process group of its own. The caller waits for its end.
 
     Raises:
         OptionError: the executable cannot be executed.
         ResourceError: no process or memory is left.
     """
     try:
-        return subprocess.Popen(
+        popen = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -73,16 +74,5 @@ def spawn(command: list[str], options: Options, inherited: list[int], output: in
         raise ResourceError(
             f"cannot start {command[0]!r}: {error.strerror} (see `ulimit -a`) [descriptors-processes]"
         ) from error
-
-
-def open_pidfd(pid: int) -> Optional[int]:
-    """Return a descriptor that is readable once the process has ended; None before Linux 5.3."""
-    try:
-        return os.pidfd_open(pid)
-    except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.EPERM):
-            return None
-        raise ResourceError(
-            f"cannot open a descriptor for process {pid}: {error.strerror} (see `ulimit -n`)"
-            " [descriptors-processes]"
-        ) from error
+    popen.returncode = 0  # or subprocess would wait for the process too
+    return popen.pid

@@ -24,12 +24,15 @@ Callback = Callable[[], bool]
 
 
 @contextlib.contextmanager
-def logging_errors_contained() -> Iterator[None]:
-    """Write exceptions of the user's logging handlers to standard error: the thread must go on."""
+def errors_contained() -> Iterator[None]:
+    """Write any exception to standard error: the thread must go on.
+
+    A logging handler of the user's may raise anything, such as SystemExit.
+    """
     try:
         yield
-    except Exception:
-        with contextlib.suppress(Exception):  # standard error may be closed
+    except BaseException:
+        with contextlib.suppress(BaseException):  # standard error may be closed
             traceback.print_exc()
 
 
@@ -77,6 +80,12 @@ class Watcher:
         self._new.append((descriptor, callback))
         os.write(self._wake_write, b"x")
 
+    def unwatch(self, descriptor: int) -> None:
+        """Close a descriptor that is being watched. Only callbacks may call this."""
+        if self._callbacks.pop(descriptor, None) is not None:
+            self._selector.unregister(descriptor)
+            os.close(descriptor)
+
     def close(self) -> None:
         """End the thread and close all descriptors. No callback runs after that."""
         self._new.append(None)
@@ -108,7 +117,7 @@ class Watcher:
                     if not self._take_new(selector):
                         return
                 for descriptor in ready:
-                    self._call(selector, descriptor)
+                    self._call(descriptor)
                 self.doorbell.poke()
 
     def _take_new(self, selector: selectors.BaseSelector) -> bool:
@@ -122,14 +131,15 @@ class Watcher:
             selector.register(descriptor, selectors.EVENT_READ)
         return True
 
-    def _call(self, selector: selectors.BaseSelector, descriptor: int) -> None:
-        try:
-            go_on = self._callbacks[descriptor]()
-        except Exception:
-            with logging_errors_contained():
+    def _call(self, descriptor: int) -> None:
+        callback = self._callbacks.get(descriptor)
+        if callback is None:  # an earlier callback has closed it
+            return
+        go_on = False
+        with errors_contained():
+            try:
+                go_on = callback()
+            except BaseException:
                 _log.exception("watching descriptor %d failed [bad-message]", descriptor)
-            go_on = False
         if not go_on:
-            selector.unregister(descriptor)
-            del self._callbacks[descriptor]
-            os.close(descriptor)
+            self.unwatch(descriptor)

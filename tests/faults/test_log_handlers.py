@@ -14,13 +14,21 @@ from support.internals import children, kill_child, watch_descriptor
 
 
 class Raising(logging.Handler):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
     def emit(self, _record):
-        raise OSError("the log's disk is full")
+        raise self.error
 
 
-@pytest.fixture
-def handler():
-    logger, handler = logging.getLogger("shmbridge.sprint"), Raising()
+# The last two are not an Exception: sys.exit, and an outcome of pytest.
+ERRORS = [OSError("the log's disk is full"), SystemExit("enough"), pytest.fail.Exception("a line is wrong")]
+
+
+@pytest.fixture(params=ERRORS, ids=lambda error: type(error).__name__)
+def handler(request):
+    logger, handler = logging.getLogger("shmbridge.sprint"), Raising(request.param)
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)
@@ -45,17 +53,18 @@ def test_sprint_continues_and_its_end_is_noticed(sprint_env, handler, capfd):
         with pytest.raises(shmbridge.PeerGoneError, match="SIGKILL") as caught:
             sent.result()
         assert "what Sprint says" in caught.value.last_output
-    assert "OSError: the log's disk is full" in capfd.readouterr().err
+    assert str(handler.error) in capfd.readouterr().err
 
 
-def test_a_failing_handler_does_not_end_the_watcher_thread(sprint_env, capfd):
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_failing_handler_does_not_end_the_watcher_thread(sprint_env, capfd, error):
     called = threading.Event()
 
     def fail():
         called.set()
-        raise ValueError("this callback is wrong")
+        raise error
 
-    logger, handler = logging.getLogger("shmbridge"), Raising()
+    logger, handler = logging.getLogger("shmbridge"), Raising(error)
     with sprint_env.scripted_pool("init().run_control_loop(callback=callback)") as pool:
         logger.addHandler(handler)
         try:
@@ -67,4 +76,4 @@ def test_a_failing_handler_does_not_end_the_watcher_thread(sprint_env, capfd):
         finally:
             logger.removeHandler(handler)
             os.close(written)
-    assert "OSError: the log's disk is full" in capfd.readouterr().err
+    assert str(error) in capfd.readouterr().err

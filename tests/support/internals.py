@@ -88,8 +88,8 @@ class ChildProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether the exit status is not collected yet."""
-        return self._process._popen.returncode is None
+        """Whether the process has not ended, or its last output was not read."""
+        return not self._process.exited
 
     @property
     def has_exited(self) -> bool:
@@ -235,9 +235,9 @@ def after_each_spawn(hook: Callable[[int], Any]) -> Iterator[None]:
     spawn_process = spawn.spawn
 
     def hooked(*arguments: Any) -> Any:
-        popen = spawn_process(*arguments)
-        hook(popen.pid)
-        return popen
+        pid = spawn_process(*arguments)
+        hook(pid)
+        return pid
 
     with mock.patch.object(process, "spawn", hooked):
         yield
