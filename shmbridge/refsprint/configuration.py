@@ -3,8 +3,8 @@
 A *resource* is a name and a value that the user gives. Its name may contain wildcards:
 ``*.corpus.file = x``. A *parameter* is looked up by its full path: ``neural-network-trainer.corpus.file``.
 The resource whose name shares the most components with the path wins. Of equally specific ones, the
-alphabetically first wins, as in RASR. The command line is read after the file, and replaces a resource with
-the *same name*. Note that ``--*.x=y`` stands for the name ``neural-network-trainer.*.x`` and so takes
+alphabetically first wins, as in RASR. A resource replaces an earlier one of the *same name*. The command line
+is read before the file, so that the file can refer to it, and again after the file. Note that ``--*.x=y`` stands for the name ``neural-network-trainer.*.x`` and so takes
 precedence over ``[*] x = z`` in a file, while ``[*.corpus] file = z`` in a file is as specific as
 ``--*.file=y``. This is RASR's rule too.
 
@@ -94,10 +94,9 @@ class Configuration:
         Raises:
             FileFormatError: a line of the file, or an argument, is malformed.
         """
-        command_line = _Reader()
-        command_line.read_arguments(arguments)
-        path = cls(command_line.resources).string("config")
         reader = _Reader()
+        reader.read_arguments(arguments)
+        path = cls(reader.resources).string("config")
         if path:
             reader.read_file(path, "*")
         reader.read_arguments(arguments)
@@ -248,7 +247,8 @@ class _Reader:
     def read_file(self, path: str, selection: str) -> None:
         """Read a file and the files that it includes. `selection` is the prefix of their names."""
         with self._includes.reading(path):
-            for number, line in enumerate(read_text(path).split("\n"), 1):
+            # RASR reads bytes: comments and paths need not be UTF-8.
+            for number, line in enumerate(read_text(path, "surrogateescape").split("\n"), 1):
                 place = _Place(path, number)
                 words = line.split()
                 if not words or words[0][0] in _COMMENT:

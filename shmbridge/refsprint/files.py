@@ -37,15 +37,19 @@ def open_file(path: str) -> Iterator[IO[bytes]]:
         raise FileFormatError(path, None, f"cannot be read: {error.strerror} [file-unreadable]") from error
 
 
-def read_text(path: str) -> str:
+def read_text(path: str, errors: str = "strict") -> str:
     """Return the contents of a UTF-8 file, plain or gzipped.
 
+    Args:
+        path: the file.
+        errors: the error handler for bytes that are not UTF-8, as in bytes.decode.
+
     Raises:
-        FileFormatError: the file cannot be read, or is not UTF-8.
+        FileFormatError: the file cannot be read or, with the error handler "strict", is not UTF-8.
     """
     try:
         with open_file(path) as file:
-            return file.read().decode()
+            return file.read().decode(errors=errors)
     except ValueError as error:
         raise FileFormatError(path, None, f"is not UTF-8 text: {error} [file-unreadable]") from error
 

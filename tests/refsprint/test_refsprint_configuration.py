@@ -106,6 +106,26 @@ def test_an_included_file_inherits_the_selection(tmp_path: Path) -> None:
     assert config.select("a").string("y") == "outer"
 
 
+def test_a_file_may_refer_to_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "inner.config").write_text("[$(component)]\n$(name) = inner\n", encoding="utf-8")
+    arguments = (f"--*.base-dir={tmp_path}", "--*.component=*.corpus", "--*.name=file")
+    config = configuration(tmp_path, "include $(base-dir)/sub/inner.config\n", *arguments)
+    assert config.select("corpus").string("file") == "inner"
+
+
+def test_the_command_line_replaces_a_value_of_the_file(tmp_path: Path) -> None:
+    config = configuration(tmp_path, "[nn-trainer.*]\nx = file\n", "--*.x=command line")
+    assert config.string("x") == "command line"
+
+
+def test_bytes_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "sprint.config"
+    path.write_bytes("# für\n[*]\nx = für\n".encode("latin-1"))
+    config = Configuration.from_arguments([f"--config={path}"])
+    assert os.fsencode(config.string("x")) == "für".encode("latin-1")
+
+
 def test_a_file_that_includes_itself_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileFormatError, match="includes itself"):
         configuration(tmp_path, "include sprint.config\n")
