@@ -84,11 +84,7 @@ class Callback:
     def _orthographies(self) -> dict[str, str]:
         # As in RASR, this reads the corpus again, with all its options: with python-segment-order it calls
         # getSegmentList, and contains only the segments that Python names.
-        orthographies = {}
-        for segment in visit(self._config.select("corpus")):
-            self._model.check_words(segment)
-            orthographies[segment.full_name] = segment.orthography
-        return orthographies
+        return {each.full_name: each.orthography for each in visit(self._config.select("corpus"))}
 
     def _init_criterion(self) -> None:
         _ = self._criterion

@@ -26,11 +26,10 @@ import numpy as np
 from .automaton import Automaton, build_automaton
 from .configuration import Configuration
 from .console import CriticalError, FailedAssertionError, warn
-from .corpus import Segment
 from .ctc import CtcResult, ForwardBackward
 from .lexicon import Lexicon, read_lexicon
 from .matrices import Matrix, Scratch
-from .orthography import parse_orthography, unknown_words
+from .orthography import parse_orthography
 
 __all__ = ["ERROR_TYPES", "Criterion", "Model", "Outcome", "create_criterion"]
 
@@ -99,15 +98,6 @@ class Model:
                 self._warned.add(word)
                 warn(f"skipping the unknown word {word!r} [orthography]")
         return build_automaton(lattice, self.lexicon.blank())
-
-    def check_words(self, segment: Segment) -> None:
-        """Raise FileFormatError if there is a lexicon, and it lacks a word of the segment."""
-        unknown = unknown_words(segment.orthography, self.lexicon) if self.has_lexicon else ()
-        if unknown:
-            problem = (
-                f"segment {segment.full_name!r}: the lexicon lacks the word {unknown[0]!r} [orthography]"
-            )
-            raise segment.error(problem)
 
     def _forward_backward(self, orthography: str) -> ForwardBackward:
         return ForwardBackward(self.automaton(orthography))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .console import CriticalError, FailedAssertionError
 from .lexicon import Lemma, Lexicon
 
-__all__ = ["Edge", "Lattice", "parse_orthography", "unknown_words"]
+__all__ = ["Edge", "Lattice", "parse_orthography"]
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,6 @@ def parse_orthography(orthography: str, lexicon: Lexicon, optional_silence: bool
         # RASR: "lemma-pronunciation graph is empty", a critical error.
         raise CriticalError(f"a word has no pronunciation: {orthography!r} [orthography]")
     return Lattice(node_count, tuple(useful), tuple(skipped))
-
-
-def unknown_words(orthography: str, lexicon: Lexicon) -> tuple[str, ...]:
-    """Return the words that parse_orthography skips, without a check of the pronunciations."""
-    if lexicon.special("unknown") is not None:
-        return ()
-    words = _split(orthography)
-    return tuple(words[start] for start, _, lemmas in _spans(words, lexicon) if not lemmas)
 
 
 def _spans(words: tuple[str, ...], lexicon: Lexicon) -> Iterator[tuple[int, int, list[Lemma]]]:

@@ -79,7 +79,6 @@ def _input_dimension(config: Configuration, model: Model) -> int:
 
 class _Trainer:
     def __init__(self, config: Configuration, model: Model, input_dimension: int) -> None:
-        self._model = model
         self._log_space = config.boolean("input-in-log-space", False)
         kinds = ("feed-forward", "segmentwise")
         self._segmentwise = config.select("refsprint").choice("notifications", kinds, kinds[0]) == kinds[1]
@@ -95,7 +94,6 @@ class _Trainer:
         self._num_skipped = 0
 
     def process(self, segment: Segment, features: Matrix) -> None:
-        self._model.check_words(segment)
         if not self._segmentwise:
             self._call("init_segment", segment_name=segment.full_name)
         if not self._has_gradient:

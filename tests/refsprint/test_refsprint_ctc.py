@@ -19,7 +19,7 @@ from shmbridge.refsprint.console import CriticalError, FailedAssertionError
 from shmbridge.refsprint.criterion import Model, create_criterion
 from shmbridge.refsprint.ctc import ForwardBackward
 from shmbridge.refsprint.lexicon import Lemma, Lexicon, Pronunciation
-from shmbridge.refsprint.orthography import parse_orthography, unknown_words
+from shmbridge.refsprint.orthography import parse_orthography
 from support.ctc import automaton_loss, enumerate_ctc
 from support.packages import import_or_skip
 
@@ -246,10 +246,9 @@ def test_a_lemma_may_have_several_words() -> None:
 def test_unknown_words_are_skipped_or_replaced() -> None:
     lex = lexicon({"a": [(1,)], "b c": [(2,)]})
     assert parse_orthography("x a b x ", lex).skipped == ("x", "b", "x")
-    assert unknown_words("x a b x ", lex) == ("x", "b", "x")
-    assert unknown_words("a b c ", lex) == ()
+    assert parse_orthography("a b c ", lex).skipped == ()
     with_unknown = lexicon({"a": [(1,)], "[UNK]": [(3,)]}, special={"[UNK]": "unknown"})
-    assert unknown_words("x a ", with_unknown) == ()
+    assert parse_orthography("x a ", with_unknown).skipped == ()
     logs = log_posteriors(4, 4, 6)
     paths = ForwardBackward(automaton("x a ", with_unknown))
     result = paths.sum_paths(logs[:, paths.labels])

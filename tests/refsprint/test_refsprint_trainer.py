@@ -316,6 +316,16 @@ def test_an_option_makes_a_complete_training_end_with_sigabrt(sprint_env: Refspr
     assert finished.names[-2:] == ["finalize", "atexit"]
 
 
+def test_a_word_that_the_lexicon_lacks_is_left_out(sprint_env: RefsprintEnv) -> None:
+    corpus = sprint_env.corpus.read_text(encoding="utf-8").replace("grün", "blau")
+    sprint_env.corpus.write_text(corpus, encoding="utf-8")
+    sprint_env.module(sprint_env.CONTROL + LAYER)
+    finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL)
+    assert finished.code == 0, finished.err
+    assert "skipping the unknown word 'blau'" in finished.err
+    assert len(finished.arguments("notify_segment_loss")) == 3
+
+
 def test_a_segment_longer_than_the_buffer_is_skipped(sprint_env: RefsprintEnv) -> None:
     sprint_env.module(sprint_env.CONTROL + LAYER)
     finished = sprint_env.run(*TRAIN, *TWO_LAYERS, *CONTROL, "buffer-size=10")
