@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import signal
 from typing import Any
 
@@ -404,6 +405,22 @@ def test_only_the_listed_segments_are_visited_in_the_listed_order(sprint_env: Re
     finished = sprint_env.run(*ITERATE, *files)
     assert finished.code == 1
     assert "lists no segments" in finished.err
+
+
+def test_lists_of_segments_may_be_gzipped(sprint_env: RefsprintEnv) -> None:
+    sprint_env.module(sprint_env.CONTROL)
+    keep, order = sprint_env.path / "keep.gz", sprint_env.path / "order"
+    keep.write_bytes(gzip.compress(b"demo/rec/one\ndemo/rec/2\n"))
+    order.write_bytes(gzip.compress("\r\n".join(reversed(sprint_env.SEGMENTS)).encode()))
+    files = (f"corpus.segments.file={keep}", f"corpus.segment-order={order}")
+    finished = sprint_env.run(*ITERATE, *files)
+    assert finished.code == 0, finished.err
+    shown = [segment["name"][1] for segment in finished.arguments("process_segment")]
+    assert shown == ["demo/rec/2", "demo/rec/one"]
+    keep.write_bytes(keep.read_bytes()[:-4])
+    finished = sprint_env.run(*ITERATE, *files)
+    assert finished.code == 1
+    assert "keep.gz: is not a complete gzip file" in finished.err
 
 
 def test_segments_can_be_ordered_by_short_name_and_with_their_lengths(sprint_env: RefsprintEnv) -> None:
