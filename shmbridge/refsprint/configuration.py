@@ -4,9 +4,11 @@ A *resource* is a name and a value that the user gives. Its name may contain wil
 ``*.corpus.file = x``. A *parameter* is looked up by its full path: ``neural-network-trainer.corpus.file``.
 The resource whose name shares the most components with the path wins. Of equally specific ones, the
 alphabetically first wins, as in RASR. A resource replaces an earlier one of the *same name*. The command line
-is read before the file, so that the file can refer to it, and again after the file. Note that ``--*.x=y`` stands for the name ``neural-network-trainer.*.x`` and so takes
-precedence over ``[*] x = z`` in a file, while ``[*.corpus] file = z`` in a file is as specific as
-``--*.file=y``. This is RASR's rule too.
+is read before the file, so that the file can refer to it, and again after the file.
+
+Note that ``--*.x=y`` stands for the name ``neural-network-trainer.*.x`` and so takes precedence over
+``[*] x = z`` in a file, while ``[*.corpus] file = z`` in a file is as specific as ``--*.file=y``. This is
+RASR's rule too.
 
 The paths of RASR's nn-trainer begin with its title, ``neural-network-trainer``. Resource names may begin with
 ``nn-trainer`` instead.

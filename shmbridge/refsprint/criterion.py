@@ -1,7 +1,8 @@
 """Training criteria: the loss of posteriors, and its gradient.
 
-Of RASR's option ``training-criterion``, the values ``ctc`` (the default here) and ``none`` are supported.
-refsprint has its own options, for measurements and fault tests:
+Of RASR's option ``training-criterion``, the values ``ctc`` (the default here) and ``none`` are supported. For
+another value, RASR prints an error and uses ``none``. refsprint has its own options, for measurements and
+fault tests:
 
     refsprint.criterion = ctc | none | null   overrides training-criterion; null takes no time
     refsprint.criterion-sleep = SECONDS       each calculation first sleeps, holding the GIL
@@ -64,7 +65,8 @@ class Model:
     """The lexicon, and the automata of orthographies. Not thread-safe."""
 
     def __init__(self, config: Configuration) -> None:
-        self._config = config
+        # RASR's name for the part of Sprint that reads the lexicon; *.lexicon.file is an option of it, too.
+        self._config = config.select("model-combination.lexicon")
         self._optional_silence = config.select("refsprint").boolean("optional-silence", False)
         self._warned: set[str] = set()
         self.forward_backward = functools.lru_cache(256)(self._forward_backward)
@@ -77,13 +79,13 @@ class Model:
             OptionError: the options do not name a lexicon.
             FileFormatError: the file is missing or malformed.
         """
-        config = self._config.select("lexicon")
-        return read_lexicon(config.required("file"), config.boolean("normalize-pronunciation", True))
+        normalize = self._config.boolean("normalize-pronunciation", True)
+        return read_lexicon(self._config.required("file"), normalize)
 
     @property
     def has_lexicon(self) -> bool:
         """Whether the options name a lexicon."""
-        return bool(self._config.select("lexicon").string("file"))
+        return bool(self._config.string("file"))
 
     @property
     def num_labels(self) -> int:
@@ -226,7 +228,12 @@ def create_criterion(config: Configuration, model: Model) -> Criterion:
     """
     own = config.select("refsprint")
     kind = own.choice("criterion", ("ctc", "none", "null", ""), "")
-    kind = kind or config.choice("training-criterion", ("ctc", "none"), "ctc")
+    if not kind:
+        kind = config.string("training-criterion", "ctc")
+        if kind not in ("ctc", "none"):
+            problem = f"unparsable value {kind} for parameter training-criterion, substituting default"
+            warn(f"configuration error: {problem} (none); it must be ctc or none [config-value]")
+            kind = "none"
     criterion: Criterion
     if kind == "ctc":
         criterion = _CtcCriterion(config, model)

@@ -366,6 +366,28 @@ def loop(callback, posteriors):
     assert finished.err.count("skipping the unknown word 'blau'") == 1
 
 
+@pytest.mark.parametrize("value", ["none", "crc", "cross-entropy", ""])
+def test_a_criterion_that_sprint_does_not_have_is_replaced_by_none(
+    sprint_env: RefsprintEnv, value: str
+) -> None:
+    sprint_env.module(
+        sprint_env.CONTROL_LOOP
+        + """
+def loop(callback, posteriors):
+    loss, error = callback("calculate_criterion", posteriors=posteriors.T, orthography="world ",
+                           output_error_type="error-signal")
+    record("result", loss=loss, shape=error.shape, zero=not error.any())
+"""
+    )
+    finished = sprint_env.run(*LOOP, f"training-criterion={value}")
+    assert finished.code == 0, finished.err
+    (result,) = finished.arguments("result")
+    assert result["loss"] == ["float", 0.0]
+    assert result["zero"] == ["bool", True]
+    line = f"configuration error: unparsable value {value} for parameter training-criterion, substituting"
+    assert finished.err.count(line) == (value != "none")
+
+
 def test_the_null_criterion_returns_the_posteriors_without_a_model(sprint_env: RefsprintEnv) -> None:
     sprint_env.lexicon.unlink()
     sprint_env.module(

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shmbridge.errors import FileFormatError
+from shmbridge.refsprint.configuration import Configuration
+from shmbridge.refsprint.criterion import Model
 from shmbridge.refsprint.lexicon import Lexicon, read_lexicon
 
 INVENTORY = """<phoneme-inventory>
@@ -36,6 +38,14 @@ def test_labels_are_indices_into_the_inventory(tmp_path: Path) -> None:
     read = lexicon(tmp_path, '<lemma special="blank"><orth>[B]</orth><phon> # </phon></lemma>')
     assert read.phonemes == ("a", "b", "#")
     assert read.blank() == 2
+
+
+@pytest.mark.parametrize("name", ["*.lexicon.file", "*.model-combination.lexicon.file"])
+def test_the_options_name_the_lexicon_as_in_rasr(tmp_path: Path, name: str) -> None:
+    path = lexicon(tmp_path, "").path
+    model = Model(Configuration.from_arguments([f"--{name}={path}"]))
+    assert model.has_lexicon
+    assert model.num_labels == 3
 
 
 def test_a_symbol_may_have_an_alias(tmp_path: Path) -> None:
