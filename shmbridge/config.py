@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Mapping
+from typing import Optional
 
 from .errors import OptionError
 
@@ -52,7 +53,7 @@ def compose(config: Mapping[str, object]) -> str:
 
     Raises:
         OptionError: a key is not a non-empty str without ':', or a key or value contains ',', a line break,
-            a NUL or a character that cannot be passed to a process.
+            a NUL, a character that cannot be passed to a process, or something that Sprint would replace.
     """
     items = []
     for key, value in config.items():
@@ -64,8 +65,22 @@ def compose(config: Mapping[str, object]) -> str:
                 "without ':', and neither may contain ',', a line break, NUL or a lone surrogate"
                 " [control-config]"
             )
+        replaced = find_replaced(key) or find_replaced(text)
+        if replaced is not None:
+            raise OptionError(
+                f"{key!r}: {text!r} cannot be written into a config string; it must not contain "
+                f"{replaced!r}, which Sprint replaces in its options [control-config]"
+            )
         items.append(f"{key}:{text}")
     return ",".join(items)
+
+
+def find_replaced(text: str) -> Optional[str]:
+    """Return the beginning of what Sprint would replace in the value of an option, or None.
+
+    These are references, arithmetic, and RASR's cache manager. They cannot be escaped.
+    """
+    return next((sign for sign in ("$(", "$[", "`cf ") if sign in text), None)
 
 
 def _is_writable(text: str) -> bool:

@@ -11,11 +11,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from shmbridge.errors import BridgeTimeoutError, OptionError, ShmbridgeError
 
 from .checks import FAILED, OK, Check, check
+
+if TYPE_CHECKING:
+    from shmbridge.parent.command_line import CommandLine
 
 __all__ = ["check_sprint"]
 
@@ -44,14 +47,14 @@ def check_sprint(path: str, config: str, timeout: float) -> Iterator[Check]:
         advice = "give the path of nn-trainer; run chmod +x if the file is not executable"
         yield Check(f"{path}: executable", FAILED, str(error), advice)
         return
-    command = options.command()
-    report, how, output = _probe(command, timeout)
+    command_line = options.command_line
+    report, how, output = _probe(command_line, timeout)
     if report is None:
         yield _no_report(path, how, output)
         return
     python = report.get("python")
     version, _ = _part(report, "sprint")
-    starts = f"{command[0]}, callback version {report.get('callback_version')}, {version}"
+    starts = f"{command_line.command[0]}, callback version {report.get('callback_version')}, {version}"
     yield Check(f"{path}: starts", OK, starts)
     prefix = f"{python}, prefix {report.get('prefix')}; the trainer has {platform.python_version()}"
     yield Check(f"{path}: Python", OK, prefix)
@@ -76,20 +79,16 @@ def check_sprint(path: str, config: str, timeout: float) -> Iterator[Check]:
         yield _hello(path, config, timeout)
 
 
-def _probe(command: list[str], timeout: float) -> tuple[Optional[dict[str, Any]], str, list[str]]:
+def _probe(command_line: CommandLine, timeout: float) -> tuple[Optional[dict[str, Any]], str, list[str]]:
     """Run it with sprint_probe. Return the report, how the process ended, and its output lines."""
-    from shmbridge.parent.spawn import MODULE_PATH
+    from shmbridge.parent.command_line import control_options
 
     with tempfile.TemporaryFile() as report_file:
-        arguments = [
-            "--*.python-control-enabled=true",
-            f"--*.pymod-path={MODULE_PATH}",
-            "--*.pymod-name=shmbridge.cli.sprint_probe",
-            f"--*.pymod-config=report_fd:{report_file.fileno()}",
-        ]
+        config = f"report_fd:{report_file.fileno()}"
+        arguments = control_options("shmbridge.cli.sprint_probe", config)
         try:
             process = subprocess.Popen(
-                [command[0], *arguments, *command[1:]],
+                [*command_line.command, *arguments, *command_line.options],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -77,7 +77,7 @@ class Lifecycle:
 
     def _start(self, options: Options) -> None:
         try:
-            executable = " ".join(options.command()[: 1 + options.leading_arguments])
+            executable = " ".join(options.command_line.command)
             stats_socket.serve_stats(self._watcher, executable, self.stats)
             self._supervisor.start_all()
             self.scheduler.await_ready(self._supervisor.slots)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
-import os
-import shlex
-import shutil
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Optional, Union
@@ -15,6 +13,7 @@ from typing import Any, Optional, Union
 from .. import config as config_strings
 from ..errors import OptionError
 from ..memory import Geometry
+from .command_line import CommandLine, is_argument
 
 DEFAULT_RING_SIZE = 128 << 20
 
@@ -43,6 +42,13 @@ class Options:
     start_timeout: float = 600.0
     exit_timeout: float = 10.0
     env: Optional[Mapping[str, str]] = None
+
+    def __post_init__(self) -> None:
+        """Copy the user's mappings: a restart must not find other values in them."""
+        for name in ("sprint_control_config", "env"):
+            value = getattr(self, name)
+            if isinstance(value, Mapping):
+                object.__setattr__(self, name, dict(value))
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Options:
@@ -102,60 +108,22 @@ class Options:
             )
         config_strings.compose(self.sprint_control_config or {})
         for key, value in (self.env or {}).items():
-            if not (_is_argument(key) and _is_argument(value) and key and "=" not in key):
+            if not (is_argument(key) and is_argument(value) and key and "=" not in key):
                 raise OptionError(
                     f"env has {key!r}: {value!r}; names and values must be str without NUL, and names "
                     "without '=' [option-value]"
                 )
-        self.command()
+        _ = self.command_line
         return self
 
-    @property
-    def leading_arguments(self) -> int:
-        """The number of arguments of the command itself (`python -m …`), before any option for Sprint."""
-        path = self.sprint_exec_path
-        return 0 if isinstance(path, (str, os.PathLike)) else len(path) - 1
-
-    def command(self) -> list[str]:
-        """Return the executable and the arguments that the user gave.
+    @functools.cached_property
+    def command_line(self) -> CommandLine:
+        """Sprint's executable and the user's options for it; `checked` looks for them.
 
         Raises:
-            OptionError: there is no such executable, or the words cannot be split.
+            OptionError: as CommandLine.parse.
         """
-        path = self.sprint_exec_path
-        words = [path] if isinstance(path, (str, os.PathLike)) else path
-        try:
-            head = [os.fsdecode(word) for word in words]
-        except TypeError:
-            raise OptionError(
-                f"sprint_exec_path is {path!r}; it must be a path, or a list of a path and arguments"
-                " [executable]"
-            ) from None
-        if not head or not head[0]:
-            raise OptionError("sprint_exec_path is empty; it must be Sprint's executable [executable]")
-        found = shutil.which(head[0])
-        if found is None:
-            if os.path.exists(head[0]):
-                raise OptionError(
-                    f"sprint_exec_path is {head[0]!r}, which is not an executable file; check the path and "
-                    "its permissions [executable]"
-                )
-            raise OptionError(f"sprint_exec_path is {head[0]!r}, which does not exist [executable]")
-        config = self.sprint_config
-        try:
-            tail = shlex.split(config) if isinstance(config, str) else [os.fsdecode(word) for word in config]
-        except (ValueError, TypeError) as error:
-            raise OptionError(
-                f"sprint_config is {config!r}, which cannot be split into words: {error} [command-line]"
-            ) from None
-        for name, given in (("sprint_exec_path", head), ("sprint_config", tail)):
-            for word in given:
-                if not _is_argument(word):
-                    raise OptionError(
-                        f"{name} has {word!r}, which contains a NUL or a lone surrogate; remove it: no "
-                        "process can receive it [command-line]"
-                    )
-        return [found, *head[1:], *tail]
+        return CommandLine.parse(self.sprint_exec_path, self.sprint_config)
 
 
 def unknown_option(name: str, known: Collection[str]) -> OptionError:
@@ -163,11 +131,3 @@ def unknown_option(name: str, known: Collection[str]) -> OptionError:
     close = difflib.get_close_matches(name, known, n=1)
     advice = f"did you mean {close[0]}?" if close else f"valid options: {', '.join(sorted(known))}"
     return OptionError(f"unknown option {name!r}; {advice} [unknown-option]")
-
-
-def _is_argument(text: object) -> bool:
-    """Return whether a process can receive this as an argument or in its environment."""
-    try:
-        return isinstance(text, str) and b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        return False

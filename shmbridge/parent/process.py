@@ -23,7 +23,7 @@ from . import fork_safety
 from .ending import UNKNOWN, Ending, kill_and_wait, open_pidfd, signal_group
 from .options import Options
 from .pipes import LatestMessages, OutputLines, read_available
-from .spawn import spawn, sprint_command
+from .spawn import spawn
 from .watcher import Watcher, errors_contained
 
 _STACK_GRACE = 2.0  # seconds for a hung process to write its stacks before it is killed
@@ -83,7 +83,7 @@ class SprintProcess:
             inherited = [int(str(descriptor)) for descriptor in config.values()]
             config["minPythonControlVersion"] = options.min_python_control_version
             config.update(options.sprint_control_config or {})
-            command = sprint_command(options, config)
+            command = options.command_line.with_bridge(config, options.use_python_segment_order)
             self._executable = command[0]
             self.pid = spawn(command, options, inherited, output_write)
             try:

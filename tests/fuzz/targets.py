@@ -175,7 +175,7 @@ def options(data: bytes) -> None:
     except OptionError as error:
         _must(len(str(error)) < 100_000)
         return
-    command = parsed.command()
+    command = [*parsed.command_line.command, *parsed.command_line.options]
     assert all(isinstance(word, str) and "\0" not in word for word in command)
     assert parsed.num_instances >= 1
     for text in command:
