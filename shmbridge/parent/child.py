@@ -282,10 +282,8 @@ class Child:
             self.state = _READY if self.state is ChildState.STARTING else self.state
             is_working = self.in_flight or self.score_requests.state is Asking.TRAINER
             self.clock.ready(self._timeout if is_working else None)
-            _log.info(
-                "Sprint (pid %s) is ready: Python %s, numpy %s, callback version %s",
-                *(message.get(key) for key in ("pid", "python", "numpy", "sprint_version")),
-            )
+            about = [message.get(key) for key in ("pid", "python", "numpy", "sprint_version")]
+            _log.info("Sprint (pid %s) is ready: Python %s, numpy %s, callback version %s", *about)
         elif message["kind"] == "dimension":
             self.num_labels = message["num_labels"]
         elif message["kind"] == "ready_for_requests":

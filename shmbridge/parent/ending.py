@@ -115,6 +115,25 @@ def signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
+def signal_member(leader: int, pid: object, number: int) -> None:
+    """Send a signal to one member of a process group; if `pid` is not a member, to the whole group.
+
+    Args:
+        leader: of the group.
+        number: of the signal.
+        pid: as the process has sent it. It may be of another namespace, or any value.
+    """
+    try:
+        is_member = isinstance(pid, int) and pid > 0 and os.getpgid(pid) == leader
+    except (OSError, OverflowError):
+        is_member = False
+    if isinstance(pid, int) and is_member:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+    else:
+        signal_group(leader, number)
+
+
 def kill_and_wait(pid: int) -> None:
     """Kill a child process and its group, and wait for its end."""
     signal_group(pid, signal.SIGKILL)

@@ -61,9 +61,13 @@ class LatestMessages:
     A child that never stops sending fills no memory, however long the trainer is busy elsewhere.
 
     Thread-safety: one thread puts; any other may take and peek.
+
+    Attributes:
+        sprint_pid: from the hello: any value. If a wrapper started Sprint, it is not the pid of the wrapper.
     """
 
     def __init__(self) -> None:
+        self.sprint_pid: object = None
         self._messages: dict[str, Message] = {}
         self._hello_seen = False  # also after the hello was taken: there must be only one
 
@@ -80,6 +84,7 @@ class LatestMessages:
                 raise ProtocolError("Sprint sent a second hello [bad-message]")
             check_versions(message)
             self._hello_seen = True
+            self.sprint_pid = message.get("pid")
             self._messages[kind] = message
         elif kind == "dimension" and message["num_labels"] < 1:
             raise ProtocolError(

@@ -20,7 +20,7 @@ from ..errors import (
     without_traceback,
 )
 from . import fork_safety
-from .ending import UNKNOWN, Ending, kill_and_wait, open_pidfd, signal_group
+from .ending import UNKNOWN, Ending, kill_and_wait, open_pidfd, signal_group, signal_member
 from .options import Options
 from .pipes import LatestMessages, OutputLines, read_available
 from .spawn import spawn
@@ -139,7 +139,7 @@ class SprintProcess:
         Without segments, the process was to request scores or to end. The signal makes the child's Python
         write its stacks and end. A process that cannot, because it is stopped for instance, is killed.
         """
-        os.kill(self.pid, lib.SHMB_STACK_SIGNAL)
+        signal_member(self.pid, self.messages.sprint_pid, lib.SHMB_STACK_SIGNAL)
         self.join_or_kill(_STACK_GRACE)
         what = "gave no answer" if segments else "neither requested scores nor ended"
         return SegmentTimeoutError(
