@@ -78,8 +78,8 @@ class RingEnd(End):
             )
         if result == lib.SHMB_DISOWNED:
             raise UsageError(
-                "this ring belongs to the process from which this one was forked; "
-                "create a pool in each process [forked]"
+                "this process is a fork, and the ring belongs to the process that forked it; create a pool "
+                "in each process, and end a fork of Sprint in the code that forks [forked]"
             )
         if result == lib.SHMB_NO_MEMORY:
             raise MemoryError("no memory for the list of records in use [out-of-memory]")

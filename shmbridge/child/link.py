@@ -10,6 +10,7 @@ import select
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from typing import Optional
 
@@ -67,6 +68,8 @@ class ParentLink:
             ("parent_pidfd", self._parent_pidfd),
         ):
             _check_open(name, descriptor)
+            if descriptor is not None:
+                os.set_inheritable(descriptor, False)  # Sprint's own children must not keep it open.
         self._c2p_fd = c2p_fd
         self._p2c_fd = p2c_fd
         self._decoder = protocol.Decoder()
@@ -103,6 +106,7 @@ class ParentLink:
         faulthandler.register(lib.SHMB_STACK_SIGNAL, file=2, all_threads=True, chain=True)
         self._stop_read, self._stop_write = _open_pipe()
         self._watcher: Optional[threading.Thread] = None
+        _links.add(self)
 
     @property
     def closed(self) -> bool:
@@ -151,7 +155,16 @@ class ParentLink:
         os.close(self._stop_write)
         if self._watcher not in (None, threading.current_thread()):
             self._watcher.join()
-        for descriptor in (self._c2p_fd, self._p2c_fd, self._parent_pidfd, self._stop_read):
+        self._close_descriptors(self._stop_read)
+
+    def disown(self) -> None:
+        """Leave the connection to Sprint: called in a fork of it. Each answer then raises UsageError."""
+        if not self.closed:
+            self.channel.disown()
+            self._close_descriptors(self._stop_read, self._stop_write)
+
+    def _close_descriptors(self, *stop_pipe: int) -> None:
+        for descriptor in (self._c2p_fd, self._p2c_fd, self._parent_pidfd, *stop_pipe):
             if descriptor is not None:
                 os.close(descriptor)
         self._c2p_fd = -1
@@ -235,6 +248,17 @@ class ParentLink:
                 return True
             raise ProtocolError(f"the parent sent the unexpected message {message['kind']!r} [bad-message]")
         return False
+
+
+_links: weakref.WeakSet[ParentLink] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for link in list(_links):
+        link.disown()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _open_pipe() -> tuple[int, int]:

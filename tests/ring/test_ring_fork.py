@@ -47,7 +47,7 @@ def test_a_disowned_end_refuses_every_call(ring):
         ring.producer.disown()
         ring.consumer.disown()
         for use in (lambda: ring.claim(64), ring.consumer.receive, claim.commit, claim.abort):
-            with pytest.raises(UsageError, match="from which this one was forked"):
+            with pytest.raises(UsageError, match="this process is a fork"):
                 use()
         assert ring.producer.used == ring.consumer.used == 0
         ring.check(record)  # its content remains readable
