@@ -18,6 +18,9 @@ The files, from the inside to the outside:
     automaton.py        the CTC automaton of such a lattice
     ctc.py              forward-backward over the automaton
     criterion.py        loss and error signal for posteriors
+    lattice_arcs.py     the arcs of a word lattice with their pronunciations; those of the reference
+    lattice_alignment.py    Viterbi alignments of all arcs at once
+    lattice_criterion.py    MMI and minimum error
     matrices.py         conversion of matrices between Sprint and Python
     python_calls.py     calls into the user's module
     segment_order.py    the segments in the order of visiting; getSegmentList
