@@ -11,6 +11,8 @@ from ..errors import BatchError
 from ..ring import Array
 from .copying import is_float
 
+_OVERLAP_WORK = 10_000  # for NumPy's exact check of unusual strides, which may take exponential time
+
 
 def decode_name(name: Any, index: Optional[int] = None) -> tuple[str, bytes]:
     """Return a segment name as str, and in UTF-8.
@@ -114,7 +116,31 @@ def check_batch(
         raise BatchError(f"out is {given}; it must be a float32 array {posteriors.shape} [out-array]")
     elif not out.flags.writeable:
         raise BatchError("out is read-only; it must be writable [out-array]")
+    elif _overlap_in_another_order(out, posteriors):
+        raise BatchError(
+            "out shares memory with log_posteriors in another order; it must be log_posteriors itself, or have "
+            "memory of its own: error signals are written while other segments are not sent yet [out-array]"
+        )
     return posteriors, lengths, names, out
+
+
+def _overlap_in_another_order(out: Array, posteriors: Array) -> bool:
+    """Return whether the arrays share memory, but not element by element. Both have the same shape."""
+    if out.flags.owndata and posteriors.flags.owndata:  # saves the next call, which takes longer
+        return False
+    if not np.may_share_memory(out, posteriors):  # compares only the bounds
+        return False
+    strides = [(a, b) for a, b, size in zip(out.strides, posteriors.strides, out.shape) if size > 1]
+    if (
+        out.dtype == posteriors.dtype
+        and all(a == b for a, b in strides)
+        and out.ctypes.data == posteriors.ctypes.data
+    ):
+        return False
+    try:
+        return np.shares_memory(out, posteriors, max_work=_OVERLAP_WORK)
+    except RuntimeError:  # TooHardError
+        return True
 
 
 def check_segments(

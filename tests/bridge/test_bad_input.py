@@ -38,6 +38,19 @@ def read_only() -> Any:
     return given
 
 
+def overlapping(kind: str) -> tuple[Any, Any]:
+    """Return posteriors, and an array of their shape that shares their memory in another order."""
+    memory = np.full(100, -1.0, np.float32)
+    given = memory[:40].reshape(5, 2, 4)
+    if kind == "shifted":
+        return given, memory[8:48].reshape(5, 2, 4)
+    if kind == "backwards":
+        return given, given[::-1]
+    if kind == "transposed":
+        return given, memory[:40].reshape(2, 5, 4).transpose(1, 0, 2)
+    return memory[:80].view(np.float64).reshape(5, 2, 4), given  # wider elements
+
+
 LENGTHS = np.array([3, 4])
 NAMES = [A, B]
 
@@ -93,6 +106,11 @@ BATCHES: dict[str, tuple[Any, ...]] = {
     "out of another shape": (scores(), LENGTHS, NAMES, scores(frames=4), ["float32 (4, 2, 4)", "(5, 2, 4)"]),
     "out of another dtype": (scores(), LENGTHS, NAMES, scores().astype("f8"), ["float64", "float32"]),
     "out that is a list": (scores(), LENGTHS, NAMES, [], ["list"]),
+    **{
+        f"out that is {kind}": (given, LENGTHS, NAMES, out, ["shares memory with log_posteriors"])
+        for kind in ("shifted", "backwards", "transposed", "of narrower elements")
+        for given, out in [overlapping(kind)]
+    },
     "out that is read-only": (scores(), LENGTHS, NAMES, read_only(), ["read-only"]),
 }
 

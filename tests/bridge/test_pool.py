@@ -125,6 +125,27 @@ def test_the_given_posteriors_are_not_changed(
     np.testing.assert_array_equal(given, posteriors)
 
 
+@pytest.mark.parametrize("layout", ["interleaved", "beside", "reversed axes of size 1"])
+def test_out_may_be_other_elements_of_the_same_memory(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, layout: str
+) -> None:
+    names = module_sprint_env.NAMES[:1] if "axes" in layout else module_sprint_env.NAMES[:3]
+    lengths = module_sprint_env.frames(names)
+    posteriors = module_sprint_env.posteriors(lengths)
+    memory = np.zeros((2, *posteriors.shape), np.float32)
+    given, out = memory
+    if layout == "interleaved":
+        memory = np.zeros((posteriors.shape[0], 2, *posteriors.shape[1:]), np.float32)
+        given, out = memory[:, 0], memory[:, 1]
+    elif layout != "beside":  # the same elements in the same order
+        out = given.reshape(1, *posteriors.shape[::2]).transpose(1, 0, 2)
+        assert out.strides != given.strides
+    given[...] = posteriors
+    loss, error_signal = shared.get_batch_loss_and_error_signal(given, lengths, names, out=out)
+    assert error_signal is out
+    module_sprint_env.compare(loss, out, posteriors, lengths, names)
+
+
 def test_out_may_be_the_posteriors(
     module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
 ) -> None:
