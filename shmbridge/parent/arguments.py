@@ -11,7 +11,8 @@ from ..errors import BatchError
 from ..ring import Array
 from .copying import is_float
 
-_OVERLAP_WORK = 10_000  # for NumPy's exact check of unusual strides, which may take exponential time
+# Limits NumPy's exact check of unusual strides, which may take exponential time. Its stubs allow no int.
+_OVERLAP_WORK: Any = 10_000
 
 
 def decode_name(name: Any, index: Optional[int] = None) -> tuple[str, bytes]:
@@ -118,8 +119,8 @@ def check_batch(
         raise BatchError("out is read-only; it must be writable [out-array]")
     elif _overlap_in_another_order(out, posteriors):
         raise BatchError(
-            "out shares memory with log_posteriors in another order; it must be log_posteriors itself, or have "
-            "memory of its own: error signals are written while other segments are not sent yet [out-array]"
+            "out shares memory with log_posteriors in another order; it must be log_posteriors itself, or "
+            "have memory of its own: it is written while some segments are not sent yet [out-array]"
         )
     return posteriors, lengths, names, out
 

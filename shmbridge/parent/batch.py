@@ -12,7 +12,6 @@ import numpy as np
 from ..errors import ShmbridgeError, without_traceback
 from ..ring import Array, FloatArray, Record
 from .child import Child
-from .placement import second_thread_is_free
 from .request import Request, RequestState
 from .statistics import Counters
 
@@ -54,6 +53,7 @@ class Batch:
         children: the pool's.
 
     Attributes:
+        children: those that answer the requests.
         requests: in the order in which they are sent.
         outstanding: the number of requests that are not answered.
         errors: the errors by segment name, the first one first.
@@ -61,14 +61,10 @@ class Batch:
 
     def __init__(self, statistics: Counters, children: Sequence[Child]) -> None:
         self.statistics = statistics
-        self._children = children
+        self.children = children
         self.requests: list[BatchRequest] = []
         self.outstanding = 0
         self.errors: dict[str, ShmbridgeError] = {}
-
-    def second_thread(self) -> bool:
-        """Return whether a second thread may copy a large matrix now."""
-        return second_thread_is_free(self._children)
 
     def cancel(self) -> None:
         """Discard all answers that are still to come."""

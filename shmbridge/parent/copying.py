@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Optional
 
 import numpy as np
@@ -15,8 +14,6 @@ from ..ring import Array
 # many bytes, which stay in cache.
 _BLOCK_BYTES = 1 << 18
 
-_CORES = len(os.sched_getaffinity(0))
-
 _FLOAT32 = lib.SHMB_FLOAT32
 _C_DTYPES = {
     np.dtype(np.float32): _FLOAT32,
@@ -28,15 +25,6 @@ _C_DTYPES = {
 def is_float(dtype: np.dtype[np.generic]) -> bool:
     """Return whether posteriors may have this dtype (bfloat16 is that of ml_dtypes)."""
     return dtype.kind == "f" or dtype.name == "bfloat16"
-
-
-def use_second_thread(busy: int) -> bool:
-    """Return whether a second thread may copy a large matrix while `busy` children compute.
-
-    One core does not use all of the memory's bandwidth. But on a core on which Sprint computes, a second
-    thread delays Sprint by more than it gains for the copy, for which nothing waits.
-    """
-    return busy + 2 <= _CORES
 
 
 def copy_rejecting_nan(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from typing import Optional
 
 from .child import Child, ChildState
-from .copying import use_second_thread
 
 __all__ = ["free_child", "least_loaded", "second_thread_is_free"]
 
@@ -14,6 +14,7 @@ __all__ = ["free_child", "least_loaded", "second_thread_is_free"]
 # it is known which child is free first.
 _MAX_IN_FLIGHT = 2
 
+_CORES = len(os.sched_getaffinity(0))
 _READY, _DEAD = ChildState.READY, ChildState.DEAD  # global names cost less on the hot path
 
 
@@ -37,12 +38,16 @@ def free_child(children: Sequence[Child], full: Collection[Child]) -> Optional[C
 
 
 def second_thread_is_free(children: Sequence[Child]) -> bool:
-    """Return whether a core is idle that a second thread may copy on."""
+    """Return whether a core is idle on which a second thread may copy half of a large matrix.
+
+    One core does not use all of the memory's bandwidth. But on a core on which Sprint computes, a second
+    thread delays Sprint by more than it gains for the copy, for which nothing waits.
+    """
     busy = 0
     for child in children:
         if child.in_flight:
             busy += 1
-    return use_second_thread(busy)
+    return busy + 2 <= _CORES
 
 
 def _is_free(child: Child, full: Collection[Child]) -> bool:

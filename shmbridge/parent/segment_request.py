@@ -14,6 +14,7 @@ from ..ring import Array, Claim, FloatArray, Record
 from .arguments import nan_error
 from .batch import Batch, BatchRequest, BatchResult
 from .copying import copy_out, copy_rejecting_nan
+from .placement import second_thread_is_free
 from .request import RequestState
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class SegmentRequest(BatchRequest):
         """
         batch = self._batch
         begin = time.perf_counter()
-        nan = self._copy_in(claim.matrix, self._posteriors, batch.second_thread())
+        nan = self._copy_in(claim.matrix, self._posteriors, second_thread_is_free(batch.children))
         batch.statistics.copy_seconds += time.perf_counter() - begin
         if nan is not None:
             raise nan_error(self.name, nan, self._index)
@@ -103,7 +104,7 @@ class SegmentRequest(BatchRequest):
         self._loss[self._index] = record.loss
         if self._error_signal is not None:
             begin = time.perf_counter()
-            self._copy_out(self._error_signal[: self.rows], matrix, batch.second_thread())
+            self._copy_out(self._error_signal[: self.rows], matrix, second_thread_is_free(batch.children))
             batch.statistics.copy_seconds += time.perf_counter() - begin
 
     def _take_skip(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import pickle
 import re
 import shlex
@@ -125,7 +126,7 @@ def test_the_given_posteriors_are_not_changed(
     np.testing.assert_array_equal(given, posteriors)
 
 
-@pytest.mark.parametrize("layout", ["interleaved", "beside", "reversed axes of size 1"])
+@pytest.mark.parametrize("layout", ["interleaved", "adjacent", "reversed axes of size 1"])
 def test_out_may_be_other_elements_of_the_same_memory(
     module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, layout: str
 ) -> None:
@@ -137,7 +138,7 @@ def test_out_may_be_other_elements_of_the_same_memory(
     if layout == "interleaved":
         memory = np.zeros((posteriors.shape[0], 2, *posteriors.shape[1:]), np.float32)
         given, out = memory[:, 0], memory[:, 1]
-    elif layout != "beside":  # the same elements in the same order
+    elif layout != "adjacent":  # the same elements in the same order
         out = given.reshape(1, *posteriors.shape[::2]).transpose(1, 0, 2)
         assert out.strides != given.strides
     given[...] = posteriors
@@ -632,27 +633,48 @@ def test_the_children_work_in_parallel(sprint_env: SprintEnv, sprint_log: Callab
 def test_a_second_thread_copies_if_a_core_is_idle(
     sprint_env: SprintEnv, cores: int, expected: dict[str, list[bool]]
 ) -> None:
-    """Sprint has two segments at a time: it is idle before the first and after the last."""
+    """Sprint has two segments at a time: it is idle before the first and after the last.
+
+    It answers the first when the second was copied, and the others when the third was copied.
+    """
+    body = """
+    gate = open(GATE, "rb", buffering=0)
+
+    def gated(command, **arguments):
+        if command == "calculate_criterion":
+            gate.read(1)
+        return callback(command, **arguments)
+
+    init().run_control_loop(callback=gated)
+    """
+    path = sprint_env.path / "gate"
+    os.mkfifo(path)
     seen: dict[str, list[bool]] = {"in": [], "out": []}
 
     def copy_in(target: Any, source: Any, two_threads: bool) -> None:
         seen["in"].append(two_threads)
         target[...] = source
+        gate.write({1: b"", 2: b"1", 3: b"23"}[len(seen["in"])])
 
     def copy_out(target: Any, source: Any, two_threads: bool) -> None:
         seen["out"].append(two_threads)
         target[...] = source
 
-    names = sprint_env.NAMES[:3]
-    lengths = sprint_env.frames(names)
-    posteriors = sprint_env.posteriors(lengths)
+    posteriors = np.full((3, 3, 4), -1.0, np.float32)
     error_signal = np.empty(posteriors.shape, np.float32)
-    with use_cores(cores), sprint_env.pool("loop") as pool:
+    with (
+        open(path, "r+b", buffering=0) as gate,
+        use_cores(cores),
+        sprint_env.scripted_pool(
+            body.replace("GATE", repr(str(path))), use_python_segment_order=False
+        ) as pool,
+    ):
         loss = pool.get_batch_loss(
-            posteriors, lengths, names, error_signal, copy_in=copy_in, copy_out=copy_out
+            posteriors, [3, 3, 3], sprint_env.SCRIPTED_NAMES, error_signal, copy_in=copy_in, copy_out=copy_out
         )
     assert seen == expected
-    sprint_env.compare(loss, error_signal, posteriors, lengths, names)
+    assert (loss == 1.5).all()
+    assert (error_signal == -2).all()
 
 
 def test_more_segments_than_fit_into_the_ring_at_once_wait_for_room(sprint_env: SprintEnv) -> None:

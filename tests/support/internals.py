@@ -19,11 +19,11 @@ from shmbridge.errors import PeerGoneError
 from shmbridge.memory import Memory, create_shared_memory
 from shmbridge.parent import (
     child,
-    copying,
     in_place,
     in_place_request,
     launch,
     lifecycle,
+    placement,
     process,
     scheduler,
     scoring,
@@ -315,7 +315,7 @@ def wrap_score_claims(wrap: Callable[[Any], Any]) -> Iterator[None]:
 @contextlib.contextmanager
 def use_cores(number: int) -> Iterator[None]:
     """Let the machine appear to have this number of cores."""
-    with mock.patch.object(copying, "_CORES", number):
+    with mock.patch.object(placement, "_CORES", number):
         yield
 
 
