@@ -87,8 +87,14 @@ typedef struct shmb_memory shmb_memory;
 typedef struct shmb_doorbell shmb_doorbell;
 typedef struct shmb_ring_end shmb_ring_end;
 
-/* --- memory.c: a reference-counted mapping. Ring ends and doorbells hold references to it. */
+/* --- memory.c: the shared-memory object, and a reference-counted mapping of it. Ring ends and doorbells hold
+ * references to the mapping. */
 
+/* Create an empty object without a name (a memfd), for this user only. Returns its descriptor, or -1 and sets
+ * errno. */
+int shmb_memory_create(void);
+/* Forbid all processes to change the object's size, for good. Returns 0, or -1 and sets errno. */
+int shmb_memory_seal(int descriptor);
 /* Map the object. Returns NULL and sets errno if that fails. */
 shmb_memory *shmb_memory_map(int descriptor, uint64_t size);
 /* Drop a reference; the last one unmaps the object. */

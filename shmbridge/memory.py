@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._native import ffi, lib
+from .available_memory import require_memory
 from .errors import OptionError, ResourceError
 
 PAGE: int = lib.SHMB_PAGE
@@ -110,16 +111,15 @@ class Memory:
 
 
 _SHM = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory; no path in it is ever opened
-# O_EXCL: no process can link the file to a name later.
-_UNNAMED = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
-# The errors of filesystems and sandboxes that do not support O_TMPFILE.
-_NO_UNNAMED = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
+# The errors of kernels and sandboxes without memfd_create.
+_NO_MEMFD = (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL)
 
 
 def create_shared_memory(size: int) -> int:
-    """Create a shared-memory object of `size` bytes without a name, and reserve its pages.
+    """Create a shared-memory object of `size` bytes without a name, reserve its pages, and fix its size.
 
-    A write to a reserved page cannot fail later with SIGBUS.
+    A write to a reserved page cannot fail later with SIGBUS. The kernel refuses to change the size later, in
+    this process and in others.
 
     Returns:
         The descriptor; a child inherits it only if it is passed on.
@@ -127,6 +127,7 @@ def create_shared_memory(size: int) -> int:
     Raises:
         ResourceError: shared memory or descriptors ran out.
     """
+    require_memory(size)
     try:
         descriptor = _open_unnamed()
     except Exception as error:  # posix_ipc raises errors of its own
@@ -147,18 +148,19 @@ def create_shared_memory(size: int) -> int:
                 "(docker run --shm-size=…, or mount -o remount,size=… /dev/shm) [shared-memory]"
             ) from error
         raise ResourceError(
-            f"cannot reserve {size} bytes of shared memory: {error} [shared-memory]"
+            f"cannot reserve {size} bytes of shared memory: {error} (see `ulimit -a`) [shared-memory]"
         ) from error
+    lib.shmb_memory_seal(descriptor)  # fails for an object that is not a memfd: its size stays changeable
     return descriptor
 
 
 def _open_unnamed() -> int:
     """Return the descriptor of an empty shared-memory object without a name, for this user only."""
-    try:
-        return os.open(_SHM, _UNNAMED, 0o600)
-    except OSError as error:
-        if error.errno not in _NO_UNNAMED:
-            raise
+    memfd: int = lib.shmb_memory_create()
+    if memfd >= 0:
+        return memfd
+    if ffi.errno not in _NO_MEMFD:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
     import posix_ipc  # not on top: Sprint's Python imports this module, and never comes here
 
     # The object briefly has a name. A trainer that is killed in that moment leaves an empty file behind.

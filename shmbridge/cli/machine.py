@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from shmbridge.available_memory import available_memory
 from shmbridge.control_group import memory_limits
 from shmbridge.errors import ShmbridgeError
 from shmbridge.units import format_bytes
@@ -18,7 +19,6 @@ from .checks import FAILED, OK, WARNING, Check, check
 
 __all__ = ["check_machine"]
 
-_SHM = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory; nothing is written here by name
 _PER_CHILD = 9  # file descriptors of the trainer while it starts a child
 _OTHERS = 64  # file descriptors that a trainer may have open for other purposes
 _WAKE_TIMEOUT = 10.0  # seconds
@@ -35,13 +35,12 @@ def check_machine(children: int, ring_size: int) -> Iterator[Check]:
         "Python and system",
         platform.system() == "Linux",
         f"{platform.python_implementation()} {platform.python_version()} on {platform.platform()}",
-        "shmbridge requires Linux: futexes, pidfds, /dev/shm",
+        "shmbridge requires Linux: futexes, memfds, pidfds",
     )
     native = _native()
     yield native
-    needed = children * 2 * ring_size
-    yield _shared_memory(children, ring_size, needed)
-    yield from _memory_limit(needed)
+    yield _shared_memory(children, ring_size)
+    yield from _memory_limit(children * 2 * ring_size)
     if native.status == OK:
         yield _shared_object()
         yield _doorbell()
@@ -79,21 +78,20 @@ def _native() -> Check:
     return Check("C part", OK, f"ABI {_native.lib.SHMB_ABI}, numpy {np.__version__}, {_native.__file__}")
 
 
-def _shared_memory(children: int, ring_size: int, needed: int) -> Check:
+def _shared_memory(children: int, ring_size: int) -> Check:
     name = "shared memory"
-    try:
-        status = os.statvfs(_SHM)
-    except OSError as error:
-        return Check(name, FAILED, f"{_SHM}: {error.strerror}", f"mount -t tmpfs tmpfs {_SHM}")
-    free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
-    enough = needed + total - free
+    needed = children * 2 * ring_size
+    available = available_memory()
+    if available is None:
+        return Check(name, WARNING, "the system does not report its free memory", "mount /proc")
     return check(
         name,
-        free >= needed,
-        f"{_SHM}: {format_bytes(free)} free of {format_bytes(total)}; "
-        f"{children} children need {format_bytes(needed)}",
-        f"enlarge it (docker run --shm-size={enough}, or mount -o remount,size={enough} {_SHM}), or lower "
-        f"ring_size (now {format_bytes(ring_size)}; each child has two rings) or the number of children",
+        needed < available.size / 2,
+        f"{format_bytes(available.size)} free {available.place}; {children} children need "
+        f"{format_bytes(needed)}",
+        f"{available.remedy}, or lower ring_size (now {format_bytes(ring_size)}; two for a child) or "
+        "the number of children: the kernel kills a process when no memory is left",
+        WARNING if needed < available.size else FAILED,
     )
 
 
@@ -121,18 +119,19 @@ def _shared_object() -> Check:
     try:
         os.close(create_shared_memory(1 << 16))
     except ShmbridgeError as error:
-        return Check(name, FAILED, str(error), f"check the permissions of {_SHM} (ls -ld: drwxrwxrwt)")
-    return Check(name, OK, "created, reserved, unlinked")
+        return Check(
+            name, FAILED, str(error), "allow memfd_create in this sandbox, or mount a tmpfs at /dev/shm"
+        )
+    return Check(name, OK, "created, reserved, sealed")
 
 
 def _doorbell() -> Check:
     """Wake a thread that sleeps at a doorbell in shared memory."""
     from shmbridge.doorbell import Doorbell, WaitList
-    from shmbridge.memory import PAGE, Memory
+    from shmbridge.memory import PAGE, Memory, create_shared_memory
 
-    descriptor = os.memfd_create("shmbridge-doctor")
+    descriptor = create_shared_memory(PAGE)
     try:
-        os.truncate(descriptor, PAGE)
         doorbell = Doorbell(Memory(descriptor, PAGE), create=True)
     finally:
         os.close(descriptor)

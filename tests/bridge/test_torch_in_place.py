@@ -29,7 +29,7 @@ def is_in_shared_memory(address: int) -> bool:
     for line in Path("/proc/self/maps").read_text().splitlines():
         start, end = (int(part, 16) for part in line.split()[0].split("-"))
         if start <= address < end:
-            return "/dev/shm/" in line
+            return "/memfd:shmbridge" in line
     return False
 
 

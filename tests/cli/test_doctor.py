@@ -43,7 +43,7 @@ def test_too_little_shared_memory_is_reported_with_advice(run):
     check = checks(done)["shared memory"]
     assert check["status"] == "failed"
     assert "2 children need 4.4 TB" in check["found"]
-    assert "--shm-size" in check["advice"]
+    assert "lower ring_size" in check["advice"]
 
 
 def test_too_few_descriptors_are_reported_with_advice(run):

@@ -26,7 +26,7 @@ static long place_of(const void *pointer) {
     char line[512];
     while (maps != NULL && fgets(line, sizeof line, maps) != NULL)
         if (sscanf(line, "%lx-%lx %*s %lx", &start, &end, &offset) == 3 && start <= address && address < end &&
-            strstr(line, "/dev/shm/") != NULL)
+            strstr(line, "/memfd:shmbridge") != NULL)
             place = (long)(address - start + offset);
     if (maps != NULL)
         fclose(maps);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 
@@ -13,16 +14,30 @@ QUICK_SPRINT = "init().run_control_loop(callback=callback)"
 ROOM = 64 << 20  # of /dev/shm in a container of Docker
 
 
-def in_small_shm(command):
-    """The command, in a mount namespace of its own in which /dev/shm has 64 MB."""
-    mount = f'mount -t tmpfs -o size={ROOM},mode=1777 tmpfs /dev/shm && exec "$@"'
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh", *command]
+def small_shm(size):
+    """The shell command that makes /dev/shm this small, in bytes."""
+    return f"mount -t tmpfs -o size={size},mode=1777 tmpfs /dev/shm"
+
+
+def with_mount(mount, command):
+    """The command, in a mount namespace of its own in which the shell command `mount` has been executed."""
+    return [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        f'{mount} && exec "$@"',
+        "sh",
+        *command,
+    ]
 
 
 def check_namespaces():
     if shutil.which("unshare") is None:
         pytest.skip("there is no unshare")
-    done = subprocess.run(in_small_shm(["true"]), capture_output=True, text=True, check=False)
+    done = subprocess.run(with_mount(small_shm(ROOM), ["true"]), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"no mount namespace can be made here: {done.stderr.strip()}")
 
@@ -42,25 +57,40 @@ def run(sprint_env, command):
 
 # --- shared memory
 
-# As in tests/sprints/trainer_in_small_shm.py.
-SHM = [
-    "the pool's rings do not fit",
-    "the last child does not fit",
-    "other processes fill it before the restart of a child",
-    "other processes fill it before a segment is resent",
-    "there is room for one child only, which is restarted",
-]
+# As in tests/sprints/trainer_in_small_memory.py.
+TOO_LARGE = "the pool's rings do not fit"
+TOO_MANY = "the last child does not fit"
+FILLED_BEFORE_RESTART = "other processes fill it before the restart of a child"
+FILLED_BEFORE_RETRY = "other processes fill it before a segment is resent"
+ROOM_FOR_ONE = "there is room for one child only, which is restarted"
 
 
-@pytest.mark.parametrize("what", SHM)
-def test_too_little_shared_memory_is_an_error_with_both_sizes(sprint_env, what):
+def check_messages(sprint_env, what, mount, texts, **settings):
     check_namespaces()
     folder = str(sprint_env.path)
     options = sprint_env.sprint_file("deadly", {"folder": folder}, ring_size=8 << 20)
-    command = sprint_env.trainer_command("trainer_in_small_shm", options, case=what, folder=folder)
-    for message in run(sprint_env, in_small_shm(command)):
-        for text in ("bytes", "are needed", "are free in /dev/shm", "ring_size", "--shm-size"):
+    command = sprint_env.trainer_command(
+        "trainer_in_small_memory", options, case=what, folder=folder, **settings
+    )
+    for message in run(sprint_env, with_mount(mount, command)):
+        for text in ("bytes", "are needed", "ring_size", *texts):
             assert text in message
+
+
+@pytest.mark.parametrize("what", [TOO_LARGE, FILLED_BEFORE_RESTART, FILLED_BEFORE_RETRY])
+def test_too_little_memory_is_an_error_with_both_sizes(sprint_env, what):
+    meminfo = sprint_env.path / "meminfo"
+    meminfo.write_text("")
+    # The memory is a memfd, so the size of /dev/shm does not matter.
+    mount = f"{small_shm(1 << 20)} && {shlex.join(['mount', '--bind', str(meminfo), '/proc/meminfo'])}"
+    check_messages(sprint_env, what, mount, ["are free on this machine"], meminfo=str(meminfo))
+
+
+@pytest.mark.parametrize(
+    "what", [TOO_LARGE, TOO_MANY, FILLED_BEFORE_RESTART, FILLED_BEFORE_RETRY, ROOM_FOR_ONE]
+)
+def test_without_memfd_a_small_dev_shm_is_an_error_with_both_sizes(sprint_env, what):
+    check_messages(sprint_env, what, small_shm(ROOM), ["are free in /dev/shm", "--shm-size"], meminfo="")
 
 
 # --- descriptors, threads and processes, address space

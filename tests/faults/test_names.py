@@ -31,11 +31,20 @@ init().run_control_loop(callback=callback)
 """
 
 
-@pytest.mark.parametrize("refusal", [errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL])
-def test_without_o_tmpfile_the_name_is_unlinked_at_once(sprint_env, refusal):
-    options = sprint_env.scripted(SPRINT)
-    with sprint_env.trainer_file("trainer_without_tmpfile", options, refusal=refusal) as trainer:
-        assert sprint_env.said(trainer) == [2, [1.5]]
+TRAINER = """
+from support.without_memfd import refuse_memfd
+
+refuse_memfd(ERROR)
+with shmbridge.SprintInstancePool(**OPTIONS) as pool:
+    loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
+say(loss.tolist())
+"""
+
+
+@pytest.mark.parametrize("refusal", [errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL])
+def test_without_memfd_the_name_is_unlinked_at_once(sprint_env, refusal):
+    with sprint_env.trainer(TRAINER.replace("ERROR", str(refusal)), sprint_env.scripted(SPRINT)) as trainer:
+        assert sprint_env.said(trainer) == [1.5]
         trainer.wait()
     assert sprint_env.seen()["shm_fd"] == sprint_env.seen()["bell_fd"] == ["0o600", 0]
 

@@ -41,5 +41,5 @@ def is_in_shared_memory(array):
     for line in Path("/proc/self/maps").read_text().splitlines():
         start, end = (int(x, 16) for x in line.split()[0].split("-"))
         if start <= first and last < end:
-            return "/dev/shm/" in line
+            return "/memfd:shmbridge" in line
     return False

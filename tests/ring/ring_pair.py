@@ -39,7 +39,7 @@ def address(array: np.ndarray[Any, Any]) -> int:
 def shared_mappings() -> list[tuple[int, int]]:
     """Return (begin, end) of each mapping of shared memory in this process."""
     with open("/proc/self/maps") as maps:
-        ends = [line.split()[0].split("-") for line in maps if "/dev/shm" in line]
+        ends = [line.split()[0].split("-") for line in maps if "/memfd:shmbridge" in line]
     return [(int(begin, 16), int(end, 16)) for begin, end in ends]
 
 

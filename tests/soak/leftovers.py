@@ -53,7 +53,9 @@ def _inventory() -> dict[str, set[str]]:
         "descriptors": _descriptors(),
         "threads": set(os.listdir(_SELF / "task")),
         "children": _children(),
-        "mappings of shared memory": set(re.findall(r"\S+ .*(/dev/shm/.*)", (_SELF / "maps").read_text())),
+        "mappings of shared memory": set(
+            re.findall(r"\S+ .*(/memfd:shmbridge.*)", (_SELF / "maps").read_text())
+        ),
         # Names as posix_ipc generates them; other programs on this machine use other forms.
         "/dev/shm": {name for name in os.listdir("/dev/shm") if re.fullmatch("[a-z]+", name)},
     }

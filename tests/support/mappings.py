@@ -15,5 +15,5 @@ def offset_in_shared_memory(array: npt.NDArray[Any]) -> Optional[int]:
         fields = line.split()
         start, end = (int(x, 16) for x in fields[0].split("-"))
         if start <= address < end:
-            return address - start + int(fields[2], 16) if "/dev/shm/" in line else None
+            return address - start + int(fields[2], 16) if "/memfd:shmbridge" in line else None
     return None

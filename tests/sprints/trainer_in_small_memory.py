@@ -1,10 +1,12 @@
-"""A trainer with little shared memory; its Sprint is deadly.py. It reports each ResourceError.
+"""A trainer with little memory; its Sprint is deadly.py. It reports each ResourceError.
 
-Settings: `case` is a key of CASES; a file in `folder` kills Sprint at segment c/s1.
+Settings: `case` is a key of CASES; a file in `folder` kills Sprint at c/s1. `meminfo` is the file that
+is mounted as /proc/meminfo. Without it, memfd_create fails, and the shared memory is in a small /dev/shm.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +17,10 @@ import numpy as np
 import shmbridge
 from support.internals import kill_child
 from support.trainer import OPTIONS, SETTINGS, say
+from support.without_memfd import refuse_memfd
 
 Pool = shmbridge.SprintInstancePool
+MEMINFO = SETTINGS["meminfo"]
 FILLER = "/dev/shm/filler"  # in a mount namespace of this process
 
 
@@ -38,10 +42,26 @@ def refused(call: Callable[[], object]) -> None:
 
 
 def fill() -> None:
-    """Fill the shared memory."""
+    """Have other processes use all memory."""
+    if MEMINFO:
+        write_meminfo(0)
+        return
     status = os.statvfs("/dev/shm")
     with open(FILLER, "wb") as file:
         os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize)
+
+
+def empty() -> None:
+    """Have other processes free their memory."""
+    if MEMINFO:
+        write_meminfo(64 << 20)
+    else:
+        os.unlink(FILLER)
+
+
+def write_meminfo(size: int) -> None:
+    """Change the machine's available memory, in bytes."""
+    Path(MEMINFO).write_text(f"MemTotal:       100000000 kB\nMemAvailable:    {size >> 10} kB\n")
 
 
 def plan_death() -> None:
@@ -79,7 +99,10 @@ def filled_before_restart() -> None:
         for _ in range(2):
             refused(lambda: check(pool))
         assert (error_signal == 2).all()
-        del error_signal
+        if MEMINFO:
+            empty()
+        else:
+            del error_signal
         check(pool)
 
 
@@ -95,7 +118,7 @@ def filled_before_retry() -> None:
             signal_name = error.signal_name
         assert signal_name == "SIGKILL"
         refused(lambda: check(pool))
-        os.unlink(FILLER)
+        empty()
         check(pool)
         assert (error_signal == 2).all()
 
@@ -119,4 +142,8 @@ CASES: dict[str, Callable[[], None]] = {
     "other processes fill it before a segment is resent": filled_before_retry,
     "there is room for one child only, which is restarted": room_for_one,
 }
+if MEMINFO:
+    empty()
+else:
+    refuse_memfd(errno.ENOSYS)
 CASES[SETTINGS["case"]]()
