@@ -10,6 +10,7 @@ from typing import Any
 
 from ._native import ffi, lib
 from .available_memory import require_memory
+from .descriptors import above_standard
 from .errors import OptionError, ResourceError
 
 PAGE: int = lib.SHMB_PAGE
@@ -158,7 +159,7 @@ def _open_unnamed() -> int:
     """Return the descriptor of an empty shared-memory object without a name, for this user only."""
     memfd: int = lib.shmb_memory_create()
     if memfd >= 0:
-        return memfd
+        return above_standard(memfd)
     if ffi.errno not in _NO_MEMFD:
         raise OSError(ffi.errno, os.strerror(ffi.errno))
     import posix_ipc  # not on top: Sprint's Python imports this module, and never comes here
@@ -171,7 +172,7 @@ def _open_unnamed() -> int:
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor
+    return above_standard(descriptor)
 
 
 def _free() -> str:

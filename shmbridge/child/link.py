@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import fcntl
 import os
 import select
 import sys
@@ -20,6 +19,7 @@ from .. import config as config_strings
 from .. import protocol
 from .._native import lib
 from ..channel import Channel
+from ..descriptors import pipe
 from ..doorbell import Doorbell
 from ..errors import OptionError, PeerGoneError, ProtocolError, ResourceError
 from ..memory import PAGE, Geometry, Memory
@@ -104,7 +104,7 @@ class ParentLink:
         # The parent sends this signal to a child that hangs: Python writes its stacks, then the process ends.
         # The number comes from C, because importing the module `signal` makes Python handle SIGINT.
         faulthandler.register(lib.SHMB_STACK_SIGNAL, file=2, all_threads=True, chain=True)
-        self._stop_read, self._stop_write = _open_pipe()
+        self._stop_read, self._stop_write = pipe()
         self._watcher: Optional[threading.Thread] = None
         _links.add(self)
 
@@ -259,15 +259,6 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _open_pipe() -> tuple[int, int]:
-    """Open a pipe whose descriptors are 3 or higher: Sprint writes to 1 and 2, even if they were closed."""
-    ends = os.pipe()
-    moved = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends]
-    for end in ends:
-        os.close(end)
-    return moved[0], moved[1]
 
 
 def _check_open(name: str, descriptor: Optional[int]) -> None:

@@ -10,6 +10,7 @@ import signal
 import threading
 from typing import Optional
 
+from ..descriptors import above_standard, pipe
 from ..errors import ResourceError
 
 _P_PIDFD = 3  # os.P_PIDFD, which a Python that was built with older headers lacks
@@ -61,7 +62,7 @@ class Ending:
         try:
             pidfd = open_pidfd(pid)
         except ProcessLookupError:  # it has ended, and other code has waited for it
-            self.descriptor, write_end = os.pipe()
+            self.descriptor, write_end = pipe()
             os.close(write_end)
             return
         self._has_pidfd = pidfd is not None
@@ -98,7 +99,7 @@ class Ending:
 
     def _start_waiting(self) -> int:
         """Return a descriptor that a thread brings to its end once the process has ended."""
-        read_end, write_end = os.pipe()
+        read_end, write_end = pipe()
 
         def wait() -> None:
             with contextlib.suppress(ChildProcessError):
@@ -149,7 +150,7 @@ def open_pidfd(pid: int) -> Optional[int]:
         ResourceError: no descriptor is left.
     """
     try:
-        return os.pidfd_open(pid)
+        return above_standard(os.pidfd_open(pid))
     except ProcessLookupError:
         raise
     except OSError as error:

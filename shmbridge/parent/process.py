@@ -11,6 +11,7 @@ from typing import Optional
 
 from .. import protocol
 from .._native import lib
+from ..descriptors import pipe
 from ..errors import (
     BridgeTimeoutError,
     PeerGoneError,
@@ -253,7 +254,7 @@ class SprintProcess:
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
     """Open a pipe whose ends belong to these two stacks."""
     try:
-        read_end, write_end = os.pipe()
+        read_end, write_end = pipe()
     except OSError as error:
         raise ResourceError(
             f"cannot open a pipe to Sprint: {error.strerror}; see `ulimit -n` and what keeps files open"

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Optional
 
+from ..descriptors import above_standard
 from ..errors import ProtocolError
 from .statistics import ChildStatistics, PoolStatistics
 from .watcher import Watcher
@@ -72,10 +73,10 @@ def serve_stats(watcher: Watcher, executable: str, stats: Callable[[], PoolStati
             listener.bind(f"\0{NAME_PREFIX}{os.getpid()}/{secrets.token_hex(8)}")
             listener.listen()
             undo.pop_all()
+        descriptor = above_standard(listener.detach())
     except OSError as error:
         _log.debug("no socket for `shmbridge stats`: %s", error)
         return
-    descriptor = listener.detach()
 
     def on_connect() -> bool:
         borrowed = socket.socket(fileno=descriptor)

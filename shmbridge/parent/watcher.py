@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Optional
 
+from ..descriptors import pipe
 from ..doorbell import Doorbell
 from ..errors import ResourceError
 from ..memory import PAGE, Memory, create_shared_memory
@@ -61,10 +62,10 @@ class Watcher:
             undo.callback(os.close, self.doorbell_fd)
             self.doorbell = Doorbell(Memory(self.doorbell_fd, PAGE), create=True)
             try:
-                self._wake_read, self._wake_write = os.pipe()
+                self._wake_read, self._wake_write = pipe()
                 undo.callback(os.close, self._wake_read)
                 undo.callback(os.close, self._wake_write)
-                self._selector = undo.enter_context(selectors.DefaultSelector())
+                self._selector = undo.enter_context(selectors.PollSelector())  # has no descriptor
                 self._thread.start()
             except (OSError, RuntimeError) as error:  # the latter of threading
                 raise ResourceError(
