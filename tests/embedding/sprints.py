@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Optional
@@ -19,6 +18,7 @@ from typing import Any, Optional
 import build_host
 
 import shmbridge
+from support.finished import Finished, read_calls
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -94,22 +94,6 @@ SCORE = {
 }
 
 
-@dataclass
-class Finished:
-    """A Sprint that has ended."""
-
-    code: int
-    output: str
-    calls: list[tuple[str, dict[str, Any]]]
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.calls]
-
-    def arguments(self, name: str) -> list[dict[str, Any]]:
-        return [arguments for call, arguments in self.calls if call == name]
-
-
 class Sprint:
     """One of the three Sprints, run with probe.py in the place of sprint_entry.py."""
 
@@ -167,9 +151,7 @@ class Sprint:
             timeout=SAFETY_NET,
             check=False,
         )
-        calls = Path(self._env["RECORDED_CALLS"])
-        lines = calls.read_text(encoding="utf-8").splitlines() if calls.exists() else []
-        return Finished(done.returncode, done.stdout, [tuple(json.loads(line)) for line in lines])
+        return Finished(done.returncode, done.stdout, "", read_calls(Path(self._env["RECORDED_CALLS"])))
 
     # --- input files
 

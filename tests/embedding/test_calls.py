@@ -17,6 +17,7 @@ import sprints
 import sprint_entry
 from shmbridge.child.feature_scorer import FeatureScorer
 from support.ctc import enumerate_ctc
+from support.finished import Finished
 
 ABORTED = -signal.SIGABRT
 # The number of these calls differs between Sprints.
@@ -303,13 +304,13 @@ def sprint(request: pytest.FixtureRequest, tmp_path: Path) -> sprints.Sprint:
     return sprints.Sprint(request.param, tmp_path, host)
 
 
-def run(sprint: sprints.Sprint, way: str, *options: str, **probe: Any) -> sprints.Finished:
+def run(sprint: sprints.Sprint, way: str, *options: str, **probe: Any) -> Finished:
     if way == "trainer" and not sprint.has_features:
         pytest.skip("examples/rasr, which writes the features for nn-trainer, is missing")
     if way == "score" and sprint.name not in sprints.SCORE:
         pytest.skip("nn-trainer has no recogniser: see tests/rasr/test_rasr_feature_scorer.py")
     finished = sprint.run(way, *options, **probe)
-    print(finished.output)  # pytest shows this if the test fails
+    print(finished.out)  # pytest shows this if the test fails
     finished.calls = [call for call in finished.calls if call[0] not in ANY_NUMBER_OF_TIMES]
     return finished
 
@@ -333,7 +334,7 @@ def assert_agree(arguments: dict[str, Any], expected: dict[str, Any]) -> None:
         assert agree(arguments[name], description), (name, arguments[name], description)
 
 
-def ended_well(sprint: sprints.Sprint, finished: sprints.Finished, way: str) -> bool:
+def ended_well(sprint: sprints.Sprint, finished: Finished, way: str) -> bool:
     # RASR may abort after a complete training with a Python layer (docs/ways.md).
     may_abort = sprint.name == "nn-trainer" and way == "trainer" and finished.names[-1:] == ["finalize"]
     return finished.code == 0 or (may_abort and finished.code == ABORTED)
@@ -369,7 +370,7 @@ def test_a_python_error_ends_sprint_with_this_exit_code(
     if how.startswith("raises"):
         assert finished.names[-1:] == [call] or call in ANY_NUMBER_OF_TIMES
         shown = how.split()[1]
-        assert ("on purpose" in finished.output) == (shown not in ("SystemExit(7)", "SystemExit(None)"))
+        assert ("on purpose" in finished.out) == (shown not in ("SystemExit(7)", "SystemExit(None)"))
     if call not in ("init", "exit"):
         assert "exit" not in finished.names
 
@@ -401,7 +402,7 @@ def test_sprint_accepts_float64_scores(sprint: sprints.Sprint, tmp_path: Path) -
 def test_a_module_that_cannot_be_imported_ends_sprint(sprint: sprints.Sprint) -> None:
     finished = run(sprint, "loop", misbehave={"module": "raises ImportError"})
     assert finished.code == 1
-    assert "ImportError: on purpose" in finished.output
+    assert "ImportError: on purpose" in finished.out
     assert finished.names == []
 
 

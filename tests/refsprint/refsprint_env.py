@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Optional
+from typing import ClassVar, Optional
 
 import shmbridge
+from support.finished import Finished, read_calls
 
 PACKAGE_PARENT = str(Path(shmbridge.__file__).resolve().parent.parent)
 
@@ -81,23 +80,6 @@ def init(**arguments):
 """
 
 
-@dataclass
-class Finished:
-    """The result of a run: exit code, output, and the recorded calls to the user module."""
-
-    code: int
-    out: str
-    err: str
-    calls: list[tuple[str, dict[str, Any]]]
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.calls]
-
-    def arguments(self, name: str) -> list[dict[str, Any]]:
-        return [arguments for call, arguments in self.calls if call == name]
-
-
 class RefsprintEnv:
     """A directory with a corpus, a lexicon and a user module."""
 
@@ -159,6 +141,4 @@ class RefsprintEnv:
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
-        calls = self.path / "calls.jsonl"
-        lines = calls.read_text().splitlines() if calls.exists() else []
-        return Finished(process.returncode, out, err, [tuple(json.loads(line)) for line in lines])
+        return Finished(process.returncode, out, err, read_calls(self.path / "calls.jsonl"))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xml_strategies import xml_content
 
 from shmbridge.errors import FileFormatError
 from shmbridge.refsprint.corpus import ANONYMOUS, Corpus, CorpusOptions, Segment, read_corpus
@@ -270,28 +271,12 @@ def test_a_missing_file_and_a_directory_are_errors(tmp_path: Path) -> None:
             read_corpus(str(path))
 
 
-names = st.sampled_from(
-    ["corpus", "subcorpus", "recording", "segment", "orth", "speaker", "speaker-description", "include", "x"]
-)
-attributes = st.dictionaries(
-    st.sampled_from(["name", "audio", "start", "end", "file"]),
+elements = xml_content(
+    ["", "text", " a  b "],
+    ["corpus", "subcorpus", "recording", "segment", "orth", "speaker", "speaker-description", "include", "x"],
+    ["name", "audio", "start", "end", "file"],
     st.one_of(st.sampled_from(["a", "b", "1", "-1", "inf", "nan", ""]), st.text("ab/.\x7f", max_size=3)),
-    max_size=3,
 )
-
-
-def element(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    return st.builds(
-        lambda name, given, inside: (
-            f"<{name} " + " ".join(f'{k}="{v}"' for k, v in given.items()) + f">{inside}</{name}>"
-        ),
-        names,
-        attributes,
-        st.lists(children, max_size=3).map("".join),
-    )
-
-
-elements = st.recursive(st.sampled_from(["", "text", " a  b "]), element, max_leaves=8)
 
 
 @settings(deadline=None)

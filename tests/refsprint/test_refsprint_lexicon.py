@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xml_strategies import xml_content
 
 from shmbridge.errors import FileFormatError
 from shmbridge.refsprint.configuration import Configuration
@@ -144,28 +145,12 @@ def test_ctc_requires_a_blank_of_one_phoneme(tmp_path: Path, lemmas: str) -> Non
         lexicon(tmp_path, lemmas).blank()
 
 
-names = st.sampled_from(
-    ["phoneme-inventory", "phoneme", "symbol", "variation", "lemma", "orth", "phon", "synt", "tok", "x"]
-)
-attributes = st.dictionaries(
-    st.sampled_from(["weight", "score", "special", "name"]),
+elements = xml_content(
+    ["", "a", " b  a ", "z"],
+    ["phoneme-inventory", "phoneme", "symbol", "variation", "lemma", "orth", "phon", "synt", "tok", "x"],
+    ["weight", "score", "special", "name"],
     st.sampled_from(["1", "0", "-1", "1e999", "nan", "x", "", "blank"]),
-    max_size=2,
 )
-
-
-def element(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    return st.builds(
-        lambda name, given, inside: (
-            f"<{name} " + " ".join(f'{k}="{v}"' for k, v in given.items()) + f">{inside}</{name}>"
-        ),
-        names,
-        attributes,
-        st.lists(children, max_size=4).map("".join),
-    )
-
-
-elements = st.recursive(st.sampled_from(["", "a", " b  a ", "z"]), element, max_leaves=8)
 phons = st.lists(
     st.builds("<phon {}>{}</phon>".format, st.sampled_from(["", 'weight="0"', 'score="1e308"']), elements)
 )
