@@ -23,7 +23,6 @@ from .segment_order import visit
 
 __all__ = ["Callback"]
 
-_NOT_GIVEN = object()  # not None, which RASR rejects for a str
 _VERSION = "refsprint of shmbridge, a stand-in for RASR's neural-network-trainer"
 _HELP = """callback(command, **arguments), where command is one of
 version, version_number, help, init_criterion,
@@ -49,10 +48,9 @@ class Callback:
             "export_allophone_state_fsa_by_orthography": self._automaton_by_orthography,
             "export_allophone_state_fsa_by_segment_name": self._automaton_by_segment_name,
             "get_orthography_by_segment_name": self._get_orthography,
-            "get_alignment_from_cache": self._alignment_cache,
-            "analyze_alignment_from_cache": self._alignment_cache,
-            "get_ctc_alignment": self._ctc_alignment,
         }
+        for command in ("get_alignment_from_cache", "analyze_alignment_from_cache", "get_ctc_alignment"):
+            self._commands[command] = functools.partial(_refuse, command)
 
     def __call__(self, command: str, /, *arguments: Any, **keywords: Any) -> Any:
         """Execute a command.
@@ -92,15 +90,13 @@ class Callback:
     def _calculate_criterion(
         self,
         posteriors: Any,
-        orthography: Any = _NOT_GIVEN,
+        orthography: Any = "",
         alignment: Any = None,
         output_error_type: Any = "none",
-        segment_name: Any = _NOT_GIVEN,
+        segment_name: Any = "",
     ) -> tuple[Optional[float], Optional[Matrix]]:
-        for text, name in ((orthography, "orthography"), (segment_name, "segment_name")):
-            if text is not _NOT_GIVEN:
-                _check_text(text, name)
-        orthography = None if orthography is _NOT_GIVEN else orthography
+        _check_text(orthography, "orthography")
+        _check_text(segment_name, "segment_name")
         _check_text(output_error_type, "output_error_type")
         if output_error_type not in ERROR_TYPES:
             problem = (
@@ -109,7 +105,7 @@ class Callback:
             raise ValueError(f"calculate_criterion: {problem} [callback-call]")
         matrix = without_allocation_handlers(from_python, posteriors, "posteriors")
         if alignment is not None:
-            if orthography is not None:
+            if orthography:
                 problem = "alignment and orthography exclude each other"
                 raise ValueError(f"calculate_criterion: {problem} [callback-call]")
             vector_from_python(alignment, "alignment")
@@ -132,13 +128,9 @@ class Callback:
             raise KeyError(f"unknown segment name {segment_name!r} [unknown-segment]")
         return self._orthographies[segment_name]
 
-    def _alignment_cache(
-        self, cache_filename: Any, segment_name: Any = None, silence_allophone_state_idx: Any = None
-    ) -> NoReturn:
-        raise ValueError(f"refsprint does not support cache archives: {cache_filename!r} [callback-call]")
 
-    def _ctc_alignment(self, *_arguments: Any, **_keywords: Any) -> NoReturn:
-        raise ValueError("refsprint does not support get_ctc_alignment [callback-call]")
+def _refuse(command: str, *_arguments: Any, **_keywords: Any) -> NoReturn:
+    raise ValueError(f"callback(): refsprint does not support the command {command!r} [callback-call]")
 
 
 def _check_text(value: Any, name: str) -> None:

@@ -11,9 +11,9 @@ from typing import Optional
 from shmbridge.errors import FileFormatError
 
 from .files import Includes
-from .xml_reader import WHITESPACE, Element, open_xml
+from .xml_reader import Element, open_xml
 
-__all__ = ["ANONYMOUS", "WHITESPACE", "Corpus", "CorpusOptions", "Segment", "read_corpus"]
+__all__ = ["ANONYMOUS", "Corpus", "CorpusOptions", "Segment", "read_corpus"]
 
 ANONYMOUS = "ANONYMOUS"
 """RASR's name for a speaker without a name."""

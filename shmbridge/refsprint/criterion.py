@@ -1,13 +1,7 @@
 """Training criteria: the loss of posteriors, and its gradient.
 
 Of RASR's option ``training-criterion``, the values ``ctc`` (the default here) and ``none`` are supported. For
-another value, RASR prints an error and uses ``none``. refsprint has its own options, for measurements and
-fault tests:
-
-    refsprint.criterion = ctc | none | null   overrides training-criterion; null takes no time
-    refsprint.criterion-sleep = SECONDS       each calculation first sleeps, holding the GIL
-    refsprint.criterion-busy = SECONDS        each calculation first keeps a core busy, holding the GIL
-    refsprint.optional-silence = true         a silence may occur between words
+another value, RASR prints an error and uses ``none``.
 
 Sprint holds the GIL during the whole calculation. Here numpy releases it within larger loops; only the delays
 and the copies of the matrices hold it throughout.
@@ -53,7 +47,7 @@ class Outcome(NamedTuple):
     error: Optional[Matrix]
 
 
-Criterion = Callable[[Matrix, Optional[str], str], Optional[Outcome]]
+Criterion = Callable[[Matrix, str, str], Optional[Outcome]]
 """Returns the outcome for (posteriors, orthography, error type), or None if the segment is skipped.
 
 The posteriors are (label, time) float32 in Fortran order; the error type is one of ERROR_TYPES. A criterion
@@ -69,7 +63,7 @@ class Model:
         self._config = config.select("model-combination.lexicon")
         self._optional_silence = config.select("refsprint").boolean("optional-silence", False)
         self._warned: set[str] = set()
-        self.forward_backward = functools.lru_cache(256)(self._forward_backward)
+        self.forward_backward = functools.lru_cache(256)(lambda orth: ForwardBackward(self.automaton(orth)))
 
     @functools.cached_property
     def lexicon(self) -> Lexicon:
@@ -101,9 +95,6 @@ class Model:
                 warn(f"skipping the unknown word {word!r} [orthography]")
         return build_automaton(lattice, self.lexicon.blank())
 
-    def _forward_backward(self, orthography: str) -> ForwardBackward:
-        return ForwardBackward(self.automaton(orthography))
-
 
 class _CtcCriterion:
     """CTC as in RASR's CtcCriterion with a prior scale of zero."""
@@ -115,7 +106,7 @@ class _CtcCriterion:
         # As in RASR, fail now if the model cannot be loaded, not at the first segment.
         model.lexicon.blank()
 
-    def __call__(self, posteriors: Matrix, orthography: Optional[str], error_type: str) -> Optional[Outcome]:
+    def __call__(self, posteriors: Matrix, orthography: str, error_type: str) -> Optional[Outcome]:
         if not orthography:
             raise CriticalError("CTC needs the orthography of the segment [orthography]")
         num_labels, num_frames = posteriors.shape
@@ -175,21 +166,14 @@ class _CtcCriterion:
         return signal
 
 
-class _NoCriterion:
-    """RASR's criterion "none": loss 0, error signal 0."""
-
-    def __init__(self) -> None:
-        self._scratch = Scratch()
-
-    def __call__(self, posteriors: Matrix, orthography: Optional[str], error_type: str) -> Outcome:
-        if error_type in ("none", "pseudo-targets"):
-            return Outcome(0.0, None)
-        error = self._scratch.matrix(*posteriors.shape)
-        error.fill(0.0)
-        return Outcome(0.0, error)
+def _no_criterion(posteriors: Matrix, orthography: str, error_type: str) -> Outcome:
+    """Compute RASR's criterion "none": loss 0, error signal 0."""
+    if error_type in ("none", "pseudo-targets"):
+        return Outcome(0.0, None)
+    return Outcome(0.0, np.zeros_like(posteriors))
 
 
-def _null_criterion(posteriors: Matrix, orthography: Optional[str], error_type: str) -> Outcome:
+def _null_criterion(posteriors: Matrix, orthography: str, error_type: str) -> Outcome:
     """Return loss 0 and the posteriors as the error, so that only the cost of the transfer remains."""
     return Outcome(0.0, None if error_type == "none" else posteriors)
 
@@ -197,7 +181,7 @@ def _null_criterion(posteriors: Matrix, orthography: Optional[str], error_type: 
 def _delayed(criterion: Criterion, sleep: float, busy: float) -> Criterion:
     """Delay a criterion and, as in Sprint, block the other threads of the process meanwhile."""
 
-    def calculate(posteriors: Matrix, orthography: Optional[str], error_type: str) -> Optional[Outcome]:
+    def calculate(posteriors: Matrix, orthography: str, error_type: str) -> Optional[Outcome]:
         interval = sys.getswitchinterval()
         sys.setswitchinterval(3600.0)
         try:
@@ -234,10 +218,8 @@ def create_criterion(config: Configuration, model: Model) -> Criterion:
             problem = f"unparsable value {kind} for parameter training-criterion, substituting default"
             warn(f"configuration error: {problem} (none); it must be ctc or none [config-value]")
             kind = "none"
-    criterion: Criterion
+    criterion: Criterion = _no_criterion if kind == "none" else _null_criterion
     if kind == "ctc":
         criterion = _CtcCriterion(config, model)
-    else:
-        criterion = _NoCriterion() if kind == "none" else _null_criterion
     sleep, busy = own.seconds("criterion-sleep"), own.seconds("criterion-busy")
     return _delayed(criterion, sleep, busy) if sleep or busy else criterion

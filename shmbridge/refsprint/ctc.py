@@ -60,7 +60,6 @@ class ForwardBackward:
         self._begin = np.full(count, -np.inf)
         self._begin[automaton.targets[started] - 1] = -automaton.scores[started]
         self._end = -automaton.final_scores[1:]
-        self._count = count
         self.labels, self._label_of_state = np.unique(labels, return_inverse=True)
         self._one_hot = np.zeros((count, len(self.labels)))
         self._one_hot[np.arange(count), self._label_of_state] = 1.0

@@ -2,8 +2,7 @@
 
 RASR creates one for ``feature-scorer-type=python-feature-scorer``, in any program with an acoustic model:
 recognizers, and alignments in a flow network. Python receives all features of a segment, computes all scores,
-and then returns the scores of each frame. The options are RASR's: ``feature-dimension``,
-``python-feature-scorer-output-dimension``.
+and then returns the scores of each frame.
 """
 
 from __future__ import annotations

@@ -2,10 +2,7 @@
 
 RASR's recognizers are not nn-trainer but speech-recognizer and flf-tool. They do not have this action, but it
 makes their calls in their order: a reset, all features of a segment, and the scores frame by frame. Instead
-of a search, it selects the best label of each frame. Features come from ``feature-extraction.file``, or are
-zeros.
-
-    refsprint.scores-file = NPZ   output: one matrix (time, label) per full segment name, float32
+of a search, it selects the best label of each frame.
 """
 
 from __future__ import annotations

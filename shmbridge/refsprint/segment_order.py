@@ -1,10 +1,4 @@
-"""The order in which Sprint visits the segments: by default, the order of the corpus.
-
-Supported options of RASR, all of the component ``corpus``: ``file``, ``segments.file`` (visit only the listed
-segments), ``segment-order`` (a file of names), ``segment-order-look-up-short-name``,
-``remove-corpus-name-prefix``, ``capitalize-transcriptions``, ``gemenize-transcriptions``, and
-``python-segment-order`` with its ``-pymod-path``, ``-pymod-name``, ``-config`` and ``-with-segment-info``.
-"""
+"""The order in which Sprint visits the segments: by default, the order of the corpus."""
 
 from __future__ import annotations
 
@@ -15,9 +9,10 @@ from shmbridge.errors import FileFormatError
 
 from .configuration import Configuration
 from .console import CriticalError
-from .corpus import WHITESPACE, Corpus, CorpusOptions, Segment, read_corpus
+from .corpus import Corpus, CorpusOptions, Segment, read_corpus
 from .files import read_text
 from .python_calls import call, import_module, reporting_exceptions
+from .xml_reader import WHITESPACE
 
 __all__ = ["visit"]
 

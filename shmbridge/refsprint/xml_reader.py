@@ -19,7 +19,7 @@ from shmbridge.errors import FileFormatError
 
 from .files import open_file
 
-__all__ = ["WHITESPACE", "Element", "open_xml", "split_words"]
+__all__ = ["WHITESPACE", "Element", "open_xml"]
 
 WHITESPACE = " \t\n\r\f\v"
 """The characters that separate words in RASR. A no-break space, for example, does not."""
@@ -61,7 +61,7 @@ class Element(NamedTuple):
                 texts.append(event)
             elif event == self.depth:
                 break
-        return split_words("".join(texts))
+        return re.findall(f"[^{WHITESPACE}]+", "".join(texts))
 
     def required(self, attribute: str) -> str:
         """Return the value of an attribute. Raise FileFormatError if it is missing."""
@@ -72,11 +72,6 @@ class Element(NamedTuple):
     def error(self, problem: str) -> FileFormatError:
         """Return an error that names the file and the line of the element."""
         return FileFormatError(self.path, self.line, problem)
-
-
-def split_words(text: str) -> list[str]:
-    """Split a text at RASR's whitespace."""
-    return re.findall(f"[^{WHITESPACE}]+", text)
 
 
 @contextlib.contextmanager

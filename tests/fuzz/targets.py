@@ -24,9 +24,10 @@ from shmbridge.memory import Geometry
 from shmbridge.parent.options import Options
 from shmbridge.refsprint.configuration import Configuration
 from shmbridge.refsprint.console import CriticalError, FailedAssertionError
-from shmbridge.refsprint.corpus import WHITESPACE, CorpusOptions, read_corpus
+from shmbridge.refsprint.corpus import CorpusOptions, read_corpus
 from shmbridge.refsprint.lexicon import Lemma, Lexicon, Pronunciation, read_lexicon
 from shmbridge.refsprint.orthography import parse_orthography
+from shmbridge.refsprint.xml_reader import WHITESPACE
 
 Target = Callable[[bytes], None]
 
