@@ -1,7 +1,8 @@
 """A pool's statistics for other processes of the same user: the socket that answers, and its client.
 
-The socket is abstract: it has no file, and the kernel lists its name in /proc/net/unix. The pool sends each
-client one JSON object and closes the connection.
+The socket lies in a file that only its user may write to, and that has no name: clients reach it through
+/proc/PID/fd, which the kernel opens to the same user only. It receives datagrams, so that an answer needs no
+further descriptor, and the pool sends one JSON object for each.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import secrets
 import socket
-import struct
-import time
+import tempfile
+import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Optional
 
 from ..descriptors import above_standard
@@ -24,19 +25,31 @@ from ..errors import ProtocolError
 from .statistics import ChildStatistics, PoolStatistics
 from .watcher import Watcher
 
-__all__ = ["NAME_PREFIX", "Pool", "find_pools", "list_sockets", "query", "serve_stats"]
+__all__ = ["Pool", "Socket", "find_pools", "list_sockets", "open_socket", "query", "serve_stats"]
 
 _log = logging.getLogger("shmbridge")
 
-NAME_PREFIX = "shmbridge-stats/"
-"""The name of a socket is this, the pid, a slash, and random digits."""
-
 _FORMAT = 2  # of the JSON object; a new field does not change it
 _TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
-_SOCKETS = Path("/proc/net/unix")
+# What the descriptor of the file refers to: the former name has the pid, and random digits.
+_LINK = re.compile(r"/(shmbridge-stats-([0-9]+)-[0-9a-f]+) \(deleted\)")
 _TIMEOUT = 5.0  # seconds for an answer
-_MAX_ANSWER = 16 << 20  # bytes
+_MAX_ANSWER = 1 << 20  # bytes; the kernel's default limit is lower
+
+
+@dataclasses.dataclass(frozen=True)
+class Socket:
+    """The socket of a pool.
+
+    Attributes:
+        name: the name that its file had.
+        pid: of its process.
+        path: where to connect to.
+    """
+
+    name: str
+    pid: int
+    path: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,97 +80,113 @@ def serve_stats(watcher: Watcher, executable: str, stats: Callable[[], PoolStati
         stats: is called for each client.
     """
     try:
-        with contextlib.ExitStack() as undo:
-            listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            listener.setblocking(False)
-            listener.bind(f"\0{NAME_PREFIX}{os.getpid()}/{secrets.token_hex(8)}")
-            listener.listen()
-            undo.pop_all()
-        descriptor = above_standard(listener.detach())
+        listener, file = open_socket()
     except OSError as error:
         _log.debug("no socket for `shmbridge stats`: %s", error)
         return
 
-    def on_connect() -> bool:
-        borrowed = socket.socket(fileno=descriptor)
+    def answer() -> bool:
+        borrowed = socket.socket(fileno=listener)
         try:
-            connection, _ = borrowed.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return True
+            borrowed.setblocking(False)  # whatever socket.setdefaulttimeout says
+            # An answer that exceeds the client's buffer is lost: this thread never waits for a client.
+            with contextlib.suppress(OSError):
+                _, client = borrowed.recvfrom(1)
+                if client is None:  # it has no address
+                    return True
+                report = {"format": _FORMAT, "executable": executable, **dataclasses.asdict(stats())}
+                borrowed.sendto(json.dumps(report).encode("ascii"), client)
         finally:
             borrowed.detach()  # the descriptor belongs to the watcher
-        with connection:
-            if _peer_credentials(connection)[1] == os.geteuid():
-                report = {"format": _FORMAT, "executable": executable, **dataclasses.asdict(stats())}
-                connection.setblocking(False)
-                # An answer that exceeds the socket's buffer is cut off: this thread never waits for a client.
-                with contextlib.suppress(OSError):
-                    connection.send(json.dumps(report).encode("ascii"))
         return True
 
-    watcher.watch(descriptor, on_connect)
+    weakref.finalize(answer, os.close, file).atexit = False  # the watcher drops it with the descriptor
+    watcher.watch(listener, answer)
+
+
+def open_socket() -> tuple[int, int]:
+    """Return the descriptors of a socket and of its file, which has no name and belongs to this user only.
+
+    Raises:
+        OSError: neither the folder for temporary files nor /dev/shm allows it.
+    """
+    try:
+        return _open_socket_in(tempfile.gettempdir())
+    except OSError:
+        return _open_socket_in("/dev/shm")  # noqa: S108 - the name is random, and removed at once
+
+
+def _open_socket_in(folder: str) -> tuple[int, int]:
+    with contextlib.ExitStack() as undo, contextlib.ExitStack() as always:
+        listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        listener.setblocking(False)
+        os.fchmod(listener.fileno(), 0o600)  # of the file, from its first moment
+        folder_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+        always.callback(os.close, folder_fd)
+        # An address has at most 107 bytes, and the path of the folder may have more.
+        path = f"/proc/self/fd/{folder_fd}/shmbridge-stats-{os.getpid()}-{secrets.token_hex(8)}"
+        try:
+            listener.bind(path)
+            file = above_standard(os.open(path, os.O_PATH))
+            undo.callback(os.close, file)
+        finally:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        descriptor = above_standard(listener.detach())
+        undo.pop_all()
+        return descriptor, file
 
 
 def find_pools(pid: Optional[int]) -> list[Pool]:
     """Query the pools of one process, or of all processes of this user."""
     found = []
-    for name in list_sockets(pid):
-        # The pool may have been closed in the meantime, or belong to another user.
+    for each in list_sockets(pid):
+        # The pool may have been closed in the meantime.
         with contextlib.suppress(OSError, ProtocolError):
-            found.append(query(name))
+            found.append(query(each))
     return found
 
 
-def list_sockets(pid: Optional[int] = None) -> list[str]:
-    """Return the names of the pools' sockets, of all users, from the kernel's list."""
-    prefix = f"@{NAME_PREFIX}{'' if pid is None else f'{pid}/'}"
-    names = (line.split(" ")[-1] for line in _SOCKETS.read_text(errors="replace").splitlines()[1:])
-    return sorted({name[1:] for name in names if name.startswith(prefix)})
+def list_sockets(pid: Optional[int] = None) -> list[Socket]:
+    """Return the sockets of one process, or of all processes of this user."""
+    found: dict[str, Socket] = {}
+    for process in os.listdir("/proc") if pid is None else [str(pid)]:
+        # The process may have ended; that of another user has descriptors that nobody else may list.
+        with contextlib.suppress(OSError):
+            if not process.isdecimal() or os.stat(f"/proc/{process}").st_uid != os.geteuid():
+                continue
+            for descriptor in os.listdir(f"/proc/{process}/fd"):
+                path = f"/proc/{process}/fd/{descriptor}"
+                with contextlib.suppress(FileNotFoundError):  # it was closed
+                    match = _LINK.search(os.readlink(path))
+                    if match and match[2] == process:  # not a fork's copy
+                        found[match[1]] = Socket(match[1], int(process), path)
+    return [found[name] for name in sorted(found)]
 
 
-def query(name: str) -> Pool:
+def query(pool: Socket) -> Pool:
     """Query the pool that listens at a socket.
 
     Raises:
-        OSError: the socket is closed or belongs to another user or process, or no answer comes in time.
+        OSError: the socket is closed or belongs to another user, or no answer comes in time.
         ProtocolError: the answer is invalid, or from another version of shmbridge.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
         connection.settimeout(_TIMEOUT)
-        connection.connect(f"\0{name}")
-        # Any process may bind an abstract name. Only the credentials prove whose socket it is.
-        pid, uid = _peer_credentials(connection)
-        if uid != os.geteuid() or name.split("/")[1] != str(pid):
-            raise PermissionError(
-                f"the owner of socket {name} is process {pid} of user {uid}; it must be the process in its "
-                "name, of this user [stats-connection]"
-            )
-        data = bytearray()
-        deadline = time.monotonic() + _TIMEOUT
-        while part := connection.recv(1 << 16):
-            data += part
-            if len(data) > _MAX_ANSWER or time.monotonic() > deadline:
-                raise TimeoutError(
-                    f"the answer of process {pid} is incomplete after {len(data)} bytes and up to "
-                    f"{_TIMEOUT:g} s [stats-connection]"
-                )
+        connection.connect(pool.path)  # first of all: now no other process can send
+        connection.bind("")
+        connection.send(b"?")
+        data = connection.recv(_MAX_ANSWER)
     try:
-        return _decode(name, pid, bytes(data))
+        return _decode(pool, data)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(
-            f"the answer of process {pid} is invalid; it may run another version of shmbridge: {error}"
+            f"the answer of process {pool.pid} is invalid; it may run another version of shmbridge: {error}"
             " [stats-connection]"
         ) from None
 
 
-def _peer_credentials(connection: socket.socket) -> tuple[int, int]:
-    """Return pid and effective user id of the process that connected, or that listens."""
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(data)
-    return pid, uid
-
-
-def _decode(name: str, pid: int, data: bytes) -> Pool:
+def _decode(pool: Socket, data: bytes) -> Pool:
     report = json.loads(data)
     if not isinstance(report, dict) or report.get("format") != _FORMAT:
         raise ValueError(f"its format is not {_FORMAT} [stats-connection]")
@@ -166,7 +195,7 @@ def _decode(name: str, pid: int, data: bytes) -> Pool:
         raise ValueError("it has no list of children [stats-connection]")
     fields = _pick(PoolStatistics, {**report, "children": ()})
     fields["children"] = tuple(ChildStatistics(**_pick(ChildStatistics, child)) for child in children)
-    return Pool(name, pid, str(report.get("executable")), PoolStatistics(**fields))
+    return Pool(pool.name, pool.pid, str(report.get("executable")), PoolStatistics(**fields))
 
 
 def _pick(kind: Any, given: Any) -> dict[str, Any]:

@@ -6,15 +6,17 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
 from shmbridge import ProtocolError
 from shmbridge.parent import stats_socket
-from shmbridge.parent.stats_socket import NAME_PREFIX
 
 
 def children(report):
@@ -120,87 +122,173 @@ def test_every_prints_a_line_each_time_until_the_pool_is_closed(trainer):
 @pytest.mark.parametrize("close", [True, False])
 def test_a_closed_pool_and_a_killed_trainer_leave_no_socket(run, trainer, close):
     process = trainer()
-    assert stats_socket.list_sockets(process.pid)
+    (found,) = stats_socket.list_sockets(process.pid)
+    assert not names_of_files(process.pid)
     if close:
         process.do("close")
+        assert not links_to(found.name, process.pid)
     else:
         process.process.kill()
         process.process.wait()
     assert stats_socket.list_sockets(process.pid) == []
+    assert not names_of_files(process.pid)
     done = run("stats", process.pid)
     assert done.code == 3
     assert f"process {process.pid} has no pool" in done.err
 
 
-def test_a_fork_does_not_keep_the_socket_of_a_dead_process(trainer):
+def names_of_files(pid):
+    """Return the names that a socket of this process has left in a folder."""
+    folders = (Path(tempfile.gettempdir()), Path("/dev/shm"))
+    return [path for folder in folders for path in folder.glob(f"shmbridge-stats-{pid}-*")]
+
+
+def links_to(name, pid):
+    """Return the descriptors of a process that refer to the file of a socket."""
+    found = []
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            if name in os.readlink(f"/proc/{pid}/fd/{descriptor}"):
+                found.append(descriptor)
+    return found
+
+
+def test_a_fork_does_not_keep_the_socket(trainer):
     process = trainer()
+    (found,) = stats_socket.list_sockets(process.pid)
     process.do("fork")
-    process.process.kill()
-    process.process.wait()
+    with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+        (fork,) = {int(word) for word in file.read().split()} - set(process.children)
     deadline = time.monotonic() + 30
-    # The fork closes its copy when it first runs, which may be after the kill.
-    while stats_socket.list_sockets(process.pid):
+    # The fork closes its copies when it first runs.
+    while links_to(found.name, fork):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    assert stats_socket.query(found).pid == process.pid
+
+
+def connect(found):
+    """Return a client with an address."""
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    client.setblocking(False)
+    client.connect(found.path)
+    client.bind("")
+    return client
 
 
 def test_clients_that_never_read_do_not_disturb_the_pool(run, trainer):
     process = trainer()
-    (name,) = stats_socket.list_sockets(process.pid)
+    (found,) = stats_socket.list_sockets(process.pid)
     with contextlib.ExitStack() as stack:
         for _ in range(50):
-            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-            client.connect(f"\0{name}")
-            with contextlib.suppress(BrokenPipeError):  # the pool may have answered and closed already
-                client.send(b"x" * 100)
+            client = stack.enter_context(connect(found))
+            with contextlib.suppress(BlockingIOError):  # the queue is full
+                while client.send(b"x" * 100):
+                    pass
         process.do("batch")
         assert run("stats", process.pid, "--json").json["pools"][0]["segments"] == 6
 
 
-def test_another_user_gets_no_answer(trainer):
+def test_a_client_without_an_address_is_ignored(run, trainer):
+    process = trainer()
+    (found,) = stats_socket.list_sockets(process.pid)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.connect(found.path)
+        client.send(b"")
+        client.send(b"?")
+    assert stats_socket.query(found).pid == process.pid
+
+
+def test_a_trainer_without_free_descriptors_answers(trainer):
+    process = trainer()
+    (found,) = stats_socket.list_sockets(process.pid)
+    for action in ("exhaust", "recover", "batch"):
+        process.do(action)
+        for _ in range(3):
+            segments = stats_socket.query(found).statistics.segments
+    assert segments == 6
+
+
+AS_NOBODY = """
+import os, socket, sys
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+client = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+try:
+    client.connect(sys.argv[1])
+except PermissionError:
+    print("refused")
+"""
+
+
+def test_another_user_cannot_reach_the_socket(trainer):
     if os.geteuid() != 0:
         pytest.skip("only root can switch to another user")
     process = trainer()
-    (name,) = stats_socket.list_sockets(process.pid)
-    as_nobody = """
-import os, socket, sys
-os.setgid(65534); os.setuid(65534)
-connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-connection.connect("\\0" + sys.argv[1])
-sys.stdout.write(repr(connection.recv(1000)))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", as_nobody, name], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout == "b''"
-    assert stats_socket.query(name).pid == process.pid
+    (found,) = stats_socket.list_sockets(process.pid)
+    # The path is refused, and so is the file: an open descriptor of it does not help.
+    descriptor = os.open(found.path, os.O_PATH)
+    try:
+        for path in (found.path, f"/proc/self/fd/{descriptor}"):
+            done = subprocess.run(
+                [sys.executable, "-c", AS_NOBODY, path],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+                pass_fds=(descriptor,),
+            )
+            assert done.stdout == "refused\n"
+        assert stat.S_IMODE(os.stat(descriptor).st_mode) == 0o600
+    finally:
+        os.close(descriptor)
+    assert stats_socket.query(found).pid == process.pid
 
 
 @contextlib.contextmanager
-def impostor(name, answer):
-    """Listen with the name of a pool's socket, and send `answer` to the first client."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(f"\0{name}")
-        listener.listen()
-        if answer is None:
-            yield
-            return
-        pid = os.fork()
-        if pid == 0:
-            connection, _ = listener.accept()
-            connection.sendall(answer)
+def impostor(answer):
+    """Listen as a pool does, and send `answer` to the first client."""
+    listener, file = stats_socket.open_socket()
+    pid = os.fork()
+    if pid == 0:
+        with socket.socket(fileno=listener) as server:
+            server.setblocking(True)
+            _, client = server.recvfrom(1)
+            server.sendto(answer, client)
             os._exit(0)
-        try:
-            yield
-        finally:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+    try:
+        yield stats_socket.Socket("name", os.getpid(), f"/proc/self/fd/{file}")
+    finally:
+        os.close(listener)
+        os.close(file)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
-def test_a_socket_of_another_process_is_refused():
-    # This process listens, but the name says process 1.
-    with impostor(f"{NAME_PREFIX}1/00", None), pytest.raises(PermissionError, match=str(os.getpid())):
-        stats_socket.query(f"{NAME_PREFIX}1/00")
+def test_a_copy_in_another_process_is_not_listed():
+    listener, file = stats_socket.open_socket()
+    try:
+        assert len(stats_socket.list_sockets(os.getpid())) == 1
+        with subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=(file,)
+        ) as other:
+            assert stats_socket.list_sockets(other.pid) == []
+            other.kill()
+    finally:
+        os.close(listener)
+        os.close(file)
+
+
+def test_nobody_but_the_pool_can_send_an_answer():
+    listener, file = stats_socket.open_socket()
+    try:
+        found = stats_socket.Socket("name", os.getpid(), f"/proc/self/fd/{file}")
+        with connect(found) as client, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            address = client.getsockname()
+            with pytest.raises(PermissionError):
+                other.sendto(b"{}", address)
+    finally:
+        os.close(listener)
+        os.close(file)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +307,5 @@ def test_a_socket_of_another_process_is_refused():
     ],
 )
 def test_an_invalid_answer_raises_a_protocol_error(answer):
-    name = f"{NAME_PREFIX}{os.getpid()}/00"
-    with impostor(name, answer), pytest.raises(ProtocolError, match="is invalid"):
-        stats_socket.query(name)
+    with impostor(answer) as found, pytest.raises(ProtocolError, match="is invalid"):
+        stats_socket.query(found)

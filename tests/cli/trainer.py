@@ -5,8 +5,10 @@ python trainer.py FOLDER POOLS
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -36,6 +38,8 @@ def main(folder: Path, num_pools: int) -> None:
     names = [utterance.name for utterance in corpus.utterances]
     posteriors = np.full((lengths.max(), len(names), len(PHONEMES)), -np.log(len(PHONEMES)), np.float32)
     held = []
+    taken: list[int] = []
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
     pids = [child.pid for child in pools[0].stats().children]
     print(json.dumps([os.getpid(), pids, int(lengths[0])]), flush=True)
     for line in sys.stdin:
@@ -50,6 +54,16 @@ def main(folder: Path, num_pools: int) -> None:
             if os.fork() == 0:
                 sys.stdin.read()  # until the test closes it
                 os._exit(0)
+        elif action == "exhaust":  # no further descriptor can be opened
+            highest = max(map(int, os.listdir("/proc/self/fd")))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.open(os.devnull, os.O_RDONLY))
+        elif action == "recover":
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            while taken:
+                os.close(taken.pop())
         elif action == "score":
             pools[0].close()
             pools[0] = scored_pool(folder, names)
