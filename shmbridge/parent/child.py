@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import enum
 import logging
 from typing import Optional
 
@@ -12,6 +11,7 @@ from .._native import lib
 from ..channel import Channel
 from ..errors import ClosedError, ProtocolError, ShmbridgeError, UsageError, without_traceback
 from ..ring import Claim, Record
+from .child_state import ChildState, is_users_turn
 from .clock import Clock
 from .launch import launch
 from .options import Options
@@ -22,16 +22,6 @@ from .watcher import Watcher
 _log = logging.getLogger("shmbridge")
 
 _FEATURES, _FLOAT32 = lib.SHMB_FEATURES, lib.SHMB_FLOAT32  # global names cost less on the hot path
-
-
-class ChildState(enum.Enum):
-    """The life of a child: it is ready once it has sent its hello."""
-
-    STARTING = "starting"
-    READY = "ready"
-    DEAD = "ended"
-
-
 _READY, _DEAD = ChildState.READY, ChildState.DEAD
 _IN_FLIGHT = RequestState.IN_FLIGHT
 
@@ -123,7 +113,7 @@ class Child:
             raise
         finally:
             if was_idle:
-                self.clock.begin(self._timeout)
+                self.clock.begin(None)  # `deadline` sets the limit, once Sprint can work
 
     @property
     def has_exited(self) -> bool:
@@ -158,14 +148,23 @@ class Child:
             self._process_events()
         return self.state is _DEAD
 
+    def deadline(self) -> Optional[float]:
+        """Return when the child must have answered, or sent its hello; None: it may take any time."""
+        if self._timeout is not None and self.in_flight and self.state is _READY:
+            waits_for_user = is_users_turn(self.channel, self.in_flight[0][0], self.no_room)
+            self.clock.limit(None if waits_for_user else self._timeout)
+        return self.clock.deadline
+
     def enforce_deadline(self) -> None:
         """Terminate the child if it has missed its deadline."""
-        if not self.clock.is_late() or self.poll():
+        if self.deadline() is None or not self.clock.is_late() or self.poll():
             return
         if self.state is ChildState.STARTING:
             self._end(self._process.terminate_unready(self._options.start_timeout))
         else:
-            self._end(self._process.terminate_hung(self._timeout or 0, self.in_flight.names))
+            error = self._process.terminate_hung(self._timeout or 0, self.in_flight.names)
+            self._drain()  # it may have answered at the last moment
+            self._end(error)
 
     def request_exit(self) -> None:
         """Ask the child to exit; `close` waits for it."""
@@ -181,10 +180,11 @@ class Child:
         self._process.close(self._options.exit_timeout)
         if self.state is not _DEAD:
             self._drain()  # answers that nothing has polled since
-            closed = ClosedError("the pool was closed [closed]")
-            self._end(closed)
+            self._end(ClosedError("the pool was closed [closed]"))
+        if self.error is not None:
             for _, request in self.in_flight:
-                request.fail(closed)
+                request.fail(self.error)
+        self.in_flight.clear()  # a request refers to the pool: the cycle would keep both
         self.score_requests.features = None
 
     def kill(self) -> None:
@@ -251,7 +251,7 @@ class Child:
             in_flight.popleft()
             self.answered += 1
             if in_flight:
-                self.clock.begin(self._timeout)
+                self.clock.begin(None)
             elif self._timeout is not None:
                 self.clock.stop()
             if error is None:
@@ -280,8 +280,7 @@ class Child:
         if message["kind"] == "hello":
             self.hello = message
             self.state = _READY if self.state is ChildState.STARTING else self.state
-            is_working = self.in_flight or self.score_requests.state is Asking.TRAINER
-            self.clock.ready(self._timeout if is_working else None)
+            self.clock.ready(self._timeout if self.score_requests.state is Asking.TRAINER else None)
             about = [message.get(key) for key in ("pid", "python", "numpy", "sprint_version")]
             _log.info("Sprint (pid %s) is ready: Python %s, numpy %s, callback version %s", *about)
         elif message["kind"] == "dimension":

@@ -37,6 +37,13 @@ class Clock:
             self.since = now = monotonic()
             self.deadline = None if timeout is None else now + timeout
 
+    def limit(self, timeout: Optional[float]) -> None:
+        """Begin with `timeout`, unless a deadline is set already; None sets no deadline."""
+        if timeout is None:
+            self.stop()
+        elif self.deadline is None:
+            self.begin(timeout)
+
     def stop(self) -> None:
         """Set no deadline: the child has nothing to do."""
         if not self._is_starting:

@@ -8,7 +8,8 @@ from .._native import lib
 from ..errors import PeerGoneError, ProtocolError, UsageError, without_traceback
 from ..ring import Claim, FloatArray
 from .arguments import check_shape, decode_name, nan_error
-from .child import Child, ChildState
+from .child import Child
+from .child_state import ChildState
 from .copying import find_nan
 from .in_place_request import InPlaceRequest
 from .lifecycle import OPEN, Lifecycle

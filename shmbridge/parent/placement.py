@@ -6,7 +6,8 @@ import os
 from collections.abc import Collection, Sequence
 from typing import Optional
 
-from .child import Child, ChildState
+from .child import Child
+from .child_state import ChildState
 
 __all__ = ["free_child", "least_loaded", "second_thread_is_free"]
 

@@ -216,9 +216,10 @@ class SprintInstancePool(OwnedPool):
         scheduler = self._pool.scheduler
         with self._pool.lock:
             self._pool.check_open()
-            batch = Batch(self._pool.statistics, scheduler.children)
-            requests = [AutomatonRequest(batch, name) for name in decode_names(segment_names)]
+            names = decode_names(segment_names)
             scheduler.restart_dead_children()
+            batch = Batch(self._pool.statistics, scheduler.children)
+            requests = [AutomatonRequest(batch, name) for name in names]
             scheduler.run(batch)
             batch.raise_errors()
             return combine(requests)

@@ -21,7 +21,8 @@ from ..errors import (
 )
 from ..ring import RingEnd
 from .batch import Batch
-from .child import Child, ChildState
+from .child import Child
+from .child_state import ChildState
 from .placement import free_child, least_loaded
 from .request import Request, RequestState
 from .request_queue import RequestQueue
@@ -268,7 +269,7 @@ class Scheduler:
             senders = [child.channel.sender for child in wanting_room if child.state is not _DEAD]
             wait_list = WaitList([*self._receiving_ends(), *senders])
         for child in self.children:
-            due = child.clock.deadline
+            due = child.deadline()
             if due is not None and (deadline is None or due < deadline):
                 deadline = due
         timeout = NOTICE_SECONDS

@@ -14,7 +14,8 @@ from .. import protocol
 from .._native import lib
 from ..errors import BatchError, OptionError, ProtocolError, ShmbridgeError, UsageError, without_traceback
 from ..ring import Claim, FloatArray
-from .child import Child, ChildState
+from .child import Child
+from .child_state import ChildState
 from .copying import copy_rejecting_nan, is_float
 from .lifecycle import Lifecycle, PoolState
 from .waits import NextScoreRequest, Room, check_no_open_claim

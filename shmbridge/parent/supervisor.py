@@ -13,7 +13,8 @@ from typing import Optional
 
 from ..errors import ShmbridgeError, without_traceback
 from ..memory import ERROR_SIGNALS_LINES, POSTERIORS_LINES, Geometry
-from .child import Child, ChildState
+from .child import Child
+from .child_state import ChildState
 from .options import Options
 from .statistics import ChildStatistics
 from .watcher import Watcher

@@ -14,7 +14,8 @@ from typing import Optional
 from ..errors import PeerGoneError, UsageError, without_traceback
 from ..ring import Claim
 from .batch import Batch
-from .child import Child, ChildState
+from .child import Child
+from .child_state import ChildState
 from .request import Request, RequestState, no_answer
 from .score_requests import Asking
 from .supervisor import Slot

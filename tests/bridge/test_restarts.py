@@ -242,6 +242,40 @@ def test_the_segment_timeout_excludes_the_time_between_segments(deadly):
         check(pool.get_batch_loss_and_error_signal(posteriors, lengths, names), posteriors)
 
 
+def claim_filled(pool, name, frames=4):
+    claim = pool.claim(name, frames, 3)
+    claim.posteriors[...] = -1
+    return claim
+
+
+@pytest.mark.parametrize("end", ["send", "abort"])
+def test_the_segment_timeout_excludes_the_time_in_which_an_earlier_claim_is_open(deadly, end):
+    with deadly.pool(segment_timeout=0.2) as pool:
+        first, second = claim_filled(pool, "c/s0"), claim_filled(pool, "c/s1")
+        sent = second.send()
+        assert not sent.done()
+        time.sleep(0.3)  # Sprint cannot receive the second segment
+        assert [sent.done() for _ in range(3)] == [False] * 3
+        getattr(first, end)()
+        assert sent.result().loss == -12.0
+        assert pool.stats().children[0].state == "ready"
+
+
+def test_the_segment_timeout_excludes_the_time_in_which_held_results_leave_no_room(deadly):
+    frames = 1500  # three of them fit into a ring
+    with deadly.pool(segment_timeout=0.2, ring_size=1) as pool:
+        held = [claim_filled(pool, name, frames).send().result() for name in NAMES[:3]]
+        sent = claim_filled(pool, NAMES[3], frames).send()
+        with pytest.raises(BufferError, match="ring-full"):
+            sent.result()
+        time.sleep(0.3)
+        assert not sent.done()
+        for result in held:
+            result.release()
+        assert sent.result().loss == -4500.0
+        assert pool.stats().children[0].state == "ready"
+
+
 def test_in_place_segments_are_also_resent(deadly):
     with deadly.pool(max_restarts=1) as pool:
         deadly.plan("c/s1", "kill")

@@ -19,6 +19,7 @@ from shmbridge.errors import PeerGoneError
 from shmbridge.memory import Memory, create_shared_memory
 from shmbridge.parent import (
     child,
+    child_state,
     in_place,
     in_place_request,
     launch,
@@ -99,12 +100,12 @@ class ChildProcess:
     @property
     def is_dead(self) -> bool:
         """Whether the pool treats it as dead."""
-        return self._child.state is child.ChildState.DEAD
+        return self._child.state is child_state.ChildState.DEAD
 
     @property
     def is_timed(self) -> bool:
         """Whether a timeout runs for the hello, the next answer or the next score request."""
-        return self._child.clock.deadline is not None
+        return self._child.deadline() is not None
 
     @property
     def awaits_scores(self) -> bool:
