@@ -29,8 +29,7 @@ The files, from the inside to the outside:
     python_control.py   PythonControl: init, run_control_loop, process_segment, exit
     network.py          a chain of layers with SprintNnPythonLayer in it
     trainer.py          FeedForwardTrainer
-    feature_scorer.py   PythonFeatureScorer
-    recognition.py      scores of a corpus, as a recognizer requests them
+    recognition.py      scores of a corpus, as a recognizer requests them from PythonFeatureScorer
     __main__.py         the executable
 """
 

@@ -6,7 +6,7 @@ import os
 from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from shmbridge.errors import FileFormatError
 
@@ -22,8 +22,7 @@ _SPEAKERS = ("speaker", "speaker-description")
 _IGNORED = ("description", "condition-description", "condition")
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """One utterance.
 
     Attributes:
@@ -51,16 +50,14 @@ class Segment:
         return FileFormatError(self.path, self.line, problem)
 
 
-@dataclass(frozen=True)
-class Corpus:
+class Corpus(NamedTuple):
     """A corpus and its segments, in the order of the file."""
 
     name: str
     segments: tuple[Segment, ...]
 
 
-@dataclass(frozen=True)
-class CorpusOptions:
+class CorpusOptions(NamedTuple):
     """How to read a corpus.
 
     Attributes:

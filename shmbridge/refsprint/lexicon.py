@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from shmbridge.errors import FileFormatError
 
@@ -19,16 +18,14 @@ from .xml_reader import Element, open_xml
 __all__ = ["Lemma", "Lexicon", "Pronunciation", "read_lexicon"]
 
 
-@dataclass(frozen=True)
-class Pronunciation:
+class Pronunciation(NamedTuple):
     """The labels of a pronunciation. The score is -ln of its probability among those of the lemma."""
 
     phonemes: tuple[int, ...]
     score: float
 
 
-@dataclass(frozen=True)
-class Lemma:
+class Lemma(NamedTuple):
     """An entry of the lexicon.
 
     Attributes:

@@ -7,7 +7,7 @@ count. A word that no lemma covers is read as the lemma with special="unknown", 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .console import CriticalError, FailedAssertionError
 from .lexicon import Lemma, Lexicon
@@ -15,8 +15,7 @@ from .lexicon import Lemma, Lexicon
 __all__ = ["Edge", "Lattice", "parse_orthography"]
 
 
-@dataclass(frozen=True)
-class Edge:
+class Edge(NamedTuple):
     """A pronunciation between two nodes, source < target. The score is -ln of its probability."""
 
     source: int
@@ -25,8 +24,7 @@ class Edge:
     score: float
 
 
-@dataclass(frozen=True)
-class Lattice:
+class Lattice(NamedTuple):
     """An acyclic graph of pronunciations from node 0 to the last node.
 
     Attributes:
