@@ -100,23 +100,19 @@ def _round_trips(rows: int, columns: int) -> Iterator[dict[str, RoundTrip]]:
     matrix: np.ndarray[Any, np.dtype[Any]] = np.zeros((rows, 1, columns), np.float32)
     error_signal = np.empty_like(matrix)
     lengths = np.array([rows])
-    with contextlib.ExitStack() as stack:
-        pool = stack.enter_context(
-            SprintInstancePool(
-                sprint_exec_path=[sys.executable, "-m", "shmbridge.cli.null_sprint"],
-                use_python_segment_order=False,
-                ring_size=2 * matrix.nbytes + (1 << 20),
-            )
-        )
-        echo = stack.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-m", "shmbridge.cli.pipe_echo", str(matrix.nbytes)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C interrupts only this process, which then closes the pipes
-            )
-        )
-
+    with (
+        SprintInstancePool(
+            sprint_exec_path=[sys.executable, "-m", "shmbridge.cli.null_sprint"],
+            use_python_segment_order=False,
+            ring_size=2 * matrix.nbytes + (1 << 20),
+        ) as pool,
+        subprocess.Popen(
+            [sys.executable, "-m", "shmbridge.cli.pipe_echo", str(matrix.nbytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C interrupts only this process, which then closes the pipes
+        ) as echo,
+    ):
         # Popen's types do not say that its pipes exist and are buffered.
         to_echo, from_echo = cast("tuple[BufferedWriter, BufferedReader]", (echo.stdin, echo.stdout))
 

@@ -58,23 +58,16 @@ def check_sprint(path: str, config: str, timeout: float) -> Iterator[Check]:
     yield Check(f"{path}: starts", OK, starts)
     prefix = f"{python}, prefix {report.get('prefix')}; the trainer has {platform.python_version()}"
     yield Check(f"{path}: Python", OK, prefix)
-    found, works = _part(report, "numpy")
-    yield check(
-        f"{path}: numpy",
-        works,
-        found,
-        f"install numpy for Python {python} (1.x if the program was built with 1.x), and add its folder to "
-        "PYTHONPATH",
-    )
-    found, works = _part(report, "sprint_entry")
-    yield check(
-        f"{path}: sprint_entry",
-        works,
-        found,
-        f"install shmbridge for Python {python} too (with that Python: pip install --target=DIR shmbridge), "
-        "and add --*.pymod-path=DIR --*.python-segment-order-pymod-path=DIR to sprint_config (here: "
-        "--sprint-config=…)",
-    )
+    packages = {
+        "numpy": f"install numpy for Python {python} (1.x if the program was built with 1.x), and add its "
+        "folder to PYTHONPATH",
+        "sprint_entry": f"install shmbridge for Python {python} too (with that Python: pip install "
+        "--target=DIR shmbridge), and add --*.pymod-path=DIR --*.python-segment-order-pymod-path=DIR to "
+        "sprint_config (here: --sprint-config=…)",
+    }
+    for name, advice in packages.items():
+        found, works = _part(report, name)
+        yield check(f"{path}: {name}", works, found, advice)
     if works:
         yield _hello(path, config, timeout)
 
