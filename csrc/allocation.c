@@ -2,6 +2,8 @@
  *
  * NEP 49 lets a handler allocate the data of numpy's arrays. This one returns the matrix of a claim for the expected
  * allocation, and passes all others to the handler that was set before. Any thread may free either kind at any time.
+ *
+ * An array whose record is sent must not be written any more. So the record is sent when numpy frees the array.
  */
 #include "shmbridge.h"
 
@@ -25,13 +27,16 @@ typedef struct {
     allocator allocator;
 } mem_handler;
 
-/* An allocation in a claim's matrix. */
+/* The allocation that a claim expected. */
 typedef struct allocation {
     struct allocation *next;
     shmb_ring_end *end;
     uint64_t position;
-    void *pointer;
+    void *pointer; /* the claim's matrix, or memory of the other handler */
     size_t size;
+    int in_place;
+    int commits; /* the claim when it is freed, with this loss */
+    double loss;
 } allocation;
 
 static _Thread_local allocation expected; /* end is NULL if this thread expects none */
@@ -41,7 +46,7 @@ static int has_thread_end;
 static const allocator *other; /* of the handler that was set before */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static allocation *all; /* a short list: the results that Sprint or its user's code still holds */
+static allocation *all; /* a short list: what Sprint or its user's code still holds */
 static atomic_uint n_allocations;
 
 static void add(allocation *item) {
@@ -52,22 +57,26 @@ static void add(allocation *item) {
     atomic_fetch_add(&n_allocations, 1);
 }
 
-/* Return the expected matrix, or NULL if this is not the expected allocation. */
-static void *allocate_in_ring(size_t size) {
+/* Return the memory of the expected allocation, or NULL if this is not the expected one. */
+static void *allocate_expected(size_t size) {
     if (expected.end == NULL || expected.size != size)
         return NULL;
     allocation *item = malloc(sizeof *item);
-    if (item == NULL || shmb_ring_anchor(expected.end, expected.position) != SHMB_OK) {
+    if (item == NULL)
+        return NULL;
+    *item = expected;
+    if (!item->in_place)
+        item->pointer = other->malloc(other->context, size);
+    if (item->pointer == NULL || (item->in_place && shmb_ring_anchor(item->end, item->position) != SHMB_OK)) {
         free(item);
         return NULL;
     }
-    *item = expected; /* moves the reference to the ring end */
-    expected.end = NULL;
+    expected.end = NULL; /* the item has its reference to the ring end */
     add(item);
     return item->pointer;
 }
 
-/* Remove the allocation from the list. Returns NULL if the pointer is not in a ring. */
+/* Remove the allocation from the list. Returns NULL if no claim expected it. */
 static allocation *take_out(void *pointer) {
     if (pointer == NULL || atomic_load(&n_allocations) == 0)
         return NULL;
@@ -84,15 +93,32 @@ static allocation *take_out(void *pointer) {
     return item;
 }
 
+/* Free an allocation that is in place, and send its record if that waited for it. */
 static void free_in_ring(allocation *item) {
     shmb_ring_unanchor(item->end, item->position);
+    if (item->commits)
+        shmb_ring_commit(item->end, item->position, SHMB_ANSWERED, item->loss, 0);
     shmb_ring_free(item->end);
     free(item);
 }
 
+static void free_elsewhere(allocation *item) {
+    other->free(other->context, item->pointer, item->size);
+    shmb_ring_free(item->end);
+    free(item);
+}
+
+/* Return the allocation that this claim expected, if it lives. Requires the mutex. */
+static allocation *find(const shmb_ring_end *end, uint64_t position) {
+    allocation *item = all;
+    while (item != NULL && (item->end != end || item->position != position))
+        item = item->next;
+    return item;
+}
+
 static void *handler_malloc(void *context, size_t size) {
     (void)context;
-    void *pointer = allocate_in_ring(size);
+    void *pointer = allocate_expected(size);
     return pointer != NULL ? pointer : other->malloc(other->context, size);
 }
 
@@ -104,10 +130,12 @@ static void *handler_calloc(void *context, size_t count, size_t size) {
 static void handler_free(void *context, void *pointer, size_t size) {
     (void)context;
     allocation *item = take_out(pointer);
-    if (item != NULL)
+    if (item == NULL)
+        other->free(other->context, pointer, size);
+    else if (item->in_place)
         free_in_ring(item);
     else
-        other->free(other->context, pointer, size);
+        free_elsewhere(item);
 }
 
 static void *handler_realloc(void *context, void *pointer, size_t size) {
@@ -115,6 +143,15 @@ static void *handler_realloc(void *context, void *pointer, size_t size) {
     allocation *item = take_out(pointer);
     if (item == NULL)
         return other->realloc(other->context, pointer, size);
+    if (!item->in_place) {
+        void *moved = other->realloc(other->context, pointer, size);
+        if (moved != NULL) {
+            item->pointer = moved;
+            item->size = size;
+        }
+        add(item);
+        return moved;
+    }
     void *copy = other->malloc(other->context, size);
     if (copy == NULL) {
         add(item); /* a failed realloc leaves the old memory unchanged */
@@ -146,17 +183,55 @@ static void make_thread_end(void) {
     has_thread_end = pthread_key_create(&thread_end, cancel) == 0;
 }
 
-void shmb_allocation_expect(shmb_ring_end *end, uint64_t position, void *matrix, uint64_t size) {
+void shmb_allocation_expect(shmb_ring_end *end, uint64_t position, void *matrix, uint64_t size, int in_place) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, make_thread_end);
     if (has_thread_end) /* without it, the memory of a thread that ends too early stays mapped */
         pthread_setspecific(thread_end, &expected);
     cancel(NULL);
     shmb_ring_retain(end);
-    expected = (allocation){.end = end, .position = position, .pointer = matrix, .size = (size_t)size};
+    expected = (allocation){
+        .end = end, .position = position, .pointer = matrix, .size = (size_t)size, .in_place = in_place};
 }
 
 void shmb_allocation_cancel(shmb_ring_end *end, uint64_t position) {
     if (expected.end == end && expected.position == position)
         cancel(NULL);
+}
+
+int shmb_allocation_is_expected(shmb_ring_end *end, uint64_t position) {
+    return expected.end == end && expected.position == position;
+}
+
+int shmb_allocation_lives(shmb_ring_end *end, uint64_t position) {
+    if (atomic_load(&n_allocations) == 0)
+        return 0;
+    pthread_mutex_lock(&mutex);
+    int lives = find(end, position) != NULL;
+    pthread_mutex_unlock(&mutex);
+    return lives;
+}
+
+int shmb_allocation_commit_when_freed(shmb_ring_end *end, uint64_t position, double loss) {
+    pthread_mutex_lock(&mutex);
+    allocation *item = find(end, position);
+    int found = item != NULL && item->in_place;
+    if (found) {
+        item->commits = 1;
+        item->loss = loss;
+    }
+    pthread_mutex_unlock(&mutex);
+    return found;
+}
+
+int shmb_allocation_take_back(shmb_ring_end *end, uint64_t position) {
+    if (atomic_load(&n_allocations) == 0)
+        return 0;
+    pthread_mutex_lock(&mutex);
+    allocation *item = find(end, position);
+    int found = item != NULL && item->commits;
+    if (found)
+        item->commits = 0;
+    pthread_mutex_unlock(&mutex);
+    return found;
 }

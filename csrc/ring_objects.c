@@ -121,19 +121,26 @@ typedef struct {
     End *end;
     shmb_record record;
     char open;
-    char expects_allocation; /* of numpy's next array of this size in this thread */
+    char commits_when_freed; /* still open until then */
+    char expectation;        /* of numpy's next array of this size in this thread */
     RecordRef *ref; /* created by `matrix`, dropped when the claim is finished; arrays keep it longer */
 } Claim;
 
-static void cancel_allocation(Claim *self) {
-    if (self->expects_allocation)
+enum { NO_ALLOCATION, EXPECTED, ALLOCATED };
+
+/* End the expectation, and note whether numpy has allocated the array. */
+static void end_expectation(Claim *self) {
+    if (self->expectation != EXPECTED)
+        return;
+    int is_expected = shmb_allocation_is_expected(self->end->ring, self->record.position);
+    self->expectation = is_expected ? NO_ALLOCATION : ALLOCATED;
+    if (is_expected)
         shmb_allocation_cancel(self->end->ring, self->record.position);
-    self->expects_allocation = 0;
 }
 
 static void claim_dealloc(Claim *self) {
-    cancel_allocation(self);
-    if (self->open)
+    end_expectation(self);
+    if (self->open && !self->commits_when_freed)
         shmb_ring_abort(self->end->ring, self->record.position);
     Py_XDECREF(self->ref);
     Py_DECREF(self->end);
@@ -166,7 +173,7 @@ static PyObject *claim_shape(Claim *self, void *closure) {
 static PyObject *finish(Claim *self, int result) {
     if (result != SHMB_OK)
         return raise_result(self->end, result);
-    cancel_allocation(self);
+    end_expectation(self);
     self->open = 0;
     Py_CLEAR(self->ref);
     Py_RETURN_NONE;
@@ -187,11 +194,40 @@ static PyObject *claim_commit(Claim *self, PyObject *const *arguments, Py_ssize_
     }
     if (n_arguments > 2 && !parse_uint(arguments[2], "states", 0, UINT64_MAX, &states))
         return NULL;
+    if (self->commits_when_freed)
+        return raise_result(self->end, SHMB_BAD_SPAN);
     return finish(self, shmb_ring_commit(self->end->ring, self->record.position, (uint32_t)status, loss, states));
+}
+
+static PyObject *claim_commit_when_freed(Claim *self, PyObject *object) {
+    double loss = PyFloat_AsDouble(object);
+    if (loss == -1 && PyErr_Occurred())
+        return NULL;
+    if (!self->open || self->commits_when_freed)
+        return raise_result(self->end, SHMB_BAD_SPAN);
+    end_expectation(self);
+    if (!shmb_allocation_commit_when_freed(self->end->ring, self->record.position, loss))
+        return finish(self, shmb_ring_commit(self->end->ring, self->record.position, SHMB_ANSWERED, loss, 0));
+    self->commits_when_freed = 1;
+    Py_RETURN_NONE;
+}
+
+static PyObject *claim_take_back(Claim *self, PyObject *unused) {
+    (void)unused;
+    if (!self->commits_when_freed)
+        Py_RETURN_FALSE;
+    self->commits_when_freed = 0;
+    if (shmb_allocation_take_back(self->end->ring, self->record.position))
+        Py_RETURN_TRUE;
+    self->open = 0;
+    Py_CLEAR(self->ref);
+    Py_RETURN_FALSE;
 }
 
 static PyObject *claim_abort(Claim *self, PyObject *unused) {
     (void)unused;
+    if (self->commits_when_freed)
+        return raise_result(self->end, SHMB_BAD_SPAN);
     return finish(self, shmb_ring_abort(self->end->ring, self->record.position));
 }
 
@@ -222,8 +258,10 @@ static int install_handler(void) {
     return !failed;
 }
 
-static PyObject *claim_expect_allocation(Claim *self, PyObject *unused) {
-    (void)unused;
+static PyObject *claim_expect_allocation(Claim *self, PyObject *const *arguments, Py_ssize_t n_arguments) {
+    int in_place = n_arguments > 0 ? PyObject_IsTrue(arguments[0]) : 1;
+    if (in_place < 0)
+        return NULL;
     if (!self->open)
         return raise_result(self->end, SHMB_BAD_SPAN);
     if (self->record.dtype != SHMB_FLOAT32)
@@ -232,14 +270,14 @@ static PyObject *claim_expect_allocation(Claim *self, PyObject *unused) {
                             (unsigned)self->record.dtype, SHMB_FLOAT32);
     if (!install_handler())
         return NULL;
-    self->expects_allocation = 1;
+    self->expectation = EXPECTED;
     uint64_t items = (uint64_t)self->record.rows * self->record.columns;
-    shmb_allocation_expect(self->end->ring, self->record.position, self->record.matrix, 4 * items);
+    shmb_allocation_expect(self->end->ring, self->record.position, self->record.matrix, 4 * items, in_place);
     Py_RETURN_NONE;
 }
 
 static PyObject *claim_holds(Claim *self, PyObject *object) {
-    cancel_allocation(self);
+    end_expectation(self);
     if (!PyArray_Check(object))
         Py_RETURN_FALSE;
     PyArrayObject *array = (PyArrayObject *)object;
@@ -248,6 +286,14 @@ static PyObject *claim_holds(Claim *self, PyObject *object) {
                            PyArray_DIM(array, 1) == (npy_intp)self->record.columns &&
                            PyArray_TYPE(array) == numpy_type(self->record.dtype) &&
                            PyArray_IS_C_CONTIGUOUS(array) && PyArray_ISNOTSWAPPED(array));
+}
+
+static PyObject *claim_allocation_lives(Claim *self, PyObject *unused) {
+    (void)unused;
+    end_expectation(self);
+    if (self->expectation == NO_ALLOCATION)
+        Py_RETURN_NONE;
+    return PyBool_FromLong(shmb_allocation_lives(self->end->ring, self->record.position));
 }
 
 static PyMemberDef claim_members[] = {
@@ -268,8 +314,11 @@ static PyGetSetDef claim_properties[] = {
 static PyMethodDef claim_methods[] = {
     {"commit", (PyCFunction)(void (*)(void))claim_commit, METH_FASTCALL, NULL},
     {"abort", (PyCFunction)claim_abort, METH_NOARGS, NULL},
-    {"expect_allocation", (PyCFunction)claim_expect_allocation, METH_NOARGS, NULL},
+    {"expect_allocation", (PyCFunction)(void (*)(void))claim_expect_allocation, METH_FASTCALL, NULL},
     {"holds", (PyCFunction)claim_holds, METH_O, NULL},
+    {"commit_when_freed", (PyCFunction)claim_commit_when_freed, METH_O, NULL},
+    {"take_back", (PyCFunction)claim_take_back, METH_NOARGS, NULL},
+    {"allocation_lives", (PyCFunction)claim_allocation_lives, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -443,7 +492,8 @@ static PyObject *end_claim_record(End *self, PyObject *const *arguments, Py_ssiz
     Py_INCREF(self);
     claim->end = self;
     claim->ref = NULL;
-    claim->expects_allocation = 0;
+    claim->expectation = NO_ALLOCATION;
+    claim->commits_when_freed = 0;
     int result = shmb_ring_claim(self->ring, &record, PyBytes_AS_STRING(arguments[5]));
     claim->record = record;
     claim->open = result == SHMB_OK;

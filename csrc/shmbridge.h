@@ -112,10 +112,19 @@ void shmb_ring_release(shmb_ring_end *end, uint64_t position);
 /* Return a PyDataMem_Handler that passes all other allocations to default_handler. */
 const void *shmb_allocation_handler(const void *default_handler);
 /* Use `matrix` of the claim at `position` for this thread's next allocation of exactly `size` bytes, instead of the
- * claim expected before. The claim is anchored until numpy frees the allocation. */
-void shmb_allocation_expect(shmb_ring_end *end, uint64_t position, void *matrix, uint64_t size);
+ * claim expected before. The claim is anchored until numpy frees the allocation. If `in_place` is 0, the allocation
+ * stays elsewhere, and is only observed. */
+void shmb_allocation_expect(shmb_ring_end *end, uint64_t position, void *matrix, uint64_t size, int in_place);
 /* Expect no allocation any more, if this thread expects one in this claim. */
 void shmb_allocation_cancel(shmb_ring_end *end, uint64_t position);
+/* Return whether this thread still expects an allocation in this claim. */
+int shmb_allocation_is_expected(shmb_ring_end *end, uint64_t position);
+/* Return whether the allocation that this claim expected lives. */
+int shmb_allocation_lives(shmb_ring_end *end, uint64_t position);
+/* Commit the claim when numpy frees the allocation in it. Return 0 if there is none. */
+int shmb_allocation_commit_when_freed(shmb_ring_end *end, uint64_t position, double loss);
+/* Undo that. Return 0 if the allocation was freed, and the claim committed. */
+int shmb_allocation_take_back(shmb_ring_end *end, uint64_t position);
 
 /* --- copy.c */
 

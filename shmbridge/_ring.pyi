@@ -59,18 +59,24 @@ class Claim:
             UsageError: the claim was committed or aborted.
         """
 
-    def expect_allocation(self) -> None:
+    def expect_allocation(self, in_place: bool = ..., /) -> None:
         """Use the float32 matrix for numpy's next array of its size in this thread.
 
-        The expectation ends with that array, with the next claim that expects one, with a call of `holds` in
-        this thread, or with the claim. This sets numpy's allocation handler (NEP 49) in the current context
-        (PEP 567); it passes all other allocations to the previous handler. If other code has set a handler in
-        the context, that one stays, and numpy allocates the array elsewhere.
+        The expectation ends with that array, with the next claim that expects one, with a call of another
+        method of this claim but `matrix`, or with the claim. This sets numpy's allocation handler (NEP 49) in
+        the current context (PEP 567); it passes all other allocations to the previous handler. If other code
+        has set a handler in the context, that one stays, and numpy allocates the array elsewhere.
+
+        Args:
+            in_place: False only observes the array, for `allocation_lives`: it is allocated elsewhere.
 
         Raises:
             UsageError: the claim was committed or aborted.
             ValueError: the matrix is not float32.
         """
+
+    def allocation_lives(self) -> Optional[bool]:
+        """Return whether the array that the claim expected lives; None if numpy allocated none."""
 
     def holds(self, array: _Array) -> bool:
         """Return whether the array is this claim's matrix: same address, shape, dtype and order."""
@@ -81,6 +87,22 @@ class Claim:
         Raises:
             UsageError: the claim was committed or aborted.
             TypeError, ValueError, OverflowError: an argument is invalid. The claim stays open.
+        """
+
+    def commit_when_freed(self, loss: float, /) -> None:
+        """Send the record when numpy frees the array that it allocated in it; now if there is none.
+
+        Until then, code that holds the array may still write to it.
+
+        Raises:
+            UsageError: the claim was committed or aborted.
+        """
+
+    def take_back(self) -> bool:
+        """Undo `commit_when_freed` if the array still lives: the claim is then open again.
+
+        Returns:
+            Whether that was so. If not, the record was sent, or was not to be sent.
         """
 
     def abort(self) -> None:

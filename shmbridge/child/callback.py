@@ -68,7 +68,7 @@ def compute_criterion(
             f"Sprint's criterion returned a loss but {type(error_signal).__name__} for an error signal; "
             "it must return an array [sprint-output]"
         )
-    segment.set_part(loss=float(loss), error_signal=error_signal.T)
+    segment.answer(float(loss), error_signal.T)
 
 
 def compute_criterion_by_name(callback: Callback, segment: SegmentRequest) -> None:

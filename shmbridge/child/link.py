@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import faulthandler
 import os
 import select
@@ -30,6 +31,19 @@ _READ_SIZE = 65536
 _EXIT_GRACE = 0.5  # seconds for Sprint to exit by itself after the parent's end
 
 
+class Landing(enum.Enum):
+    """Whether NumPy allocates Sprint's error signals in the ring.
+
+    A record is sent when its array is freed, because until then Sprint may change it. An array that Sprint
+    keeps costs a copy, and its space in the ring. So the first segment is a trial: its array is allocated
+    elsewhere, and observed.
+    """
+
+    ON_TRIAL = 1
+    ON = 2
+    OFF = 3  # Sprint has kept an array
+
+
 class ParentLink:
     """The open connection.
 
@@ -51,7 +65,10 @@ class ParentLink:
     Attributes:
         channel: the rings and doorbells that the child shares with the parent.
         ended: whether the parent sent exit or is gone, or this side closed the connection.
+        landing: whether NumPy allocates Sprint's error signals in the ring.
     """
+
+    landing = Landing.ON_TRIAL
 
     def __init__(
         self, c2p_fd: int, p2c_fd: int, config: Mapping[str, str], sprint_version: Optional[int]

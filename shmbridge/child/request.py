@@ -12,11 +12,12 @@ from .. import protocol
 from .._native import lib
 from ..errors import BatchError
 from ..ring import Array, Claim, Record
-from .link import ParentLink
+from .link import Landing, ParentLink
 from .output import warn
 
 # Module globals, because the path of each segment uses them: attributes of lib are slower.
 _ERROR_SIGNAL, _FLOAT32, _ANSWERED = lib.SHMB_ERROR_SIGNAL, lib.SHMB_FLOAT32, lib.SHMB_ANSWERED
+_ON_TRIAL, _ON, _OFF = Landing
 
 _NOTHING: Array = np.empty((0, 0), np.float32)
 
@@ -37,6 +38,9 @@ class Request(abc.ABC):
         if not self.answered:
             self.answered = True
             self._fail(error)
+
+    def settle(self) -> None:  # noqa: B027 - nothing to do for most requests
+        """Make sure that the answer is sent. Sprint is done with the request."""
 
     @abc.abstractmethod
     def _fail(self, error: BaseException) -> None:
@@ -90,11 +94,18 @@ class SegmentRequest(Request):
         if error_signal is not None:
             self.error_signal = error_signal
         if self.loss is not None and self.error_signal is not None:
-            try:
-                self._answer(self.loss, self.error_signal)
-            except BatchError as error:
-                self.fail(error)
-            self.answered = True  # Only now: if _answer raises, the caller must still be able to fail.
+            self.answer(self.loss, self.error_signal)
+
+    def answer(self, loss: float, error_signal: Array) -> None:
+        """Send the answer, unless the request is answered."""
+        if self.answered:
+            return
+        self.loss = loss
+        try:
+            self._answer(loss, error_signal)
+        except BatchError as error:
+            self.fail(error)
+        self.answered = True  # Only now: if _answer raises, the caller must still be able to fail.
 
     def skip(self) -> None:
         """Answer that Sprint computed neither loss nor error signal, unless the request is answered."""
@@ -105,6 +116,7 @@ class SegmentRequest(Request):
     def finish(self) -> None:
         """Skip the segment if Sprint is done with it without an answer, and log what may be the cause."""
         if self.answered:
+            self.settle()
             return
         warn(f"segment {self.name!r}: Sprint gave no error signal; answered as skipped [skipped]")
         if not self.announced:
@@ -138,6 +150,9 @@ class SegmentRequest(Request):
 class ParentSegment(SegmentRequest):
     """A segment that the parent sent. Its posteriors and its answer are in the rings."""
 
+    _claim: Optional[Claim] = None  # for the answer, ahead of it
+    _unsettled: Optional[Claim] = None  # of the answer, until Sprint is done with the segment
+
     def __init__(self, link: ParentLink, name: str, record: Record) -> None:
         posteriors = record.matrix
         if posteriors is None:
@@ -146,30 +161,61 @@ class ParentSegment(SegmentRequest):
         self.posteriors = posteriors  # Only this array and its views keep the record.
         self._link = link
         self._sequence = record.sequence
-        self._claim: Optional[Claim] = None
 
     def expect_answer(self) -> None:
         """Have NumPy allocate the error signal in the ring, if the ring has room for it now."""
         self.posteriors_requested = True
         if self._claim is None:
+            link = self._link
             rows, columns = self.posteriors.shape
-            self._claim = self._link.channel.sender.claim_record(
+            self._claim = claim = link.channel.sender.claim_record(
                 _ERROR_SIGNAL, _FLOAT32, rows, columns, self._sequence, b""
             )
-            if self._claim is not None:
-                self._claim.expect_allocation()
+            landing = link.landing
+            if claim is not None and landing is not _OFF:
+                claim.expect_allocation(landing is _ON)
+
+    def settle(self) -> None:
+        """Answer with a copy if Sprint still holds the array that it has passed, and could change it."""
+        claim = self._unsettled
+        if claim is None:
+            return
+        self._unsettled = None
+        if claim.take_back():
+            error_signal = claim.matrix.copy()
+            self._give_up(claim)
+            self._send_copy(None, self.loss or 0.0, error_signal)
+        elif self._link.landing is _ON_TRIAL:
+            lives = claim.allocation_lives()
+            if lives is not None:
+                self._link.landing = _OFF if lives else _ON
 
     def _answer(self, loss: float, error_signal: Array) -> None:
-        link = self._link
         claim, self._claim = self._claim, None
-        if claim is None or not claim.holds(error_signal):
+        if claim is not None and claim.holds(error_signal):
+            claim.commit_when_freed(loss)
+            self._unsettled = claim
+        else:
             self._check_shape(error_signal)
-            claim = claim or link.claim(_ERROR_SIGNAL, *error_signal.shape, sequence=self._sequence)
-            if claim is not None:
-                np.copyto(claim.matrix, error_signal, casting="same_kind")
+            if claim is not None and self._link.landing is _ON and claim.allocation_lives():
+                self._give_up(claim)  # It has become another array of Sprint's.
+                claim = None
+            self._unsettled = self._send_copy(claim, loss, error_signal)
+        # As _drop_views, without a call.
+        self.posteriors = _NOTHING
+        self.error_signal = None
+
+    def _give_up(self, claim: Claim) -> None:
+        """Leave the claim's memory to the array that Sprint holds in it, and let no other array land."""
+        claim.abort()
+        self._link.landing = _OFF
+
+    def _send_copy(self, claim: Optional[Claim], loss: float, error_signal: Array) -> Optional[Claim]:
+        claim = claim or self._link.claim(_ERROR_SIGNAL, *error_signal.shape, sequence=self._sequence)
         if claim is not None:
+            np.copyto(claim.matrix, error_signal, casting="same_kind")
             claim.commit(_ANSWERED, loss)
-        self._drop_views()
+        return claim
 
     def _skip(self) -> None:
         self._claim = None

@@ -161,6 +161,7 @@ class RequestServer:
             self._call_sprint(request, export_automaton)
         elif request is not None:
             self._call_sprint(request, compute_criterion_by_name)
+            request.settle()
         return request is not None
 
     def _call_sprint(self, request: _Request, compute: Callable[[Callback, _Request], None]) -> None:

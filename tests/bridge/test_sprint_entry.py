@@ -515,6 +515,32 @@ def test_backpropagate_returns_a_tuple_of_one_matrix_of_zeros_in_sprints_layout(
     assert seen["matrix"] == [[5, 3], [4, 20], "float32", False]
 
 
+def test_a_trainer_that_passes_the_same_array_each_time_does_not_change_earlier_error_signals(
+    sprint_env: SprintEnv,
+) -> None:
+    body = layer_script("""
+    error = None
+    for i, name in enumerate(segment_list()):
+        control.init_segment(segment_name=name)
+        output = layer.forward(input=[features()])
+        if i == 2:  # after the trial, so in the ring
+            error = np.empty((4, 3), np.float32, order="F")
+        given = np.empty((4, 3), np.float32, order="F") if error is None else error
+        given[...] = i
+        control.notify_segment_loss(segment_name=None, loss=1.5)
+        layer.backpropagate(errorSignalIn=given)
+        del given
+    """)
+    with sprint_env.scripted_pool(body) as pool:
+        results = []
+        for _ in range(8):
+            claim = pool.claim("c/s1", 3, 4)
+            claim.posteriors[...] = 0
+            results.append(claim.send().result())
+        for i, result in enumerate(results):
+            assert (result.error_signal == i).all()
+
+
 def test_the_other_calls_of_the_layer_return_the_types_that_sprint_requires(
     sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
 ) -> None:

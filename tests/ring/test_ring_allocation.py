@@ -12,6 +12,7 @@ import pytest
 from ring_pair import RingPair, address, shared_mappings
 
 from shmbridge._native import lib
+from shmbridge.errors import UsageError
 
 try:
     from numpy._core.multiarray import get_handler_name
@@ -22,9 +23,14 @@ SHAPE = (3, 4)
 
 
 @pytest.fixture
-def claim_of(ring_of):
+def ring(ring_of):
+    """A ring with room for some error signals."""
+    return ring_of(1 << 14)
+
+
+@pytest.fixture
+def claim_of(ring):
     """Return a function that claims an error signal with a sequence number."""
-    ring = ring_of(1 << 14)
     return lambda sequence=0, **more: ring.producer.claim(
         lib.SHMB_ERROR_SIGNAL, *SHAPE, sequence=sequence, **more
     )
@@ -134,6 +140,132 @@ def test_a_thread_that_ends_while_it_expects_an_array_keeps_no_memory_mapped():
     del claim, ring, thread
     gc.collect()
     assert shared_mappings() == before
+
+
+# --- a record that is sent when its array is freed
+
+
+@pytest.fixture
+def landed(claim_of):
+    """A claim, and a list of the only reference to the array that numpy allocated in it."""
+    claim = claim_of()
+    claim.expect_allocation()
+    arrays = [allocate()]
+    assert claim.holds(arrays[0])
+    arrays[0][...] = 5
+    return claim, arrays
+
+
+def check_sent(ring, loss):
+    record = ring.consumer.receive()
+    assert record.loss == loss
+    assert (record.matrix == 5).all()
+    assert ring.consumer.receive() is None
+
+
+@pytest.mark.parametrize("last", ["the array", "a view", "a buffer", "the claim"])
+def test_a_record_is_sent_when_the_last_reference_to_its_array_is_gone(ring, landed, last):
+    claim, arrays = landed
+    claim.commit_when_freed(2.5)
+    assert claim.allocation_lives()
+    if last == "a view":
+        arrays[0] = arrays[0][1:].T
+    elif last == "a buffer":
+        arrays[0] = memoryview(arrays[0])
+    elif last == "the claim":
+        del claim
+    del landed
+    assert ring.consumer.receive() is None
+    arrays.clear()
+    check_sent(ring, 2.5)
+
+
+def test_a_record_is_sent_from_the_thread_that_frees_its_array(ring, landed):
+    claim, arrays = landed
+    claim.commit_when_freed(2.5)
+    thread = threading.Thread(target=arrays.clear)
+    thread.start()
+    thread.join()
+    check_sent(ring, 2.5)
+    assert not claim.take_back()
+    assert not claim.open
+
+
+def test_a_record_is_sent_when_its_array_moves_elsewhere(ring, landed):
+    claim, arrays = landed
+    claim.commit_when_freed(2.5)
+    arrays[0].resize(1000, refcheck=False)
+    arrays[0][...] = 6
+    check_sent(ring, 2.5)
+
+
+def test_a_record_without_an_array_is_sent_at_once(ring, claim_of):
+    claim = claim_of()
+    claim.matrix[...] = 5
+    claim.expect_allocation()
+    claim.commit_when_freed(2.5)
+    check_sent(ring, 2.5)
+    for use in (claim.abort, claim.commit, lambda: claim.commit_when_freed(1.0)):
+        with pytest.raises(UsageError, match="already committed or aborted"):
+            use()
+
+
+def test_a_claim_that_is_taken_back_is_open_again_and_its_array_stays(ring, landed):
+    claim, arrays = landed
+    claim.commit_when_freed(2.5)
+    for use in (claim.abort, claim.commit, lambda: claim.commit_when_freed(1.0)):
+        with pytest.raises(UsageError, match="already committed or aborted"):
+            use()
+    assert claim.take_back()
+    assert not claim.take_back()
+    assert claim.open
+    claim.abort()
+    for _ in range(40):
+        ring.send(256)
+        while ring.consumer.receive() is not None:
+            pass
+    assert (arrays[0] == 5).all()
+
+
+def test_an_array_may_be_freed_after_its_ring():
+    gc.collect()
+    before = shared_mappings()
+    ring = RingPair(1024)
+    claim = ring.producer.claim(lib.SHMB_ERROR_SIGNAL, *SHAPE)
+    claim.expect_allocation()
+    array = allocate()
+    claim.commit_when_freed(2.5)
+    ring.close()
+    del claim, ring
+    array[...] = 5
+    del array
+    gc.collect()
+    assert shared_mappings() == before
+
+
+def test_an_array_that_is_only_observed_is_allocated_elsewhere(claim_of):
+    claim = claim_of()
+    assert claim.allocation_lives() is None
+    claim.expect_allocation(False)
+    array, other = allocate(), allocate()
+    assert not claim.holds(array)
+    assert address(array) != address(claim.matrix) != address(other)
+    assert claim.allocation_lives() is True
+    array.resize(1000, refcheck=False)
+    del other
+    assert claim.allocation_lives() is True
+    claim.commit()
+    del array
+    assert claim.allocation_lives() is False
+
+
+def test_a_claim_that_expected_an_array_without_success_has_none(claim_of):
+    claim = claim_of()
+    claim.expect_allocation(False)
+    assert claim.allocation_lives() is None
+    array = allocate()
+    assert claim.allocation_lives() is None
+    assert address(array)
 
 
 # --- numpy's C API through ctypes
