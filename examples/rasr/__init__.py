@@ -1,4 +1,4 @@
-"""Example: generate the files with which RASR's nn-trainer computes CTC for shmbridge. See README.md."""
+"""Example: generate the files with which RASR computes CTC, MMI and minimum error. See README.md."""
 
 from .files import Files, write
 from .task import Segment, Task, Word, make_task

@@ -10,6 +10,7 @@ from typing import Optional
 
 from .configs import WAYS
 from .files import write
+from .lattices import CRITERIA
 from .task import make_task
 
 
@@ -18,7 +19,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     options = _parse(arguments)
     try:
         task = make_task(options.labels, options.segments, options.frames, options.seed)
-        files = write(options.folder, task)
+        files = write(options.folder, task, options.arcs)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -26,7 +27,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         f"{files.folder}: {len(task.phonemes)} labels (silence {task.silence}, blank {task.blank}), "
         f"{len(task.words)} words, {len(task.segments)} segments"
     )
-    for way in WAYS:
+    for way in (*WAYS, *CRITERIA):
         print(f"    --config={files.config(way)}")
     return 0
 
@@ -34,7 +35,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m examples.rasr",
-        description="Write a corpus, a lexicon and configs, so that RASR's nn-trainer computes CTC.",
+        description="Write a corpus, a lexicon and configs, so that RASR's nn-trainer computes CTC, "
+        "and its lattice-processor MMI and minimum error.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("folder", type=Path, help="output folder")
@@ -43,6 +45,7 @@ def _parse(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
         "--segments", type=int, default=8, help="number of segments, without the extra one that is too short"
     )
     parser.add_argument("--frames", type=int, default=40, help="number of frames of the longest segment")
+    parser.add_argument("--arcs", type=int, default=20, help="number of arcs of each lattice")
     parser.add_argument("--seed", type=int, default=1, help="seed of the random words and segments")
     return parser.parse_args(arguments)
 

@@ -20,9 +20,14 @@ def corpus(task: Task) -> str:
     return "\n".join(_corpus_lines(task)) + "\n"
 
 
-def lexicon(task: Task) -> str:
-    """Return the lexicon: the phoneme inventory, in the order of the labels, and the words."""
-    return "\n".join(_lexicon_lines(task)) + "\n"
+def lexicon(task: Task, optional_silence: bool = False) -> str:
+    """Return the lexicon: the phoneme inventory, in the order of the labels, and the words.
+
+    Args:
+        task: the task.
+        optional_silence: silence may occur between the words of an orthography, as lattices need it.
+    """
+    return "\n".join(_lexicon_lines(task, optional_silence)) + "\n"
 
 
 def _corpus_lines(task: Task) -> Iterator[str]:
@@ -42,7 +47,7 @@ def _corpus_lines(task: Task) -> Iterator[str]:
     yield "</corpus>"
 
 
-def _lexicon_lines(task: Task) -> Iterator[str]:
+def _lexicon_lines(task: Task, optional_silence: bool) -> Iterator[str]:
     yield _HEAD
     yield "<lexicon>"
     yield "  <phoneme-inventory>"
@@ -61,5 +66,8 @@ def _lexicon_lines(task: Task) -> Iterator[str]:
         yield f"  <lemma><orth>{escape(word.orthography)}</orth>{spoken}</lemma>"
     for role, label in (("silence", task.silence), ("blank", task.blank)):
         orth = f"<orth>[{role.upper()}]</orth>"
-        yield f'  <lemma special="{role}">{orth}<phon>{task.phonemes[label]}</phon></lemma>'
+        phon = f"<phon>{task.phonemes[label]}</phon>"
+        if optional_silence and role == "silence":
+            orth, phon = f"{orth}<orth/>", f"{phon}<synt/><eval/>"
+        yield f'  <lemma special="{role}">{orth}{phon}</lemma>'
     yield "</lexicon>"

@@ -1,4 +1,4 @@
-"""RASR's config files: one for each of the four ways (docs/ways.md), and one that they include."""
+"""RASR's config files: one for each of the four ways (docs/ways.md), and the one that they include."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from pathlib import Path
 
 from .task import Task
 
-__all__ = ["WAYS", "config", "model"]
+__all__ = ["WAYS", "acoustic_model", "config", "model"]
 
-_MODEL = """\
-# The criterion, the same for all ways: the CTC loss of log posteriors.
-
+_ACOUSTIC_MODEL = """\
 [*.corpus]
 file = {folder}/corpus.xml
 
 [*.lexicon]
-file = {folder}/lexicon.xml
+file = {folder}/{lexicon}
 
 # One label per phoneme, in the order of the lexicon's inventory.
 [*.acoustic-model]
@@ -28,11 +26,6 @@ phonology.future-length  = 0
 allophones.add-all           = false
 allophones.add-from-lexicon  = true
 
-# Blanks between the labels, and repeated labels. CTC does not have transition probabilities; the graph
-# builder requires exactly these values.
-[*.allophone-state-graph-builder]
-topology = ctc
-
 [*.acoustic-model.tdp]
 *.loop        = 0
 *.forward     = 0
@@ -40,6 +33,13 @@ topology = ctc
 *.exit        = 0
 entry-m1.loop = infinity
 entry-m2.loop = infinity
+"""
+
+_CTC = """\
+# Blanks between the labels, and repeated labels. CTC does not have transition probabilities; the graph
+# builder requires exactly these values.
+[*.allophone-state-graph-builder]
+topology = ctc
 
 [*]
 training-criterion              = ctc
@@ -132,7 +132,13 @@ WAYS = tuple(_WAYS)
 
 def model(folder: Path) -> str:
     """Return the config that all ways include: corpus, lexicon, acoustic model and criterion."""
-    return _MODEL.format(folder=folder)
+    head = "# The criterion, the same for all ways: the CTC loss of log posteriors."
+    return f"{head}\n\n{acoustic_model(folder, 'lexicon.xml')}\n{_CTC}"
+
+
+def acoustic_model(folder: Path, lexicon: str) -> str:
+    """Return the part on corpus, lexicon (a file in the folder) and acoustic model."""
+    return _ACOUSTIC_MODEL.format(folder=folder, lexicon=lexicon)
 
 
 def config(task: Task, folder: Path, way: str) -> str:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import bliss, configs, feature_cache
+from shmbridge.lattices import write_htk
+
+from . import bliss, configs, feature_cache, lattices
 from .task import Task
 
 __all__ = ["Files", "write"]
@@ -28,7 +30,7 @@ class Files:
     task: Task
 
     def config(self, way: str) -> Path:
-        """Return the config file of a way: "iterate", "trainer", "loop" or "order"."""
+        """Return the config file of a way: "iterate", "trainer", "loop", "order"; "mmi" or "me"."""
         return self.folder / f"{way}.config"
 
     def options(self, way: str) -> dict[str, Any]:
@@ -40,12 +42,13 @@ class Files:
         }
 
 
-def write(folder: Path, task: Task) -> Files:
-    """Write corpus, lexicon, feature cache, flow network and config files.
+def write(folder: Path, task: Task, arcs: int = 20) -> Files:
+    """Write corpus, lexicon, feature cache, flow network, lattices, mixture set and config files.
 
     Args:
         folder: the output folder. It is created if it does not exist; existing files are replaced.
         task: the labels, words and segments.
+        arcs: the number of arcs of each lattice.
 
     Raises:
         ValueError: RASR's config files cannot contain the folder's path.
@@ -64,11 +67,18 @@ def write(folder: Path, task: Task) -> Files:
         "corpus.xml": bliss.corpus(task),
         "lexicon.xml": bliss.lexicon(task),
         "features.flow": feature_cache.flow_network(str(cache)),
+        "lattice-lexicon.xml": bliss.lexicon(task, optional_silence=True),
+        "mixtures.pms": lattices.mixture_set(task),
         "model.config": configs.model(folder),
+        **{f"{name}.config": lattices.config(task, folder, name) for name in lattices.CRITERIA},
         **{f"{way}.config": configs.config(task, folder, way) for way in configs.WAYS},
     }
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
+    for name, lattice in lattices.make_lattices(task, arcs).items():
+        path = folder / "lattices" / f"{name}.lat"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_htk(lattice, path)
     with cache.open("wb") as file:
         feature_cache.write_cache(file, task)
     return Files(folder, task)

@@ -15,6 +15,7 @@ from .feature_scorer import FeatureScorer
 from .output import Verbosity, log_call, warn
 
 _PYTHON_CONTROL = "Sprint.PythonControl"  # the name that RASR's PythonControl passes to init
+_SEGMENTWISE_TRAINER = "SegmentwiseNnTrainer"  # the unit of lattice criteria
 _FEATURE_SCORER = "PythonFeatureScorer"  # the unit that RASR's feature scorer passes to init
 
 
@@ -96,6 +97,8 @@ def connect(
         raise
     if callback is not None:
         control.callback = callback
+    if sprint_unit == _SEGMENTWISE_TRAINER:
+        control.keeps_last_segment = True
     return control
 
 

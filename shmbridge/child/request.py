@@ -245,6 +245,13 @@ class LocalSegment(SegmentRequest):
         self._result: tuple[float, Array] = (float("inf"), np.zeros_like(posteriors))
         self._error: Optional[BaseException] = None
 
+    @classmethod
+    def without_caller(cls, name: str) -> LocalSegment:
+        """Return a segment whose result nobody receives. Sprint gets uniform posteriors."""
+        segment = cls(name, _NOTHING)
+        segment.answered = True
+        return segment
+
     def result(self) -> tuple[float, Array]:
         """Wait for the answer and return (loss, error signal (time,label)); (inf, zeros) if skipped.
 

@@ -39,4 +39,4 @@ def getSegmentList(  # noqa: N802 - the name that Sprint calls
         yield from segmentList
         return
     control.check_control_loop_running()
-    yield from control.segment_list_iterator(known=frozenset(segmentList))
+    yield from control.segment_list_iterator(known=dict.fromkeys(segmentList))

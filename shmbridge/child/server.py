@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, Optional, TypeVar
 
@@ -13,6 +14,14 @@ from .inbox import Inbox
 from .link import ParentLink
 from .output import detail
 from .request import AutomatonRequest, LocalSegment, SegmentRequest
+
+
+def _no_other_segment(name: str) -> UsageError:
+    return UsageError(
+        f"segment {name!r} follows itself, and the corpus has no other segment to pass in between; Sprint "
+        "would reuse the alignments of its lattice: add a second segment to the corpus [same-segment]"
+    )
+
 
 _Request = TypeVar("_Request", SegmentRequest, AutomatonRequest)
 
@@ -30,6 +39,8 @@ class RequestServer:
         callback: Sprint's callback, or None until Sprint passes one.
         in_callback: whether Sprint is in its callback, called on behalf of a request.
         current: the segment that Sprint works on, or None.
+        keeps_last_segment: Sprint reuses alignments if one segment follows itself. Another one is passed in
+            between.
     """
 
     Version = 1  # of the names and arguments that Sprint and users of this class see
@@ -39,6 +50,7 @@ class RequestServer:
         self.callback: Optional[Callback] = None
         self.in_callback = False
         self.current: Optional[SegmentRequest] = None
+        self.keeps_last_segment = False
         self._inbox = Inbox(link)
         self._serving_thread: Optional[int] = None
 
@@ -54,6 +66,8 @@ class RequestServer:
         """
         self.run_threaded_control_loop()
         self._serving_thread = threading.get_ident()
+        last: Optional[str] = None
+        answered = deque[str](maxlen=2)  # the two latest segments with a loss
         while True:
             request = self._inbox.take()
             if request is None:
@@ -68,11 +82,21 @@ class RequestServer:
                     )
                 )
                 continue
+            if self.keeps_last_segment and request.name == last:
+                other = next((name for name in (*answered, *(known or ())) if name != request.name), None)
+                if other is None:
+                    request.fail(_no_other_segment(request.name))
+                    continue
+                self.current = LocalSegment.without_caller(other)
+                yield other
+            last = request.name
             self.current = request
-            detail(f"segment order: {request.name!r}")
-            yield request.name
+            detail(f"segment order: {last!r}")
+            yield last
             request.finish()
             self.current = None
+            if self.keeps_last_segment and request.loss is not None and last not in answered:
+                answered.append(last)
 
     def serve_by_callback(self) -> None:
         """Answer all requests with Sprint's callback, until the parent ends the connection."""

@@ -30,7 +30,9 @@ The files, from the inside to the outside:
     network.py          a chain of layers with SprintNnPythonLayer in it
     trainer.py          FeedForwardTrainer
     recognition.py      scores of a corpus, as a recognizer requests them from PythonFeatureScorer
-    __main__.py         the executable
+    program.py          a program, from its start to its exit code
+    lattice_processor.py    the executable ref-lattice-processor
+    __main__.py         the executable refsprint
 """
 
 CALLBACK_VERSION = 5

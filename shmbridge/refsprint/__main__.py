@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Optional
 
-from shmbridge.errors import FileFormatError, OptionError
-
 from . import CALLBACK_VERSION, console
 from .configuration import Configuration
+from .program import run_program
 
 __all__ = ["main"]
 
@@ -65,22 +63,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     Raises:
         SystemExit: the user's module raised it.
     """
-    if arguments is None:
-        arguments = sys.argv[1:]
-        _behave_as_embedded()
-    if "--help" in arguments:
-        sys.stdout.write(_USAGE)
-        return 0
-    try:
-        _run(arguments)
-    except console.FailedAssertionError as failure:
-        console.abort(str(failure))
-    except (console.CriticalError, FileFormatError, OptionError) as error:
-        console.warn(f"critical error: {error} [refsprint-exit]")
-        console.log("exiting...")
-        return 1
-    console.log("done")
-    return 0
+    return run_program(arguments, _USAGE, _run)
 
 
 def _run(arguments: Sequence[str]) -> None:
@@ -110,15 +93,6 @@ def _run(arguments: Sequence[str]) -> None:
         train(config)
         if config.select("refsprint").boolean("abort-after-training", False):
             console.abort("Python was finalized before its last user [refsprint-exit]", finalize=True)
-
-
-def _behave_as_embedded() -> None:
-    # Sprint embeds Python without its signal handlers: Ctrl-C and a write to a closed pipe end the process
-    # instead of raising KeyboardInterrupt and BrokenPipeError. (In Sprint, Ctrl-C raises after the user's
-    # code has imported the module signal. refsprint does not model this.)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

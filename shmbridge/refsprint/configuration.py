@@ -10,8 +10,8 @@ Note that ``--*.x=y`` stands for the name ``neural-network-trainer.*.x`` and so 
 ``[*] x = z`` in a file, while ``[*.corpus] file = z`` in a file is as specific as ``--*.file=y``. This is
 RASR's rule too.
 
-The paths of RASR's nn-trainer begin with its title, ``neural-network-trainer``. Resource names may begin with
-``nn-trainer`` instead.
+Paths begin with the title of the program: ``neural-network-trainer`` is that of RASR's nn-trainer. Resource
+names may begin with ``nn-trainer`` instead.
 
 Values may refer to other values with ``$(name)``. References are looked up from the component outwards, and
 then in the environment. A malformed line is an error; RASR warns and continues. RASR's arithmetic,
@@ -85,24 +85,28 @@ class Configuration:
         path: the path of the component, such as ``neural-network-trainer.corpus``.
     """
 
-    def __init__(self, resources: dict[str, _Resource], path: str = TITLE) -> None:
+    def __init__(self, resources: dict[str, _Resource], path: str) -> None:
         self._resources = resources
         self.path = path
 
     @classmethod
-    def from_arguments(cls, arguments: Sequence[str]) -> Configuration:
+    def from_arguments(cls, arguments: Sequence[str], title: str = TITLE) -> Configuration:
         """Read the command line (without the program's name) and the file that its ``--config`` names.
+
+        Args:
+            arguments: the command line.
+            title: of the program.
 
         Raises:
             FileFormatError: a line of the file, or an argument, is malformed.
         """
-        reader = _Reader()
+        reader = _Reader(title)
         reader.read_arguments(arguments)
-        path = cls(reader.resources).string("config")
+        path = reader.configuration().string("config")
         if path:
             reader.read_file(path, "*")
         reader.read_arguments(arguments)
-        return cls(reader.resources)
+        return reader.configuration()
 
     def select(self, name: str) -> Configuration:
         """Return the options of a component within this one."""
@@ -228,9 +232,14 @@ class _Resolution:
 class _Reader:
     """Collects resources. A later one replaces an earlier one of the same name."""
 
-    def __init__(self) -> None:
-        self.resources: dict[str, _Resource] = {}
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._resources: dict[str, _Resource] = {}
         self._includes = Includes()
+
+    def configuration(self) -> Configuration:
+        """Return the options as far as they are read."""
+        return Configuration(self._resources, self._title)
 
     def read_arguments(self, arguments: Sequence[str]) -> None:
         """Read ``--name=value``, ``--name value`` and ``--flag``."""
@@ -243,7 +252,7 @@ class _Reader:
             if not equals:
                 has_value = remaining and not remaining[0].startswith("--")
                 value = remaining.pop(0) if has_value else "true"
-            name = name[1:] if name.startswith(".") else f"{TITLE}.{name}"
+            name = name[1:] if name.startswith(".") else f"{self._title}.{name}"
             self._set(name, value, _COMMAND_LINE)
 
     def read_file(self, path: str, selection: str) -> None:
@@ -265,7 +274,7 @@ class _Reader:
                     self._assign(line.strip(), place, selection)
 
     def _include(self, name: str, place: _Place, selection: str) -> None:
-        name = Configuration(self.resources).resolve(name)
+        name = self.configuration().resolve(name)
         if not os.path.isfile(name):
             name = os.path.join(os.path.dirname(place.path), name)
         if not os.path.isfile(name):
@@ -274,7 +283,7 @@ class _Reader:
 
     def _selection(self, line: str, place: _Place) -> str:
         name, bracket, _ = line[1:].partition("]")
-        name = Configuration(self.resources).resolve(name)
+        name = self.configuration().resolve(name)
         if not bracket or (name and not _is_well_formed(name)):
             raise place.error(f"malformed selection {line.strip()!r} [config-syntax]")
         return name
@@ -282,7 +291,7 @@ class _Reader:
     def _assign(self, line: str, place: _Place, selection: str) -> None:
         name = _up_to(line, "= \t" + _COMMENT)
         rest = line[len(name) :].lstrip()
-        name = Configuration(self.resources).resolve(name)
+        name = self.configuration().resolve(name)
         value = "true"
         if rest.startswith("="):
             # As in RASR, a comment may follow. So a value cannot contain a comment character or a double
@@ -313,7 +322,7 @@ class _Reader:
         quotes = [match.start() for match in re.finditer("[\"']", value)]
         if quotes:
             value = value[quotes[0] + 1 : quotes[-1] if len(quotes) > 1 else None]
-        self.resources[name] = _Resource(name, value, place)
+        self._resources[name] = _Resource(name, value, place)
 
 
 def _up_to(text: str, characters: str) -> str:

@@ -31,6 +31,12 @@ class Alignments:
     frames: _Ints
     labels: _Ints
 
+    def rescored(self, log_posteriors: _Floats) -> Alignments:
+        """Return the same alignments with the scores of other posteriors."""
+        scores = np.zeros(len(self.scores))
+        np.add.at(scores, self.items, -log_posteriors[self.frames, self.labels])
+        return Alignments(scores, self.items, self.frames, self.labels)
+
 
 def align(graph: Graph, log_posteriors: _Floats) -> Optional[Alignments]:
     """Align each item: each label of the pronunciation, in their order, has at least one frame.

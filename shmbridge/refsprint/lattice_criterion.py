@@ -28,10 +28,11 @@ _Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Outcome(NamedTuple):
-    """Loss and error signal (time,label) of a segment."""
+    """Loss and error signal (time,label) of a segment, and the alignments of its arcs."""
 
     loss: float
     error_signal: _Floats
+    alignments: Alignments
 
 
 @dataclass(frozen=True)
@@ -55,16 +56,26 @@ class LatticeCriterion:
     short_pauses: frozenset[int] = frozenset()
 
     def __call__(
-        self, lattice: Lattice, orthography: str, lexicon: Lexicon, log_posteriors: _Floats
+        self,
+        lattice: Lattice,
+        orthography: str,
+        lexicon: Lexicon,
+        log_posteriors: _Floats,
+        kept: Optional[Alignments] = None,
     ) -> Optional[Outcome]:
         """Return the outcome for log_posteriors (time,label); None if RASR discards the segment.
+
+        Args:
+            lattice, orthography, lexicon: of the segment.
+            log_posteriors: (time,label).
+            kept: alignments of the same lattice, to use again.
 
         Raises:
             CriticalError: the lattice does not contain the reference, or is empty.
         """
         graph = expand(lattice, lexicon, self.lm_scale, self.am_scale)
         reference = numerator(graph, orthography, lexicon)
-        alignments = align(graph, log_posteriors)
+        alignments = align(graph, log_posteriors) if kept is None else kept.rescored(log_posteriors)
         if alignments is None:
             return None
         outcome = (self._mmi if self.is_mmi else self._minimum_error)(graph, reference, alignments)
@@ -73,7 +84,7 @@ class LatticeCriterion:
         loss, occupation = outcome
         error_signal = np.zeros(log_posteriors.shape)
         np.add.at(error_signal, (alignments.frames, alignments.labels), occupation[alignments.items])
-        return Outcome(loss, error_signal)
+        return Outcome(loss, error_signal, alignments)
 
     def _weights(self, graph: Graph, alignments: Alignments) -> list[float]:
         acoustic = (self.acoustic_scale * alignments.scores).tolist()

@@ -18,7 +18,7 @@ from .console import CriticalError, FailedAssertionError
 from .matrices import Matrix, from_python, to_python
 from .python_calls import call, import_module
 
-__all__ = ["Layer", "Network"]
+__all__ = ["Layer", "Network", "input_dimension"]
 
 
 class Layer:
@@ -250,6 +250,11 @@ class Network:
         suffix = ".bin" if filename.startswith("bin:") else ".xml"
         symbolic = self._config.boolean("parameter-file-symbolic", False)
         return f"{filename}-f32-layer-{self._names[index] if symbolic else index}{suffix}"
+
+
+def input_dimension(config: Configuration) -> int:
+    """Return the option dimension-input of the lowest layer, or 0. Raise OptionError as Network does."""
+    return config.select(_chain(config)[0]).integer("dimension-input", 0)
 
 
 def _chain(config: Configuration) -> list[str]:

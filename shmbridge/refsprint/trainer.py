@@ -27,7 +27,7 @@ from .corpus import Segment
 from .criterion import Model, create_criterion
 from .features import Features
 from .matrices import Matrix
-from .network import Network
+from .network import Network, input_dimension
 from .python_control import PythonControl
 from .segment_order import visit
 
@@ -72,9 +72,7 @@ def train(config: Configuration) -> None:
 def _input_dimension(config: Configuration, model: Model) -> int:
     # In RASR the features have a dimension. For zeros, it comes from the options of the lowest layer or, for
     # a network of identities, from the model.
-    lowest = config.select("neural-network").string("links").partition("->")[2].partition(":")[0].strip()
-    given = config.select(lowest).integer("dimension-input", 0) if lowest else 0
-    return given or (model.num_labels if model.has_lexicon else 1)
+    return input_dimension(config) or (model.num_labels if model.has_lexicon else 1)
 
 
 class _Trainer:

@@ -1,9 +1,4 @@
-"""Fixtures that run the generated configs with refsprint and, if available, with RASR's nn-trainer.
-
-SHMBRIDGE_NN_TRAINER is the path of an nn-trainer. SHMBRIDGE_NN_TRAINER_PYTHONPATH is the path where its
-embedded Python finds numpy, cffi and shmbridge. The default is the tests' own packages: then the embedded
-Python must have the tests' version, and nn-trainer must be built with a numpy of the tests' major version.
-"""
+"""Fixtures that run the generated configs with refsprint and, if available, with RASR's nn-trainer."""
 
 from __future__ import annotations
 
@@ -26,25 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))  # examples/ is not installed
 
 import ctc_reference  # noqa: E402
+from rasr_programs import NN_TRAINER, NO_NN_TRAINER, SAFETY_NET, environment  # noqa: E402
 
 from examples import rasr  # noqa: E402
 
-VARIABLE = "SHMBRIDGE_NN_TRAINER"
-NN_TRAINER = os.environ.get(VARIABLE)
-SKIP_REASON = f"{VARIABLE} is not set; set it to the path of RASR's nn-trainer (examples/rasr/README.md)"
-
-# Seconds. Only a hanging test takes this long.
-SAFETY_NET = int(os.environ.get("SHMBRIDGE_TEST_TIMEOUT", "300"))
-
 SMALL = {"labels": 8, "segments": 8, "frames": 40}
 LARGE = {"labels": 12000, "segments": 4, "frames": 1000}
-
-
-def _environment() -> dict[str, str]:
-    """Return the environment of an nn-trainer."""
-    own = {Path(package.__file__).resolve().parents[1]: None for package in (shmbridge, np)}
-    path = os.environ.get(f"{VARIABLE}_PYTHONPATH", os.pathsep.join(map(str, own)))
-    return {**os.environ, "PYTHONPATH": path}
 
 
 class Sprint:
@@ -66,7 +48,7 @@ class Sprint:
         options = self.files.options(way)
         options["sprint_config"] += [f"--*.{option}" for option in sprint]
         if self.is_rasr:
-            options.update(sprint_exec_path=NN_TRAINER, env=_environment())
+            options.update(sprint_exec_path=NN_TRAINER, env=environment())
         else:
             options["sprint_exec_path"] = [sys.executable, "-m", "shmbridge.refsprint"]
         options.update(exit_timeout=SAFETY_NET, start_timeout=SAFETY_NET, ring_size=1 << 28)
@@ -75,7 +57,7 @@ class Sprint:
     def executable(self, folder: Path) -> tuple[str, str]:
         """Return the path of the program as a single file, and the PYTHONPATH that it needs."""
         if self.is_rasr:
-            return str(NN_TRAINER), _environment()["PYTHONPATH"]
+            return str(NN_TRAINER), environment()["PYTHONPATH"]
         script = folder / "refsprint"
         script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m shmbridge.refsprint "$@"\n')
         script.chmod(0o755)
@@ -157,7 +139,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., rasr.Files]
 @pytest.fixture(
     params=[
         "refsprint",
-        pytest.param("nn-trainer", marks=pytest.mark.skipif(not NN_TRAINER, reason=SKIP_REASON)),
+        pytest.param("nn-trainer", marks=pytest.mark.skipif(not NN_TRAINER, reason=NO_NN_TRAINER)),
     ]
 )
 def sprint(request: pytest.FixtureRequest, files: Callable[..., rasr.Files]) -> Sprint:
@@ -169,7 +151,7 @@ def sprint(request: pytest.FixtureRequest, files: Callable[..., rasr.Files]) -> 
 def nn_trainer(files: Callable[..., rasr.Files]) -> Sprint:
     """nn-trainer with the small task."""
     if not NN_TRAINER:
-        pytest.skip(SKIP_REASON)
+        pytest.skip(NO_NN_TRAINER)
     return Sprint("nn-trainer", files(**SMALL))
 
 
@@ -177,7 +159,7 @@ def nn_trainer(files: Callable[..., rasr.Files]) -> Sprint:
 def large_nn_trainer(files: Callable[..., rasr.Files]) -> Sprint:
     """nn-trainer with 1000 frames and 12000 labels."""
     if not NN_TRAINER:
-        pytest.skip(SKIP_REASON)
+        pytest.skip(NO_NN_TRAINER)
     return Sprint("nn-trainer", files(**LARGE))
 
 
