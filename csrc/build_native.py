@@ -13,7 +13,7 @@ from cffi import FFI
 CSRC = Path("csrc")
 SOURCES = [
     *("memory.c", "doorbell.c", "ring.c", "wait.c", "parent_death.c", "copy.c", "allocation.c"),
-    "ring_objects.c",
+    *("ring_objects.c", "call_lock.c"),
 ]
 
 ffibuilder = FFI()
@@ -23,7 +23,7 @@ ffibuilder.set_source(
     "shmbridge._native",
     '#include "shmbridge.h"',
     sources=[str(CSRC / name) for name in SOURCES],
-    depends=[str(CSRC / "shmbridge.h"), str(CSRC / "declarations.h")],
+    depends=[str(CSRC / "shmbridge.h"), str(CSRC / "declarations.h"), str(CSRC / "call_lock.h")],
     include_dirs=[str(CSRC), np.get_include()],
     py_limited_api=False,  # ring_objects.c uses faster calls outside of the limited API
     libraries=["pthread"],

@@ -15,6 +15,7 @@
 #define NPY_TARGET_VERSION NPY_1_22_API_VERSION
 #include <numpy/arrayobject.h>
 
+#include "call_lock.h"
 #include "shmbridge.h"
 
 /* --- End: one process's end of a ring, the base class of shmbridge.ring.RingEnd */
@@ -22,6 +23,7 @@
 typedef struct {
     PyObject_HEAD
     shmb_ring_end *ring;
+    unsigned long long last_answer; /* of the records received */
 } End;
 
 /* --- RecordRef: keeps the space of a claim or record while arrays view it */
@@ -528,6 +530,8 @@ static PyObject *end_receive(End *self, PyObject *unused) {
     object->name = PyBytes_FromStringAndSize(record.name, (Py_ssize_t)record.name_length);
     if (object->name == NULL)
         Py_CLEAR(object);
+    if (record.kind != SHMB_FEATURES)
+        self->last_answer = record.sequence;
     return (PyObject *)object;
 }
 
@@ -549,12 +553,18 @@ static PyMethodDef end_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyMemberDef end_members[] = {
+    {"last_answer", T_ULONGLONG, offsetof(End, last_answer), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
 static PyTypeObject end_type = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "shmbridge._ring.End",
     .tp_basicsize = sizeof(End),
     .tp_dealloc = (destructor)end_dealloc,
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .tp_members = end_members,
     .tp_methods = end_methods,
     .tp_new = PyType_GenericNew,
 };
@@ -642,7 +652,7 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__ring(void) {
     import_array();
-    PyTypeObject *types[] = {&end_type, &record_ref_type, &claim_type, &record_type};
+    PyTypeObject *types[] = {&end_type, &record_ref_type, &claim_type, &record_type, &shmb_call_lock_type};
     PyObject *module = PyModule_Create(&definition);
     for (size_t i = 0; module != NULL && i < sizeof types / sizeof *types; i++) {
         if (PyModule_AddType(module, types[i]) < 0)

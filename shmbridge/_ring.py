@@ -14,6 +14,7 @@ _loader = ExtensionFileLoader("shmbridge._ring", _native.__file__)
 _module = module_from_spec(ModuleSpec("shmbridge._ring", _loader, origin=_native.__file__))
 _loader.exec_module(_module)
 
+CallLock = _module.CallLock
 Claim = _module.Claim
 End = _module.End
 Record = _module.Record

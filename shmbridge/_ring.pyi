@@ -4,8 +4,37 @@ import numpy as np
 
 _Array = np.ndarray[Any, np.dtype[Any]]
 
+class CallLock:
+    """A lock that one call of one thread holds. The subclass raises for a nested call.
+
+    Call `acquire` or `acquire_now` within a `try`, and then `release` once, also if that failed: a signal
+    handler may raise in between. `with` works too, but costs more.
+    """
+
+    def acquire(self) -> None:
+        """Wait for the lock, and take it.
+
+        Raises:
+            UsageError: this thread holds it: a call nests in another one.
+        """
+
+    def acquire_now(self) -> bool:
+        """Take the lock if nobody holds it. Return whether that succeeded."""
+
+    def release(self) -> None:
+        """Release the lock if this thread holds it."""
+
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
+
 class End:
-    """One process's end of a ring. Thread-safe."""
+    """One process's end of a ring. Thread-safe.
+
+    Attributes:
+        last_answer: the sequence number of the last record that was received, features excepted.
+    """
+
+    last_answer: int
 
     def _own(self, address: int) -> None:
         """Take ownership of a shmb_ring_end, which is freed with this object."""

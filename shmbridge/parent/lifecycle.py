@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import threading
 import time
 import weakref
 from typing import Any, NoReturn, Optional, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, NoReturn, Optional, TypeVar
 from ..errors import ClosedError, UsageError
 from ..memory import Memory
 from . import fork_safety, stats_socket
+from .call_lock import CallLock
 from .options import Options
 from .request_queue import RequestQueue
 from .scheduler import Scheduler
@@ -60,7 +60,7 @@ class Lifecycle:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.may_retry = options.max_restarts > 0
-        self.lock = threading.RLock()
+        self.lock = CallLock()
         self.state = PoolState.STARTING
         self.statistics = Counters()
         self._owner_pid: Optional[int] = None
@@ -97,17 +97,12 @@ class Lifecycle:
         """Raise unless the pool can be used now.
 
         Raises:
-            UsageError: this process is a fork, or serve_scores is running.
+            UsageError: this process is a fork.
             ClosedError: the pool was closed.
         """
         if self.state is OPEN:
             return
         self.check_not_forked()
-        if self.state is PoolState.SERVING:
-            raise UsageError(
-                "serve_scores is running, and its score function called the same pool; the pool's children "
-                "recognise: use another pool for anything else [serving]"
-            )
         raise ClosedError("the pool was closed [closed]")
 
     def check_not_closed(self) -> None:
@@ -168,7 +163,7 @@ class Lifecycle:
 
     def after_fork_in_child(self, owner_pid: int) -> None:
         """Leave everything to the parent: called in a fork of the trainer."""
-        self.lock = threading.RLock()  # a thread that the fork did not copy may hold the old one
+        self.lock = CallLock()  # a thread that the fork did not copy may hold the old one
         if self.state is not PoolState.CLOSED:
             self.state, self._owner_pid = PoolState.FORKED, owner_pid
         self._supervisor.disown()
@@ -213,6 +208,10 @@ class OwnedPool:
         """End the children and free all resources. Arrays that are held stay valid. May be called again.
 
         A call that another thread is in raises ClosedError there.
+
+        Raises:
+            UsageError: this is a call within a call of the same thread; that one raises ClosedError, and the
+                next `close` ends the children.
         """
         self._pool.interrupt()  # the other thread holds the lock while it waits for Sprint
         with self._pool.lock:

@@ -358,7 +358,7 @@ def test_the_function_cannot_use_its_own_pool(sprint_env: SprintEnv, features: A
         "automata": lambda pool: pool.get_automata_for_batch(sprint_env.NAMES[:1]),
     }
     with pool_of(sprint_env) as pool:
-        with pytest.raises(shmbridge.UsageError, match="serve_scores is running"):
+        with pytest.raises(shmbridge.UsageError, match="from within a call of its own"):
             pool.serve_scores(lambda segment: calls[call](pool))
         pool.serve_scores(network)  # the pool works as before
         assert pool.stats().scored == len(features)

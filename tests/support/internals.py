@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -20,6 +21,7 @@ from shmbridge.memory import Memory, create_shared_memory
 from shmbridge.parent import (
     child,
     child_state,
+    fork_safety,
     in_place,
     in_place_request,
     launch,
@@ -49,6 +51,7 @@ __all__ = [
     "child_of",
     "children",
     "create_shared_memory",
+    "fork_lock_is_free",
     "in_place_of_start_wait",
     "is_serving",
     "kill_child",
@@ -58,6 +61,8 @@ __all__ = [
     "poll",
     "poll_after_exits_only",
     "receive_automaton",
+    "restart_dead_children",
+    "unfinished",
     "use_cores",
     "watch_descriptor",
     "wrap_score_claims",
@@ -168,6 +173,50 @@ def child_of(claim: in_place.SegmentClaim) -> int:
 def poll(pool: shmbridge.SprintInstancePool) -> bool:
     """Have the pool poll each child, and return whether there was an answer or another event."""
     return pool._pool.scheduler.poll()
+
+
+def unfinished(pool: shmbridge.SprintInstancePool) -> list[str]:
+    """Return what an idle pool must not have: requests, records, deadlines, a lock that is held."""
+    parts = pool._pool
+    parts.scheduler.poll()
+    found = [f"queued: {request.name}" for request in parts.scheduler.queue]
+    if not _can_take(parts.lock):
+        found.append("the pool's lock")
+    for each, stats in zip(parts.scheduler.children, pool.stats().children):
+        found += [f"in flight: {name}" for name in each.in_flight.names]
+        if each.clock.deadline is not None:
+            found.append("a deadline")
+        if each.channel.sender.oldest_open() is not None:
+            found.append("a claim")
+        if stats.posteriors_used or stats.error_signals_used:
+            found.append(f"records: {stats.posteriors_used} and {stats.error_signals_used} bytes")
+    return found
+
+
+def fork_lock_is_free() -> bool:
+    """Return whether another thread could fork now."""
+    return _can_take(fork_safety._blocked)
+
+
+def _can_take(lock: Any) -> bool:
+    """Return whether another thread can take a lock now."""
+    answers = []
+
+    def run() -> None:
+        take = lock.acquire_now if hasattr(lock, "acquire_now") else lambda: lock.acquire(blocking=False)
+        answers.append(take())
+        if answers[0]:
+            lock.release()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return bool(answers[0])
+
+
+def restart_dead_children(pool: shmbridge.SprintInstancePool) -> None:
+    """Restart the children that have died, as the next call would."""
+    pool._pool.scheduler.restart_dead_children()
 
 
 def is_serving(pool: shmbridge.SprintInstancePool) -> bool:
