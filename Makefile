@@ -109,7 +109,7 @@ sanitize: .venvs/asan/ready
 	    result=$$?; if cat $(FOUND).* 2>/dev/null; then exit 1; else exit $$result; fi
 
 soak: .venv/with-test
-	$(BIN)/python -m pytest -m chance
+	$(BIN)/python -m pytest -m "chance or exhaustive"
 	$(BIN)/python tests/soak $(ARGS)
 
 clean:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from typing import Optional
 
 from .. import protocol
@@ -13,13 +12,12 @@ from ..errors import ClosedError, ProtocolError, ShmbridgeError, UsageError, wit
 from ..ring import Claim, Record
 from .child_state import ChildState, is_users_turn
 from .clock import Clock
+from .control_messages import process_messages
 from .launch import launch
 from .options import Options
 from .request import InFlight, Request, RequestState, no_answer, validate_answer
-from .score_requests import Asking, ScoreRequests
+from .score_requests import ScoreRequests
 from .watcher import Watcher
-
-_log = logging.getLogger("shmbridge")
 
 _FEATURES, _FLOAT32 = lib.SHMB_FEATURES, lib.SHMB_FLOAT32  # global names cost less on the hot path
 _READY, _DEAD = ChildState.READY, ChildState.DEAD
@@ -140,6 +138,9 @@ class Child:
             self._deliver(record)
         except ProtocolError as error:
             self.kill_for(error)
+        except BaseException:  # Ctrl-C, or a copy of the user's
+            self._fail_lost()
+            raise
         return True
 
     def poll_exit(self) -> bool:
@@ -204,12 +205,12 @@ class Child:
     def _process_events(self) -> bool:
         """Process control messages and the process's end, and all answers sent before it."""
         process = self._process
-        process.has_events = False
         try:
+            process.has_events = False
             exited = process.exited  # read before the last look at the ring, which is then complete
             if process.broken is not None:
                 self.kill_for(process.broken)
-            progress = self._take_messages()
+            progress = process_messages(self, process.messages, self._timeout)
             progress = (exited and self._drain()) or progress
             if exited and self.state is not _DEAD:
                 self._end(process.exit_error(self.in_flight.names))
@@ -230,7 +231,19 @@ class Child:
                 progress = True
         except ProtocolError as error:
             self.kill_for(error)
+        except BaseException:
+            self._fail_lost()
+            raise
         return progress
+
+    def _fail_lost(self) -> None:
+        """Fail the request whose answer was received, and not delivered because of an exception."""
+        channel, in_flight = self._channel, self.in_flight
+        if channel is not None and in_flight and in_flight[0][0] <= channel.receiver.last_answer:
+            request = in_flight[0][1]
+            request.fail(no_answer(request))
+            in_flight.popleft()
+            self.clock.begin(None)
 
     def _deliver(self, record: Record) -> None:
         in_flight = self.in_flight
@@ -267,33 +280,10 @@ class Child:
         if not self.in_flight:
             self.clock.stop()
 
-    def _take_messages(self) -> bool:
-        progress = False
-        for kind in ("hello", "dimension", "ready_for_requests", "no_room"):  # "exception" is for exit_error
-            message = self._process.messages.take(kind)
-            if message is not None:
-                progress = True
-                self._take_message(message)
-        return progress
-
-    def _take_message(self, message: protocol.Message) -> None:
-        if message["kind"] == "hello":
-            self.hello = message
-            self.state = _READY if self.state is ChildState.STARTING else self.state
-            self.clock.ready(self._timeout if self.score_requests.state is Asking.TRAINER else None)
-            about = [message.get(key) for key in ("pid", "python", "numpy", "sprint_version")]
-            _log.info("Sprint (pid %s) is ready: Python %s, numpy %s, callback version %s", *about)
-        elif message["kind"] == "dimension":
-            self.num_labels = message["num_labels"]
-        elif message["kind"] == "ready_for_requests":
-            self.score_requests.expect_none()
-        else:
-            self.no_room = (message["sequence"], message["released"])
-
     def _end(self, error: ShmbridgeError) -> None:
         if self.state is not _DEAD:
             self.error = without_traceback(error)
             self.died_working = bool(self.in_flight)
-            self.state = _DEAD
             self.clock.stop()
             self._channel = None
+            self.state = _DEAD  # last: after Ctrl-C, the next call ends it again

@@ -60,7 +60,7 @@ class LatestMessages:
 
     A child that never stops sending fills no memory, however long the trainer is busy elsewhere.
 
-    Thread-safety: one thread puts; any other may take and peek.
+    Thread-safety: one thread puts; any other may read.
 
     Attributes:
         sprint_pid: from the hello: any value. If a wrapper started Sprint, it is not the pid of the wrapper.
@@ -69,7 +69,7 @@ class LatestMessages:
     def __init__(self) -> None:
         self.sprint_pid: object = None
         self._messages: dict[str, Message] = {}
-        self._hello_seen = False  # also after the hello was taken: there must be only one
+        self._read: dict[str, Message] = {}
 
     def put(self, message: Message) -> None:
         """Store the message, unless an earlier one of its kind counts.
@@ -80,10 +80,9 @@ class LatestMessages:
         """
         kind = message["kind"]
         if kind == "hello":
-            if self._hello_seen:
+            if kind in self._messages:
                 raise ProtocolError("Sprint sent a second hello [bad-message]")
             check_versions(message)
-            self._hello_seen = True
             self.sprint_pid = message.get("pid")
             self._messages[kind] = message
         elif kind == "dimension" and message["num_labels"] < 1:
@@ -97,9 +96,14 @@ class LatestMessages:
         else:
             raise ProtocolError(f"Sprint sent a message {kind!r}; only the trainer may [bad-message]")
 
-    def take(self, kind: str) -> Optional[Message]:
-        """Remove and return the message of this kind; None if there is none."""
-        return self._messages.pop(kind, None)
+    def unread(self, kind: str) -> Optional[Message]:
+        """Return the message of this kind; None if there is none, or if it was marked as read."""
+        message = self._messages.get(kind)
+        return None if message is self._read.get(kind) else message
+
+    def mark_read(self, message: Message) -> None:
+        """Mark a message as read. Another of its kind may have come meanwhile."""
+        self._read[message["kind"]] = message
 
     def peek(self, kind: str) -> Optional[Message]:
         """Return the message of this kind; None if there is none."""
