@@ -23,7 +23,7 @@ from .configuration import Configuration
 from .console import CriticalError, FailedAssertionError, warn
 from .ctc import CtcResult, ForwardBackward
 from .lexicon import Lexicon, read_lexicon
-from .matrices import Matrix, Scratch
+from .matrices import Matrix
 from .orthography import parse_orthography
 
 __all__ = ["ERROR_TYPES", "Criterion", "Model", "Outcome", "create_criterion"]
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         loss: the loss of the whole segment.
-        error: (label, time) float32 of the requested kind, or None. The next calculation may overwrite it.
+        error: (label, time) float32 of the requested kind, or None.
     """
 
     loss: float
@@ -102,7 +102,6 @@ class _CtcCriterion:
     def __init__(self, config: Configuration, model: Model) -> None:
         self._log_space = config.boolean("input-in-log-space", False)
         self._model = model
-        self._scratch = Scratch()
         # As in RASR, fail now if the model cannot be loaded, not at the first segment.
         model.lexicon.blank()
 
@@ -136,7 +135,7 @@ class _CtcCriterion:
     def _error(self, error_type: str, frames: Matrix, maxima: Matrix, result: CtcResult) -> Optional[Matrix]:
         if error_type == "none":
             return None
-        error = self._scratch.matrix(frames.shape[1], frames.shape[0]).T
+        error = np.empty(frames.shape, np.float32)
         labels, occupation = result.labels, result.occupation
         if error_type == "pseudo-targets":
             error.fill(0.0)

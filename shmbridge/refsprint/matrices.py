@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import ctypes
 from collections.abc import Callable
-from typing import Any, Optional, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from .console import CriticalError
 
 __all__ = [
     "Matrix",
-    "Scratch",
     "from_python",
     "to_python",
     "vector_from_python",
@@ -67,21 +66,6 @@ def without_allocation_handlers(function: Callable[..., _T], *arguments: Any) ->
     handler in a context variable.
     """
     return contextvars.Context().run(function, *arguments)
-
-
-class Scratch:
-    """Memory for one matrix, reused by each call. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self._memory: Optional[npt.NDArray[np.float32]] = None
-
-    def matrix(self, rows: int, columns: int) -> Matrix:
-        """Return an uninitialized float32 matrix in Fortran order. It replaces the previous one."""
-        size = rows * columns
-        if self._memory is None or self._memory.size < size:
-            self._memory = None
-            self._memory = np.empty(size, dtype=np.float32)
-        return self._memory[:size].reshape((rows, columns), order="F")
 
 
 def _checked(value: Any, num_dimensions: int, what: str) -> npt.NDArray[np.floating]:

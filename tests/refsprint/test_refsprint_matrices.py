@@ -12,7 +12,7 @@ import pytest
 from shmbridge.refsprint.callback import Callback
 from shmbridge.refsprint.configuration import Configuration
 from shmbridge.refsprint.console import CriticalError
-from shmbridge.refsprint.matrices import Scratch, from_python, to_python, vector_from_python
+from shmbridge.refsprint.matrices import from_python, to_python, vector_from_python
 
 MATRIX = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -66,16 +66,6 @@ def test_sprint_accepts_alignments_only_as_floats() -> None:
     assert vector_from_python(vector, "x") is vector
     with pytest.raises(CriticalError):
         vector_from_python(np.zeros(3, dtype=np.uint32), "x")
-
-
-def test_scratch_memory_is_reused_and_grows() -> None:
-    scratch = Scratch()
-    large = scratch.matrix(5, 6)
-    small = scratch.matrix(3, 4)
-    assert small.flags.f_contiguous
-    assert small.shape == (3, 4)
-    assert np.shares_memory(large, small)
-    assert scratch.matrix(10, 10).shape == (10, 10)
 
 
 class _Allocator(ctypes.Structure):
