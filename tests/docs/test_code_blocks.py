@@ -1,4 +1,4 @@
-"""The Python blocks of the quick start, the ways, README and the PyTorch page run with refsprint."""
+"""The Python blocks of the pages run with the stand-ins for RASR."""
 
 from __future__ import annotations
 
@@ -119,3 +119,14 @@ def test_the_blocks_of_the_torch_page_run(tmp_path):
     blocks = code + between + textwrap.indent(in_place, "    ")
     out = run(files_of_quick_start() + TORCH_READER + blocks + "print(bool(before.any()))", tmp_path)
     assert out.strip() == "True"
+
+
+def test_the_blocks_of_the_page_on_lattices_run(tmp_path):
+    criterion, n_best = fenced(DOCS / "lattices.md")
+    folder = tmp_path / "files"
+    subprocess.run([sys.executable, "-m", "examples.rasr", folder], cwd=ROOT, check=True, capture_output=True)
+    out = run(criterion.replace("FOLDER", str(folder)) + "print(loss, error_signal.shape)", tmp_path)
+    assert "inf" not in out
+    assert "(40, 2, 8)" in out
+    run(n_best, tmp_path)
+    assert "W=yellow" in (tmp_path / "segment.lat").read_text()
