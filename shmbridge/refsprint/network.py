@@ -18,28 +18,22 @@ from .console import CriticalError, FailedAssertionError
 from .matrices import Matrix, from_python, to_python
 from .python_calls import call, import_module
 
-__all__ = ["Layer", "Network", "input_dimension"]
+__all__ = ["Network", "input_dimension"]
 
 
-class Layer:
-    """A layer, by default the identity. Matrices are (dimension, time) float32.
+class _Layer:
+    """A layer, by default the identity. Matrices are (dimension, time) float32."""
 
-    Attributes:
-        has_softmax: whether the layer ends in a softmax over its outputs.
-    """
-
-    has_softmax = False
+    has_softmax = False  # whether the layer ends in a softmax over its outputs
 
     def __init__(self, config: Configuration) -> None:
         self.input_dimension = 0
         self.output_dimension = config.integer("dimension-output", 0)
 
     def is_trainable(self) -> bool:
-        """Return whether the layer has parameters to estimate."""
         return False
 
     def set_input_dimension(self, size: int) -> None:
-        """Set the number of rows of the input."""
         self.input_dimension = size
         self.output_dimension = self.output_dimension or size
 
@@ -47,14 +41,12 @@ class Layer:
         """Load the parameters, or initialize them randomly if there is no file."""
 
     def save_parameters(self, filename: str) -> None:
-        """Save the parameters."""
+        pass
 
     def num_parameters(self) -> int:
-        """Return the number of free parameters."""
         return 0
 
     def forward(self, matrix: Matrix) -> Matrix:
-        """Compute the output."""
         _check_rows(matrix, self.output_dimension)
         return matrix
 
@@ -67,10 +59,10 @@ class Layer:
         return error
 
     def finalize(self) -> None:
-        """End the training."""
+        pass
 
 
-class _SoftmaxLayer(Layer):
+class _SoftmaxLayer(_Layer):
     has_softmax = True
 
     def forward(self, matrix: Matrix) -> Matrix:
@@ -105,7 +97,7 @@ class _LinearSoftmaxLayer(_SoftmaxLayer):
         return result
 
 
-class _PythonLayer(Layer):
+class _PythonLayer(_Layer):
     """The user's SprintNnPythonLayer. All methods raise CriticalError if Python raises or errs."""
 
     def __init__(self, config: Configuration) -> None:
@@ -171,8 +163,8 @@ class _PythonLayer(Layer):
         call(self._object, "finalize")
 
 
-_LAYERS: dict[str, type[Layer]] = {
-    "identity": Layer,
+_LAYERS: dict[str, type[_Layer]] = {
+    "identity": _Layer,
     "python": _PythonLayer,
     "softmax": _SoftmaxLayer,
     "linear+softmax": _LinearSoftmaxLayer,
@@ -195,7 +187,7 @@ class Network:
         self._config = config
         self._names = _chain(config)
         self._outputs: list[Matrix] = []
-        self.layers: list[Layer] = []
+        self.layers: list[_Layer] = []
         for selected in map(config.select, self._names):
             kind = selected.choice("layer-type", tuple(_LAYERS), "identity")
             self.layers.append(_LAYERS[kind](selected))
