@@ -142,6 +142,7 @@ int64_t shmb_waited(shmb_doorbell *doorbell);
 
 /* --- parent_death.c */
 
-/* Make this process exit, with code 1, grace_ms after the process of the pidfd exits. The caller may close the
- * descriptor afterwards. Returns 0 or an errno value. */
-int shmb_exit_with_pidfd(int pidfd, int grace_ms);
+/* Make this process exit, with code 1, grace_ms after the process of the pidfd exits, or after the last writer of
+ * the pipe has closed it. The pidfd may be -1. The caller may close both descriptors afterwards. Returns 0 or an
+ * errno value. */
+int shmb_exit_with_parent(int pidfd, int pipe, int grace_ms);

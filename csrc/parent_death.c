@@ -1,4 +1,4 @@
-/* Exit when another process exits: Sprint after its trainer, whatever Sprint is doing.
+/* Exit when the parent is gone: Sprint after its trainer, whatever Sprint is doing.
  *
  * A Python thread cannot do this, because Sprint holds the GIL while it computes, or hangs, in its own code.
  */
@@ -15,19 +15,38 @@
 #include <unistd.h>
 
 typedef struct {
-    int pidfd;
+    int pidfd; /* or -1 */
+    int pipe;
     int grace_ms;
 } parent_watch;
+
+enum { LOWEST = 3 }; /* descriptor: Sprint writes to 1 and 2 even if they were closed */
+
+/* Block until the parent has ended or its end of the pipe is closed. Returns 0 if other code closed both descriptors. */
+static int wait_for_end(const parent_watch *own) {
+    struct pollfd ends[] = {
+        {.fd = own->pidfd, .events = POLLIN, .revents = 0},
+        {.fd = own->pipe, .events = 0, .revents = 0}, /* not the data, only the end, which poll always reports */
+    };
+    while (ends[0].fd >= 0 || ends[1].fd >= 0) {
+        if (poll(ends, 2, -1) < 0) {
+            if (errno != EINTR)
+                return 0;
+            continue;
+        }
+        if (ends[0].revents & POLLIN || ends[1].revents & POLLHUP)
+            return 1;
+        for (int i = 0; i < 2; i++)
+            if (ends[i].revents)
+                ends[i].fd = -1;
+    }
+    return 0;
+}
 
 static void *run(void *argument) {
     parent_watch own = *(parent_watch *)argument;
     free(argument);
-    struct pollfd process = {.fd = own.pidfd, .events = POLLIN, .revents = 0};
-    int ready;
-    do
-        ready = poll(&process, 1, -1);
-    while (ready < 0 && errno == EINTR);
-    if (ready == 1 && process.revents & POLLIN) { /* false if other code closed the descriptor */
+    if (wait_for_end(&own)) {
         struct timespec left = {.tv_sec = own.grace_ms / 1000, .tv_nsec = own.grace_ms % 1000 * 1000000L};
         while (nanosleep(&left, &left) < 0 && errno == EINTR)
             ;
@@ -36,7 +55,14 @@ static void *run(void *argument) {
     return NULL;
 }
 
-int shmb_exit_with_pidfd(int pidfd, int grace_ms) {
+static void close_all(const parent_watch *own) {
+    if (own->pidfd >= 0)
+        close(own->pidfd);
+    if (own->pipe >= 0)
+        close(own->pipe);
+}
+
+int shmb_exit_with_parent(int pidfd, int pipe, int grace_ms) {
     parent_watch *own = malloc(sizeof *own);
     pthread_attr_t attributes;
     pthread_t thread;
@@ -44,9 +70,13 @@ int shmb_exit_with_pidfd(int pidfd, int grace_ms) {
     if (own == NULL)
         return ENOMEM;
     own->grace_ms = grace_ms;
-    own->pidfd = fcntl(pidfd, F_DUPFD_CLOEXEC, 3); /* not one of the standard ones, even if they are closed */
-    if (own->pidfd < 0) {
+    own->pipe = -1;
+    own->pidfd = pidfd < 0 ? -1 : fcntl(pidfd, F_DUPFD_CLOEXEC, LOWEST);
+    if (pidfd < 0 || own->pidfd >= 0)
+        own->pipe = fcntl(pipe, F_DUPFD_CLOEXEC, LOWEST);
+    if (own->pipe < 0) {
         int error = errno;
+        close_all(own);
         free(own);
         return error;
     }
@@ -59,7 +89,7 @@ int shmb_exit_with_pidfd(int pidfd, int grace_ms) {
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     if (failed) {
-        close(own->pidfd);
+        close_all(own);
         free(own);
     }
     return failed;

@@ -91,14 +91,14 @@ class ParentLink:
         self._p2c_fd = p2c_fd
         self._decoder = protocol.Decoder()
         self.ended = False
-        if self._parent_pidfd is not None:
-            # Before the first read, so that Sprint exits with the parent even if it blocks anywhere below.
-            error = lib.shmb_exit_with_pidfd(self._parent_pidfd, int(_EXIT_GRACE * 1000))
-            if error:
-                raise ResourceError(
-                    f"Sprint cannot start a thread: {os.strerror(error)}; check `ulimit -a`"
-                    " [descriptors-processes]"
-                )
+        pidfd = -1 if self._parent_pidfd is None else self._parent_pidfd
+        # Before the first read, so that Sprint exits with the parent even if it blocks anywhere below.
+        error = lib.shmb_exit_with_parent(pidfd, p2c_fd, int(_EXIT_GRACE * 1000))
+        if error:
+            raise ResourceError(
+                f"Sprint cannot start a thread: {os.strerror(error)}; check `ulimit -a`"
+                " [descriptors-processes]"
+            )
 
         hello = self._read_hello()
         geometry = Geometry(hello["posteriors_size"], hello["error_signals_size"])
@@ -219,8 +219,7 @@ class ParentLink:
         finally:
             self.ended = True
             self.channel.doorbell.poke()
-        # After exit too: Sprint may hang, and the parent may end before it has killed this process.
-        if parent_is_gone or self._watch_until_gone():
+        if parent_is_gone:
             # Sprint exits by itself when its thread calls Python again. That may never happen: it may compute
             # for long, or hang. Then it would keep its memory and a core although no process needs it.
             time.sleep(_EXIT_GRACE)
@@ -249,15 +248,6 @@ class ParentLink:
             elif self._parent_pidfd in ready:
                 warn("the parent process ended; ending [parent-gone]")
                 return True
-
-    def _watch_until_gone(self) -> bool:
-        """Return True when the parent has ended, False when this side closes the connection."""
-        poll = select.poll()
-        poll.register(self._stop_read, select.POLLIN)
-        # After exit the parent closes the pipe and lives on, so only its pidfd shows its end.
-        if self._parent_pidfd is not None:
-            poll.register(self._parent_pidfd, select.POLLIN)
-        return self._stop_read not in {descriptor for descriptor, _ in poll.poll()}
 
     def _has_exit(self, messages: list[protocol.Message]) -> bool:
         for message in messages:

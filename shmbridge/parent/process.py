@@ -110,9 +110,9 @@ class SprintProcess:
             protocol.send(self._p2c_fd, kind, **fields)
 
     def kill(self) -> None:
-        """Kill the process and its process group."""
-        if not self.exited:
-            signal_group(self.pid, signal.SIGKILL)
+        """Kill the process and its process group; any other process that is Sprint ends soon after."""
+        self._kill_group()
+        self._close_pipe()
 
     def join(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the exit. Return whether the process has exited."""
@@ -127,8 +127,10 @@ class SprintProcess:
     def close(self, timeout: float) -> None:
         """Ask the process to exit; kill it after `timeout` seconds. May be called again."""
         self.send("exit")
-        self._close_pipe()
-        self.join_or_kill(timeout)
+        try:
+            self.join_or_kill(timeout)
+        finally:
+            self._close_pipe()  # not before: Sprint exits soon after it, even within exit_timeout
 
     def after_fork_in_child(self, _owner_pid: int) -> None:
         """Close the pipe to Sprint: called in a fork of the trainer."""
@@ -179,6 +181,10 @@ class SprintProcess:
         if descriptor >= 0:
             os.close(descriptor)
 
+    def _kill_group(self) -> None:
+        if not self.exited:
+            signal_group(self.pid, signal.SIGKILL)
+
     # --- called in the watcher's thread
 
     def _on_output(self) -> bool:
@@ -209,11 +215,11 @@ class SprintProcess:
                 self.messages.put(message)
         except ProtocolError as error:
             self.broken = without_traceback(error)
-            self.kill()  # now: it could go on writing for as long as the trainer is busy elsewhere
+            self._kill_group()  # now: it could go on writing for as long as the trainer is busy elsewhere
         self.has_events = True
         if not data and not self._exiting:
             # The process can answer no more, and it holds memory that the trainer may need.
-            self.kill()
+            self._kill_group()
 
     def _on_exit(self) -> bool:
         self._exiting = True

@@ -20,7 +20,7 @@ STAGES = [
     "closing",
     "closing behind Ctrl-C",
 ]
-ENDS = ["SIGKILL", "SIGTERM", "exit"]
+ENDS = ["SIGKILL", "SIGTERM", "exit", "exec"]
 QUICK_SPRINT = "init().run_control_loop(callback=callback)"
 
 
@@ -31,9 +31,11 @@ def trainer_that_ends(sprint_env, options, stage, end, wait_for=""):
     ) as trainer:
         fork, pids = sprint_env.said(trainer)
         assert len(pids) == 2
-        trainer.wait()
+        if end != "exec":
+            trainer.wait()
         try:
             sprint_env.wait_gone(pids)
+            assert (trainer.poll() is None) == (end == "exec")
             os.kill(fork, 0)  # it is alive
         finally:
             trainer.stdin.close()
@@ -54,7 +56,8 @@ BUSY = ["computes in C with the GIL", "loops in Python", "before the first segme
 
 @pytest.mark.parametrize("busy", BUSY)
 @pytest.mark.parametrize("stage", ["waiting", "closing behind Ctrl-C"])
-def test_busy_children_end_with_their_trainer(sprint_env, stage, busy):
+@pytest.mark.parametrize("end", ["SIGKILL", "exec"])
+def test_busy_children_end_with_their_trainer(sprint_env, end, stage, busy):
     mark = sprint_env.path / "busy"
     options = sprint_env.sprint_file("busy", {"how": busy, "mark": mark}, num_instances=2)
-    trainer_that_ends(sprint_env, options, stage, "SIGKILL", wait_for=str(mark))
+    trainer_that_ends(sprint_env, options, stage, end, wait_for=str(mark))

@@ -16,16 +16,17 @@ WRAPPERS = {
     "timeout": ["timeout", "1000"],
     "Python launcher": [sys.executable, "-c", LAUNCHER],
 }
+NEW_SESSION = [sys.executable, "-c", LAUNCHER.replace("close_fds", "start_new_session=True, close_fds")]
 
 
 class Wrapped:
     def __init__(self, sprint_env, wrapper, how):
-        if shutil.which(WRAPPERS[wrapper][0]) is None:
-            pytest.skip(f"there is no {wrapper}")
+        if shutil.which(wrapper[0]) is None:
+            pytest.skip(f"there is no {wrapper[0]}")
         self.mark, self.sprint_env = sprint_env.path / "hang", sprint_env
         settings = {"how": how, "mark": self.mark, "log": sprint_env.path / "log"}
         self.options = sprint_env.sprint_file("hanging", settings, segment_timeout=1)
-        self.options["sprint_exec_path"] = [*WRAPPERS[wrapper], *self.options["sprint_exec_path"]]
+        self.options["sprint_exec_path"] = [*wrapper, *self.options["sprint_exec_path"]]
 
     def run(self, pool):
         loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
@@ -43,16 +44,23 @@ class Wrapped:
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_a_hanging_sprint_writes_its_stacks_and_ends_with_its_wrapper(sprint_env, wrapper):
-    wrapped = Wrapped(sprint_env, wrapper, "an endless loop in C that holds the GIL")
+    wrapped = Wrapped(sprint_env, WRAPPERS[wrapper], "an endless loop in C that holds the GIL")
     with shmbridge.SprintInstancePool(**wrapped.options) as pool:
         error = wrapped.hang(pool)
         assert "in hang" in "\n".join(error.last_output)
         wrapped.run(pool)
 
 
+def test_a_hanging_sprint_in_a_session_of_its_own_ends_too(sprint_env):
+    wrapped = Wrapped(sprint_env, NEW_SESSION, "an endless loop in C that holds the GIL")
+    with shmbridge.SprintInstancePool(**wrapped.options) as pool:
+        wrapped.hang(pool)
+        wrapped.run(pool)
+
+
 @pytest.mark.parametrize("how", ["stopped", "the signal for the stack is blocked"])
 def test_a_sprint_that_cannot_write_its_stacks_is_killed_with_its_wrapper(sprint_env, how):
-    wrapped = Wrapped(sprint_env, "shell script", how)
+    wrapped = Wrapped(sprint_env, WRAPPERS["shell script"], how)
     with shmbridge.SprintInstancePool(**wrapped.options) as pool:
         wrapped.hang(pool)
         wrapped.run(pool)
