@@ -70,7 +70,7 @@ def main() -> int:
         description="Measure how soon Sprint's death raises an error in the trainer.",
     )
     parser.add_argument("--deaths", type=int, default=100, help="number of deaths (default: %(default)s)")
-    names = ("SIGKILL", "SIGSEGV", "SIGABRT", "SIGTERM")
+    names = ("SIGKILL", "SIGSEGV", "SIGABRT")
     parser.add_argument(
         "--signal", choices=names, default="SIGKILL", help="that kills Sprint (default: %(default)s)"
     )

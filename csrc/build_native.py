@@ -13,12 +13,11 @@ from cffi import FFI
 CSRC = Path("csrc")
 SOURCES = [
     *("memory.c", "doorbell.c", "ring.c", "wait.c", "parent_death.c", "copy.c", "allocation.c"),
-    *("ring_objects.c", "call_lock.c"),
+    *("signals.c", "ring_objects.c", "call_lock.c"),
 ]
 
 ffibuilder = FFI()
-# "...": the compiler determines the value, which depends on the architecture.
-ffibuilder.cdef((CSRC / "declarations.h").read_text("utf-8").replace("SIGUSR1", "..."))
+ffibuilder.cdef((CSRC / "declarations.h").read_text("utf-8"))
 ffibuilder.set_source(
     "shmbridge._native",
     '#include "shmbridge.h"',

@@ -10,7 +10,7 @@ enum shmb_constants {
     SHMB_NAME_MAX = 4096,   /* bytes of UTF-8 */
     SHMB_PAGE = 4096,       /* bytes */
     SHMB_HEAD_OFFSET = 128, /* from a ring's tail to its head; processors fetch cache lines in pairs */
-    SHMB_STACK_SIGNAL = SIGUSR1, /* a child that receives it prints its stacks and ends */
+    SHMB_STACK_SIGNAL = 42, /* a real-time signal; a child that receives it prints its stacks and ends */
 };
 
 enum shmb_result {
@@ -139,6 +139,14 @@ int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int6
 int shmb_sleep(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int64_t timeout_ns);
 /* Return the total duration of all finished waits at this doorbell, in nanoseconds. */
 int64_t shmb_waited(shmb_doorbell *doorbell);
+
+/* --- signals.c */
+
+/* Do nothing at SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2, except those that are handled already. */
+void shmb_signals_ignore(void);
+/* Call these in the thread that forks: the child of the fork is ended by these signals, as by default. */
+void shmb_signals_before_fork(void);
+void shmb_signals_after_fork(int in_child);
 
 /* --- parent_death.c */
 

@@ -29,7 +29,6 @@
 #ifndef SHMBRIDGE_H
 #define SHMBRIDGE_H
 
-#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 

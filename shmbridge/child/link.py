@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import faulthandler
 import os
 import select
 import sys
@@ -26,6 +25,7 @@ from ..errors import OptionError, PeerGoneError, ProtocolError, ResourceError
 from ..memory import PAGE, Geometry, Memory
 from ..ring import Claim
 from .output import log_call, warn
+from .signals import set_handlers
 
 _READ_SIZE = 65536
 _EXIT_GRACE = 0.5  # seconds for Sprint to exit by itself after the parent's end
@@ -109,6 +109,7 @@ class ParentLink:
         self.channel = Channel.of_child(
             memory, geometry, own=Doorbell(memory, create=False), peer=Doorbell(bell_memory, create=False)
         )
+        set_handlers()
         self.send(
             "hello",
             protocol=protocol.PROTOCOL_VERSION,
@@ -118,9 +119,6 @@ class ParentLink:
             numpy=np.__version__,
             sprint_version=sprint_version,
         )
-        # The parent sends this signal to a child that hangs: Python writes its stacks, then the process ends.
-        # The number comes from C, because importing the module `signal` makes Python handle SIGINT.
-        faulthandler.register(lib.SHMB_STACK_SIGNAL, file=2, all_threads=True, chain=True)
         self._stop_read, self._stop_write = pipe()
         self._watcher: Optional[threading.Thread] = None
         _links.add(self)

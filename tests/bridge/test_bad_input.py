@@ -406,7 +406,7 @@ def test_output_that_is_not_utf_8_is_shown_with_escapes(sprint_env: SprintEnv) -
     assert caught.value.last_output == ("gr�n €",)
 
 
-@pytest.mark.parametrize("signal_name", ["SIGSEGV", "SIGABRT", "SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize("signal_name", ["SIGSEGV", "SIGABRT", "SIGKILL", "SIGALRM"])
 def test_a_child_that_is_killed_in_the_criterion_is_an_error_with_signal_segment_and_output(
     sprint_env: SprintEnv, signal_name: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import sys
 import textwrap
@@ -211,6 +212,41 @@ def test_an_incomplete_or_malformed_config_string_is_an_option_error(
     errors = [line for line in done.stdout.splitlines() if line.startswith("OptionError:")]
     assert len(errors) == 3, done.stderr
     assert all(expected in error for error in errors)
+
+
+def test_init_ignores_the_signals_of_a_batch_system_in_sprint_alone(sprint_env: SprintEnv) -> None:
+    body = """
+    import signal, subprocess, time
+    handled = []
+    signal.signal(signal.SIGUSR2, lambda *_: handled.append(1))
+    control = init()
+
+    def end_of_fork():
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(write, b".")
+            while True:
+                signal.pause()
+        os.read(read, 1)
+        os.kill(pid, signal.SIGTERM)
+        return -os.WTERMSIG(os.waitpid(pid, 0)[1])
+
+    def end_of_program():
+        program = subprocess.Popen(["sleep", "1000"])
+        program.terminate()
+        return program.wait()
+
+    for name in segment_list():
+        SEEN["ends"] = [end_of_fork(), end_of_program()]
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            os.kill(os.getpid(), number)
+        SEEN["handled"] = len(handled)
+        process(control, name)
+    """
+    seen = play(sprint_env, body)
+    assert seen["ends"] == [-signal.SIGTERM] * 2
+    assert seen["handled"] == 1
 
 
 # --- getSegmentList

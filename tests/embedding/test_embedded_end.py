@@ -132,7 +132,7 @@ connect.PythonControl = PythonControl
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGALRM])
 def test_a_signal_to_sprints_group_ends_it_and_the_next_call_starts_a_new_one(
     sprint_env: HostSprintEnv, way: str, number: signal.Signals
 ) -> None:
@@ -153,7 +153,7 @@ def test_a_signal_to_sprints_group_ends_it_and_the_next_call_starts_a_new_one(
         assert sprint_env.sprint_pids() != [pid]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGALRM])
 def test_a_signal_ends_a_sprint_that_waits_for_scores_and_the_next_call_starts_a_new_one(
     sprint_env: HostSprintEnv, number: signal.Signals
 ) -> None:
@@ -170,6 +170,37 @@ def test_a_signal_ends_a_sprint_that_waits_for_scores_and_the_next_call_starts_a
         assert caught.value.signal_name == number.name
         pool.serve_scores(zeros)
         assert pool.stats().scored >= len(sprint_env.segments)
+
+
+BATCH_SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_signals_of_a_batch_system_to_sprints_group_do_not_end_it(
+    sprint_env: HostSprintEnv, way: str
+) -> None:
+    with sprint_env.pool(way) as pool:
+        (pid,) = sprint_env.sprint_pids()
+        for number in BATCH_SIGNALS:
+            sprint_env.check(pool, sprint_env.NAMES)
+            os.killpg(pid, number)  # while it sleeps
+        sprint_env.check(pool, sprint_env.NAMES)
+        assert sprint_env.sprint_pids() == [pid]
+
+
+def test_signals_of_a_batch_system_do_not_end_a_sprint_that_waits_for_scores(
+    sprint_env: HostSprintEnv,
+) -> None:
+    with sprint_env.pool("score") as pool:
+
+        def kill(features: Any) -> Any:
+            (pid,) = sprint_env.sprint_pids()
+            for number in BATCH_SIGNALS:
+                os.killpg(pid, number)
+            return zeros(features)
+
+        pool.serve_scores(kill)
+        assert pool.stats().scored == len(sprint_env.segments)
 
 
 ASK = """

@@ -127,7 +127,7 @@ class Disturber:
             self._error = error
 
     def _kill(self) -> None:
-        kills = [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM]
+        kills = [signal.SIGKILL, signal.SIGSEGV, signal.SIGALRM]
         if self._plan.segment_timeout is not None and self._rng.random() < 0.1:
             kills = [signal.SIGSTOP]
         if self._signal(self._rng.choice(kills), anybody=self._plan.kind == "lossy"):

@@ -17,6 +17,8 @@ from typing import Any
 import prelude
 from prelude import setting
 
+from shmbridge._native import lib
+
 
 def loop() -> None:
     """Loop in Python."""
@@ -33,7 +35,7 @@ def wait_for_lock() -> None:
 
 def block_signal() -> None:
     """Block the signal that prints the stack, and sleep."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    signal.pthread_sigmask(signal.SIG_BLOCK, [lib.SHMB_STACK_SIGNAL])
     time.sleep(1000)
 
 
