@@ -95,8 +95,18 @@ class CommandLine:
             *self.command,
             *control_options(_MODULE_NAME, config),
             *(order if segment_order else []),
+            *(["--*.input-in-log-space=true"] if self._has_action_python_control() else []),
             *self.options,
         ]
+
+    def _has_action_python_control(self) -> bool:
+        """Return whether the criterion always receives our posteriors, which are in log space.
+
+        In a trainer it may receive the output of a softmax above the Python layer, which is not.
+        """
+        options = (word.lstrip("-").partition("=") for word in self.options)
+        actions = [value.strip('"') for name, _, value in options if name.rpartition(".")[2] == "action"]
+        return actions[-1:] == ["python-control"]
 
 
 def control_options(module: str, config: str) -> list[str]:

@@ -165,7 +165,12 @@ class SprintProcess:
         """Return the error that says how the process ended."""
         how = str(self.status) if self.exited else "is gone"
         raised = self.messages.peek("exception")
-        if raised is not None:
+        if segments and self.status.signal_name == "SIGABRT":
+            how += (
+                ", as it aborts on posteriors that it cannot use; if its config lacks "
+                "input-in-log-space=true, add that"
+            )
+        elif raised is not None:
             how += f" after its Python raised {raised['exception_type']}: {raised['message']}"
         return PeerGoneError(
             f"Sprint (pid {self.pid}, {self._executable!r}) {how} [peer-gone]",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import shmbridge
+from shmbridge.parent.command_line import CommandLine
 from support.packages import import_or_skip
 from support.sprint_env import SprintEnv
 
@@ -222,6 +224,40 @@ def test_losses_and_error_signals_agree_with_torchs_ctc(sprint_env: SprintEnv, w
         loss, error_signal = pool.get_batch_loss_and_error_signal(posteriors, np.array(lengths), names)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-4)
     np.testing.assert_allclose(error_signal, expected_error, atol=1e-4)
+
+
+# --- posteriors in log space
+
+
+@pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
+def test_a_sprint_that_aborts_on_posteriors_names_the_option_for_log_space(
+    sprint_env: SprintEnv, way: str
+) -> None:
+    with sprint_env.pool(way, "input-in-log-space=false") as pool:
+        with pytest.raises(shmbridge.PeerGoneError, match=r"SIGABRT.* input-in-log-space=true") as caught:
+            sprint_env.check(pool, sprint_env.NAMES[:1])
+        assert caught.value.signal_name == "SIGABRT"
+
+
+@pytest.mark.parametrize(
+    ("options", "is_set"),
+    [
+        (["--*.action=python-control"], True),
+        (['--nn-trainer.action="python-control"'], True),
+        (["--action=python-control"], True),
+        (["--*.action=supervised-segmentwise-training"], False),
+        (["--*.action=python-control", "--*.action=supervised-segmentwise-training"], False),
+        (["--*.reaction=python-control"], False),
+        (["--config=sprint.config"], False),
+    ],
+)
+def test_log_space_is_set_only_if_the_criterion_receives_the_posteriors_themselves(
+    options: list[str], is_set: bool
+) -> None:
+    """In a trainer the criterion may receive the output of a softmax, which is not in log space."""
+    command_line = CommandLine.parse(sys.executable, options).with_bridge({}, segment_order=True)
+    assert ("--*.input-in-log-space=true" in command_line) == is_set
+    assert command_line[-len(options) :] == options
 
 
 # --- d: segment order alone

@@ -337,14 +337,12 @@ _WAYS = {
         "action=python-control",
         "python-control-loop-type=iterate-corpus",
         "extract-features=false",
-        "input-in-log-space=true",
     ),
     "trainer": (*_TRAINER, "bottom.layer-type=python", "bottom.links=top", "top.layer-type=identity"),
     "no-layer": (*_TRAINER, "bottom.layer-type=identity"),
     "loop": (
         "action=python-control",
         "python-control-loop-type=python-control-loop",
-        "input-in-log-space=true",
     ),
 }
 
