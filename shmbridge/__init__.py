@@ -6,7 +6,14 @@ imports shmbridge.child and nothing of the trainer's side.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
+
+if sys.platform != "linux":
+    raise ImportError(
+        f"shmbridge needs Linux, because it uses futexes and pidfds; this system is {sys.platform}"
+        " [not-linux]"
+    )
 
 from . import errors
 from .errors import *  # noqa: F403 - the list is errors.__all__

@@ -25,7 +25,7 @@ _EXIT_CODES = """exit codes:
   3    doctor: a check failed; stats: no such pool is running
   130  interrupted (Ctrl-C)
 """
-_NO_RICH = "error: the package rich is not installed; run pip install 'shmbridge[cli]', or use --json"
+_NO_RICH = "error: this command needs the package rich; run pip install rich, or use --json"
 _COMMANDS = {
     "demo": (demo, "train a small network with refsprint's CTC criterion on a synthetic corpus"),
     "bench": (bench, "measure the exchange on this machine"),
@@ -48,7 +48,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.verbose:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    if not options.json and importlib.util.find_spec("rich") is None:
+    if options.needs_rich and not options.json and importlib.util.find_spec("rich") is None:
         print(_NO_RICH, file=sys.stderr)
         return 1
     try:
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
             parents=[common],
         )
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, needs_rich=module in (demo, bench))
     return parser
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 from collections.abc import Iterator
 
@@ -45,10 +46,14 @@ def run(options: argparse.Namespace) -> int:
     checks = _checks(options)
     if options.json:
         done = list(checks)
-    else:
-        from . import show
+    elif importlib.util.find_spec("rich") is None:
+        from .plain import doctor_checks
 
-        done = show.doctor_checks(checks)
+        done = doctor_checks(checks)
+    else:
+        from .show import doctor_checks
+
+        done = doctor_checks(checks)
     ok = all(check.status != FAILED for check in done)
     if options.json:
         print(json.dumps({"ok": ok, "checks": [dataclasses.asdict(check) for check in done]}))

@@ -72,8 +72,7 @@ def _native() -> Check:
             "C part",
             FAILED,
             f"{type(error).__name__}: {error}",
-            "reinstall shmbridge with this Python (pip install --force-reinstall shmbridge); "
-            "in a checkout, run pip install -e .",
+            "build it for this Python: in the clone of shmbridge, run pip install --force-reinstall -e .",
         )
     return Check("C part", OK, f"ABI {_native.lib.SHMB_ABI}, numpy {np.__version__}, {_native.__file__}")
 

@@ -61,9 +61,9 @@ def check_sprint(path: str, config: str, timeout: float) -> Iterator[Check]:
     packages = {
         "numpy": f"install numpy for Python {python} (1.x if the program was built with 1.x), and add its "
         "folder to PYTHONPATH",
-        "sprint_entry": f"install shmbridge for Python {python} too (with that Python: pip install "
-        "--target=DIR shmbridge), and add --*.pymod-path=DIR --*.python-segment-order-pymod-path=DIR to "
-        "sprint_config (here: --sprint-config=…)",
+        "sprint_entry": f"install shmbridge for Python {python} too (with that Python, in the clone of "
+        "shmbridge: pip install --target=DIR .), and add --*.pymod-path=DIR "
+        "--*.python-segment-order-pymod-path=DIR to sprint_config (here: --sprint-config=…)",
     }
     for name, advice in packages.items():
         found, works = _part(report, name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import sys
 import time
@@ -56,12 +57,15 @@ def run(options: argparse.Namespace) -> int:
             ]
             print(json.dumps({"pools": report}), flush=True)
         return 0
-    from . import show
+    if importlib.util.find_spec("rich") is None:
+        from .plain import pool_tables
+    else:
+        from .show import pool_tables
 
     live = sys.stdout.isatty() and not options.once
     interval = None if options.once else options.every or (1.0 if live else None)
     with contextlib.suppress(KeyboardInterrupt):  # the usual way to end this command
-        show.pool_tables(_poll(first, options.pid, interval), live=live)
+        pool_tables(_poll(first, options.pid, interval), live=live)
     return 0
 
 

@@ -116,7 +116,7 @@ def _import_pool_class() -> Any:
         if error.name != "returnn":
             raise
         raise UsageError(
-            "RETURNN is not installed; run pip install 'shmbridge[returnn]' [returnn-install]"
+            "RETURNN is not installed; run pip install returnn dm-tree [returnn-install]"
         ) from error
     try:
         pool_class = importlib.import_module("returnn.sprint.error_signals").SprintInstancePool

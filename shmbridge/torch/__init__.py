@@ -9,7 +9,7 @@ try:
     import torch as _torch  # noqa: F401 - fails early, with a remedy
 except ImportError as error:
     raise ImportError(
-        f"shmbridge.torch cannot import PyTorch ({error}); run pip install 'shmbridge[torch]' [no-torch]"
+        f"shmbridge.torch cannot import PyTorch ({error}); run pip install torch [no-torch]"
     ) from error
 
 from .loss import SprintLoss, sprint_loss

@@ -75,6 +75,13 @@ def run(tmp_path: Path) -> Callable[..., Done]:
 
 
 @pytest.fixture
+def without_rich() -> tuple[str, ...]:
+    """Return Python's arguments for the command where rich is not installed."""
+    hide = "import sys; sys.modules['rich'] = None; from shmbridge.cli.__main__ import main; "
+    return ("-c", f"{hide}sys.exit(main(sys.argv[1:]))")
+
+
+@pytest.fixture
 def trainer(tmp_path: Path) -> Iterator[Callable[[int], Trainer]]:
     """Start a trainer with a number of pools, and end it after the test."""
     processes = []

@@ -59,6 +59,10 @@ def test_a_matrix_larger_than_memory_is_an_error(run):
     assert done.err.startswith("error: ")
 
 
+def test_the_package_can_be_run_as_the_command(run):
+    assert run("--help", python=("-m", "shmbridge")) == run("--help")
+
+
 @pytest.mark.parametrize("command", [*COMMANDS, ""])
 def test_help_lists_the_exit_codes(run, command):
     done = run(*command.split(), "--help")
@@ -89,24 +93,13 @@ def test_invalid_arguments_are_refused(run, arguments, problem):
     assert "Traceback" not in done.err
 
 
-WITHOUT_RICH = """
-import sys
-sys.modules["rich"] = None  # as if it were not installed
-import importlib.util
-find_spec = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *more: None if name == "rich" else find_spec(name, *more)
-from shmbridge.cli.__main__ import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_without_rich_json_works_and_tables_name_the_package_to_install(run):
-    done = run("doctor", python=("-c", WITHOUT_RICH))
-    assert done.code == 1
-    assert "pip install 'shmbridge[cli]'" in done.err
-    assert run("doctor", "--json", python=("-c", WITHOUT_RICH)).json["checks"]
-    assert run("--help", python=("-c", WITHOUT_RICH)).code == 0
-    report = run("demo", "--json", "--segments", 2, "--epochs", 1, python=("-c", WITHOUT_RICH)).json
+def test_without_rich_json_works_and_tables_name_the_package_to_install(run, without_rich):
+    for command in ("demo", "bench"):
+        done = run(command, python=without_rich)
+        assert done.code == 1
+        assert "pip install rich" in done.err
+    assert run("--help", python=without_rich).code == 0
+    report = run("demo", "--json", "--segments", 2, "--epochs", 1, python=without_rich).json
     assert report["stats"]["segments"] == 2
 
 

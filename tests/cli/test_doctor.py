@@ -37,6 +37,15 @@ def test_a_failed_check_shows_advice_and_sets_exit_code_3(run):
     assert "failed: 1" in done.out
 
 
+def test_without_rich_the_checks_are_printed_as_plain_lines(run, without_rich):
+    done = run("doctor", "--sprint", "/nowhere/nn-trainer", python=without_rich)
+    assert done.code == 3
+    assert done.err == ""
+    assert "  failed  /nowhere/nn-trainer: executable\n" in done.out
+    assert "          → give the path of nn-trainer" in done.out
+    assert done.out.endswith("failed: 1\n")
+
+
 def test_too_little_shared_memory_is_reported_with_advice(run):
     done = run("doctor", "--json", "--ring-size", 1 << 40)
     assert done.code == 3

@@ -85,6 +85,18 @@ def test_without_a_terminal_the_table_is_shown_once(run, trainer):
     assert "ring to Sprint" in done.out
 
 
+def test_without_rich_the_pools_are_printed_as_plain_lines(run, without_rich, trainer):
+    process = trainer()
+    process.do("batch")
+    done = run("stats", process.pid, python=without_rich)
+    assert done.code == 0, done.err
+    first, statistics, *lines = done.out.splitlines()
+    assert first == f"process {process.pid}: {sys.executable} -m shmbridge.refsprint"
+    assert statistics.startswith("  6 segments in ")
+    for pid, line in zip(process.children, lines):
+        assert line.startswith(f"  child {pid}: ready, ")
+
+
 def test_scored_segments_are_shown_in_json_and_in_the_table(run, trainer):
     process = trainer()
     before = run("stats", process.pid).out

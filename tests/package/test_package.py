@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import shmbridge
 from shmbridge import errors
 
@@ -41,7 +43,26 @@ def test_without_torch_the_error_names_the_package_to_install():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "cannot import PyTorch" in done.stderr
-    assert "pip install 'shmbridge[torch]'" in done.stderr
+    assert "pip install torch" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["shmbridge", "sprint_entry", "shmbridge.refsprint"])
+@pytest.mark.parametrize("platform", ["darwin", "win32", "freebsd14"])
+def test_on_another_system_the_import_says_so_in_one_sentence(module, platform):
+    code = f"import sys; sys.platform = {platform!r}; import {module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: shmbridge needs Linux")
+    assert platform in last
+
+
+def test_on_another_system_the_build_says_so_in_one_sentence():
+    code = "import sys, runpy; sys.platform = 'darwin'; runpy.run_path('setup.py')"
+    root = PACKAGE.parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "shmbridge needs Linux, because it uses futexes and pidfds; this system is darwin\n"
 
 
 def test_child_and_parent_and_refsprint_do_not_import_each_other():
