@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -34,11 +34,24 @@ class BatchResult(_LossAndErrorSignal):
 
     skipped: np.ndarray[Any, np.dtype[np.bool_]]
 
-    def __new__(cls, loss: FloatArray, error_signal: FloatArray, skipped: Array) -> BatchResult:
-        """Create the tuple."""
+    def __new__(
+        cls, loss: FloatArray, error_signal: FloatArray, skipped: Optional[Array] = None
+    ) -> BatchResult:
+        """Create the tuple. By default, segments with an infinite loss are the skipped ones."""
         result = tuple.__new__(cls, (loss, error_signal))
-        result.skipped = skipped
+        result.skipped = np.isinf(loss) if skipped is None else skipped
         return result
+
+    @classmethod
+    def _make(cls, iterable: Iterable[Any]) -> BatchResult:  # type: ignore[override] # it is generic
+        return cls(*iterable)
+
+    def _replace(self, **changes: Any) -> BatchResult:
+        return type(self)(
+            **{"loss": self.loss, "error_signal": self.error_signal, "skipped": self.skipped, **changes}
+        )
+
+    __replace__ = _replace  # for copy.replace
 
     def __getnewargs__(self) -> tuple[Array, ...]:  # for pickle and copy
         """Return the arguments of __new__."""

@@ -126,8 +126,10 @@ class Options:
         return CommandLine.parse(self.sprint_exec_path, self.sprint_config)
 
 
-def unknown_option(name: str, known: Collection[str]) -> OptionError:
+def unknown_option(name: object, known: Collection[str]) -> OptionError:
     """Return the error for an option that does not exist."""
+    if not isinstance(name, str):
+        return OptionError(f"an option has the name {name!r}; it must be a str [unknown-option]")
     close = difflib.get_close_matches(name, known, n=1)
     advice = f"did you mean {close[0]}?" if close else f"valid options: {', '.join(sorted(known))}"
     return OptionError(f"unknown option {name!r}; {advice} [unknown-option]")

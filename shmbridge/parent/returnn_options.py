@@ -61,10 +61,12 @@ def rename(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options under our names.
 
     Raises:
-        OptionError: an option is given twice, once under each name.
+        OptionError: a name is not a str, or an option is given twice, once under each name.
     """
     renamed: dict[str, Any] = {}
     for name, value in options.items():
+        if not isinstance(name, str):
+            raise unknown_option(name, ())
         ours = RETURNN_NAMES.get(name, name)
         if ours in renamed:
             raise OptionError(
@@ -82,9 +84,13 @@ def translate(sprint_opts: Mapping[str, Any], num_instances: Optional[int] = Non
         num_instances: replaces numInstances, which RETURNN's pool takes out; None: nothing to replace.
 
     Raises:
-        OptionError: an option is given twice; or sprintConfigStr is not a string, list or callable, or refers
-            to a setting that the RETURNN config does not have.
+        OptionError: sprint_opts is not a mapping of str; an option is given twice; or sprintConfigStr is
+            not a string, list or callable, or refers to a setting that the RETURNN config does not have.
     """
+    if not isinstance(sprint_opts, Mapping):
+        raise OptionError(
+            f"sprint_opts is {sprint_opts!r}; it must be a mapping, such as a dict [option-value]"
+        )
     options = dict(sprint_opts)
     if num_instances is not None and "num_instances" not in options:
         options["numInstances"] = num_instances

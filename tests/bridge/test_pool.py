@@ -288,6 +288,11 @@ def test_the_result_of_a_batch_is_a_tuple_of_two_with_an_attribute_skipped(sprin
     check_batch_result(result, loss, error_signal, [False, True, False])
     for same in (copy.copy(result), copy.deepcopy(result), repickled(result)):
         check_batch_result(same, loss, error_signal, [False, True, False])
+    check_batch_result(result._replace(loss=-loss), -loss, error_signal, [False, True, False])
+    check_batch_result(result._replace(skipped=~result.skipped), loss, error_signal, [True, False, True])
+    check_batch_result(result._make(result), loss, error_signal, [False, True, False])
+    check_batch_result(result._make([*result, ~result.skipped]), loss, error_signal, [True, False, True])
+    assert result.__replace__.__func__ is shmbridge.BatchResult._replace  # type: ignore[attr-defined]
 
 
 def test_automata_are_a_tuple_of_three_with_names(

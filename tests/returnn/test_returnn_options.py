@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,22 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a list with a number": ({"sprintConfigStr": ["--*.a=b", 5]}, "5"),
     "one option under two names": ({"sprint_exec_path": "x"}, "twice"),
 }
+
+
+@pytest.mark.parametrize(
+    ("sprint_opts", "expected"),
+    [
+        ({"sprintExecPath": "true", 5: "x"}, "the name 5"),
+        ({"sprintExecPath": "true", None: "x"}, "the name None"),
+        ({"sprintExecPath": "true", b"numInstances": 1}, "the name b'numInstances'"),
+        ("sprint_opts", "sprint_opts is 'sprint_opts'"),
+        (None, "sprint_opts is None"),
+        ({}, "sprint_exec_path is missing"),
+    ],
+)
+def test_sprint_opts_that_are_not_a_mapping_of_str_are_refused(sprint_opts: Any, expected: str) -> None:
+    with pytest.raises(shmbridge.OptionError, match=re.escape(expected)):
+        shmbridge.SprintInstancePool.from_returnn(sprint_opts)
 
 
 @pytest.mark.parametrize("case", WRONG)
