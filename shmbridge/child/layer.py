@@ -24,7 +24,7 @@ class SprintNnPythonLayer:
 
     def __init__(self, config: str, **_newer: object) -> None:
         self._control = connect(name="shmbridge.SprintNnPythonLayer", config=config)
-        self.input_size = 0
+        self.input_sizes: dict[int, int] = {}  # of each stream
         self.output_size = 0
 
     def finalize(self) -> None:
@@ -32,20 +32,13 @@ class SprintNnPythonLayer:
         log_call("layer: finalize")
 
     def setInputDimension(self, stream: int, size: int) -> None:  # noqa: N802 - Sprint's name
-        """Store the number of rows of the input.
+        """Store the number of rows of an input stream. Sprint calls this for each stream.
 
         Args:
             stream: the index of the input stream.
             size: its number of rows.
-
-        Raises:
-            UsageError: the stream is not the first. The layer has one input stream.
         """
-        if stream != 0:
-            raise UsageError(
-                f"Sprint connects input stream {stream} to the Python layer; it must have one [sprint-output]"
-            )
-        self.input_size = size
+        self.input_sizes[stream] = size
 
     def setOutputDimension(self, size: int) -> None:  # noqa: N802
         """Store the number of labels; the parent rejects posteriors with another number from then on."""
@@ -76,7 +69,8 @@ class SprintNnPythonLayer:
         """Return the posteriors of the current segment.
 
         Args:
-            input: a list of one (input_size,time) float32 matrix. Only its number of frames counts.
+            input: a list of matrices (input_size,time) float32, one for each stream. Only their number of
+                frames counts.
 
         Returns:
             (output_size,time) float32, log space: a view of the shared memory, in the one layout that Sprint
@@ -84,28 +78,29 @@ class SprintNnPythonLayer:
             BatchError and Sprint receives uniform posteriors, so that it continues.
 
         Raises:
-            UsageError: the input is not one matrix, or no segment is current.
+            UsageError: the input is not one matrix for each stream, all with the same number of frames; or no
+                segment is current.
         """
-        if len(input) != 1 or input[0].ndim != 2:
-            shapes = [matrix.shape for matrix in input]
+        shapes = [matrix.shape for matrix in input]
+        frames = shapes[0][-1] if shapes else 0
+        if len(shapes) != len(self.input_sizes) or any(len(s) != 2 or s[1] != frames for s in shapes):
             raise UsageError(
-                f"the inputs of the Python layer are {shapes}; "
-                "there must be one (input_size,time) matrix [sprint-output]"
+                f"the inputs of the Python layer are {shapes}; there must be {len(self.input_sizes)} "
+                "matrices (input_size,time), with the same number of frames [sprint-output]"
             )
-        frames = input[0].shape[1]
         detail(f"layer: forward, {frames} frames")
         posteriors = self._control.get_current_seg_posteriors(seg_len=frames, num_labels=self.output_size)
         transposed: Array = posteriors.T
         return transposed
 
-    def backpropagate(self, errorSignalIn: Array) -> tuple[Array]:  # noqa: N803
+    def backpropagate(self, errorSignalIn: Array) -> tuple[Array, ...]:  # noqa: N803
         """Store the error signal of the current segment.
 
         Args:
             errorSignalIn: (output_size,time) float32.
 
         Returns:
-            One matrix of zeros (input_size,time), in a tuple: nothing below this layer learns.
+            A tuple of matrices of zeros (input_size,time), one for each stream: nothing below learns.
 
         Raises:
             UsageError: no segment is current.
@@ -113,4 +108,5 @@ class SprintNnPythonLayer:
         frames = errorSignalIn.shape[1]
         detail(f"layer: backpropagate, {frames} frames")
         self._control.set_current_seg_error_signal(seg_len=frames, error_signal=errorSignalIn.T)
-        return (np.zeros((self.input_size, frames), np.float32, order="F"),)
+        sizes = self.input_sizes
+        return tuple(np.zeros((sizes[stream], frames), np.float32, order="F") for stream in sorted(sizes))
