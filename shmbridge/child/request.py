@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import protocol
 from .._native import lib
-from ..errors import BatchError
+from ..errors import BatchError, UsageError
 from ..ring import Array, Claim, Record
 from .link import Landing, ParentLink
 from .output import warn
@@ -114,9 +114,16 @@ class SegmentRequest(Request):
             self._skip()
 
     def finish(self) -> None:
-        """Skip the segment if Sprint is done with it without an answer, and log what may be the cause."""
+        """Answer with the loss alone, or skip the segment, if Sprint is done with it without an answer.
+
+        In the second case, log what may be the cause.
+        """
         if self.answered:
             self.settle()
+            return
+        if self.loss is not None and self.posteriors_requested:
+            self.answered = True
+            self._answer_loss(self.loss)
             return
         warn(f"segment {self.name!r}: Sprint gave no error signal; answered as skipped [skipped]")
         if not self.announced:
@@ -134,6 +141,10 @@ class SegmentRequest(Request):
     @abc.abstractmethod
     def _answer(self, loss: float, error_signal: Array) -> None:
         """Send loss and error signal (time,label); raise BatchError if the latter has another shape."""
+
+    @abc.abstractmethod
+    def _answer_loss(self, loss: float) -> None:
+        """Send the loss of a segment for which Sprint computed no error signal."""
 
     @abc.abstractmethod
     def _skip(self) -> None:
@@ -217,11 +228,17 @@ class ParentSegment(SegmentRequest):
             claim.commit(_ANSWERED, loss)
         return claim
 
+    def _answer_loss(self, loss: float) -> None:
+        self._send_empty(_ANSWERED, loss)
+
     def _skip(self) -> None:
+        self._send_empty(lib.SHMB_SKIPPED, 0.0)
+
+    def _send_empty(self, status: int, loss: float) -> None:
         self._claim = None
         claim = self._link.claim(_ERROR_SIGNAL, 0, 0, sequence=self._sequence)
         if claim is not None:
-            claim.commit(lib.SHMB_SKIPPED)
+            claim.commit(status, loss)
         self._drop_views()
 
     def _fail(self, error: BaseException) -> None:
@@ -267,6 +284,14 @@ class LocalSegment(SegmentRequest):
         self._check_shape(error_signal)
         self._result = (loss, error_signal)
         self._done.set()
+
+    def _answer_loss(self, loss: float) -> None:
+        self._fail(
+            UsageError(
+                f"Sprint gave the loss {loss} of segment {self.name!r} but no error signal; put an identity "
+                "layer above the Python layer, and set estimator=dry-run [loss-alone]"
+            )
+        )
 
     def _skip(self) -> None:
         self._done.set()

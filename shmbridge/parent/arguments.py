@@ -102,13 +102,7 @@ def check_batch(
     Raises:
         BatchError: an argument is invalid.
     """
-    posteriors = np.asarray(log_posteriors)
-    if posteriors.ndim != 3:
-        raise BatchError(
-            f"log_posteriors has the shape {posteriors.shape}; it must be (time,batch,label) [batch-shapes]"
-        )
-    if not is_float(posteriors.dtype):
-        raise BatchError(f"log_posteriors has the dtype {posteriors.dtype}; it must be a float [dtype]")
+    posteriors = check_posteriors(log_posteriors)
     lengths, names = check_segments(posteriors.shape, seq_lengths, segment_names, known_labels)
     if out is None:
         out = np.empty(posteriors.shape, np.float32)
@@ -123,6 +117,22 @@ def check_batch(
             "have memory of its own: it is written while some segments are not sent yet [out-array]"
         )
     return posteriors, lengths, names, out
+
+
+def check_posteriors(log_posteriors: Any) -> Array:
+    """Return the posteriors as an array (time,batch,label).
+
+    Raises:
+        BatchError: they have another shape, or are not floats.
+    """
+    posteriors = np.asarray(log_posteriors)
+    if posteriors.ndim != 3:
+        raise BatchError(
+            f"log_posteriors has the shape {posteriors.shape}; it must be (time,batch,label) [batch-shapes]"
+        )
+    if not is_float(posteriors.dtype):
+        raise BatchError(f"log_posteriors has the dtype {posteriors.dtype}; it must be a float [dtype]")
+    return posteriors
 
 
 def _overlap_in_another_order(out: Array, posteriors: Array) -> bool:

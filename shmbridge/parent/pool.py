@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 from ..deprecation import accept_old_names
 from ..errors import OptionError
 from ..ring import Array, FloatArray
-from .arguments import KnownLabels, check_batch, check_segments, decode_names
+from .arguments import KnownLabels, check_batch, check_posteriors, check_segments, decode_names
 from .automata import Automata, AutomatonRequest, combine
 from .batch import Batch, BatchResult
+from .copying import copy_out, copy_rejecting_nan
 from .in_place import SegmentClaim, claim_segment
 from .lifecycle import OPEN, Lifecycle, OwnedPool
 from .options import DEFAULT_RING_SIZE, Options
@@ -162,13 +163,27 @@ class SprintInstancePool(OwnedPool):
 
     def get_batch_loss(
         self,
+        log_posteriors: ArrayLike,
+        seq_lengths: Union[Array, Sequence[int]],
+        segment_names: Union[Sequence[Any], Array],
+    ) -> FloatArray:
+        """Return the losses of a batch, (batch,) float32, infinite for segments that Sprint skipped.
+
+        Sprint need not give error signals: the Python layer may be the top layer, the estimator a dummy.
+
+        Arguments and errors are those of get_batch_loss_and_error_signal.
+        """
+        return self.run_batch(check_posteriors(log_posteriors), seq_lengths, segment_names, None)
+
+    def run_batch(
+        self,
         posteriors: Any,
         seq_lengths: Any,
-        segment_names: Sequence[Any],
+        segment_names: Any,
         error_signal: Any,
         *,
-        copy_in: CopyIn,
-        copy_out: CopyOut,
+        copy_in: CopyIn = copy_rejecting_nan,
+        copy_out: CopyOut = copy_out,
     ) -> FloatArray:
         """Like get_batch_loss_and_error_signal, for matrices that are not NumPy arrays. For shmbridge.torch.
 
@@ -177,21 +192,16 @@ class SprintInstancePool(OwnedPool):
             seq_lengths, segment_names: as in get_batch_loss_and_error_signal.
             error_signal: any object that supports [:, index]; None: it is not stored. [:frames] of that is
                 passed to copy_out, and the rest is set to 0.
-            copy_in, copy_out: copy a segment into a claim, and an error signal out of a record: see
-                segment_request.CopyIn and CopyOut. Both are called in this thread.
+            copy_in, copy_out: see segment_request.CopyIn and CopyOut. Both are called in this thread.
 
-        Returns:
-            loss (batch,) float32, infinite for segments that Sprint skipped.
-
-        Raises: as get_batch_loss_and_error_signal.
+        Result and errors are those of get_batch_loss.
         """
         with self._pool.lock:
             self._pool.check_open()
-            known_labels = self._known_labels()
-            lengths, names = check_segments(posteriors.shape, seq_lengths, segment_names, known_labels)
-            return self._run(
-                posteriors, lengths, names, error_signal, copy_in=copy_in, copy_out=copy_out
-            ).loss
+            known = self._known_labels()
+            lengths, names = check_segments(posteriors.shape, seq_lengths, segment_names, known)
+            copies = {"copy_in": copy_in, "copy_out": copy_out}
+            return self._run(posteriors, lengths, names, error_signal, **copies).loss
 
     def _run(self, posteriors: Any, *arguments: Any, **copies: Any) -> BatchResult:
         result = run_segments(self._pool, posteriors, *arguments, **copies)

@@ -42,6 +42,7 @@ class Request(abc.ABC):
         answer_kind: the kind of record that answers it.
         state: see RequestState.
         retries: how many children have ended while they worked on it.
+        takes_loss_alone: whether the loss without an error signal is an answer.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Request(abc.ABC):
     answer_kind = lib.SHMB_ERROR_SIGNAL
     state = RequestState.QUEUED
     retries = 0
+    takes_loss_alone = False
 
     @property
     def is_open(self) -> bool:
@@ -103,11 +105,12 @@ def no_answer(request: Request) -> UsageError:
     )
 
 
-def validate_answer(record: Record, sequence: int, request: Request) -> Optional[RemoteError]:
+def validate_answer(record: Record, sequence: int, request: Request) -> Optional[ShmbridgeError]:
     """Validate a record that is not the matrix that `request` asked for. A child may write any bytes.
 
     Returns:
-        The error that the child reports; None if Sprint skipped the segment, or if any shape is valid.
+        The error that the child reports, or that there is only a loss; None if Sprint skipped the segment, or
+        if the answer is valid.
 
     Raises:
         ProtocolError: the record does not answer this request.
@@ -124,11 +127,20 @@ def validate_answer(record: Record, sequence: int, request: Request) -> Optional
     if record.status == _FAILED:
         return _remote_error(request.name, record)
     if record.status == _ANSWERED and request.rows:
+        if record.shape == (0, 0):
+            return None if request.takes_loss_alone else _loss_alone(request.name, record.loss)
         raise ProtocolError(
             f"the answer for {request.name!r} is {record.shape} of dtype {record.dtype}; it must be "
             f"{(request.rows, request.columns)} of dtype {_FLOAT32} [bad-answer]"
         )
     return None
+
+
+def _loss_alone(name: str, loss: float) -> UsageError:
+    return UsageError(
+        f"Sprint gave the loss {loss} of segment {name!r} but no error signal; put an identity layer above "
+        "the Python layer and set estimator=dry-run, or call get_batch_loss [loss-alone]"
+    )
 
 
 def _remote_error(name: str, record: Record) -> RemoteError:

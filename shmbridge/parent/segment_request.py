@@ -63,6 +63,7 @@ class SegmentRequest(BatchRequest):
         self._loss = loss
         self._skipped = skipped
         self._error_signal = error_signal
+        self.takes_loss_alone = error_signal is None
         self._copy_in = copy_in
         self._copy_out = copy_out
 
@@ -97,7 +98,7 @@ class SegmentRequest(BatchRequest):
         batch = self._batch
         matrix = record.matrix
         is_skipped = record.status == lib.SHMB_SKIPPED
-        batch.statistics.count(is_skipped, self.rows * self.columns)
+        batch.statistics.count(is_skipped, record.rows * record.columns)
         if is_skipped or matrix is None:
             self._take_skip()
             return
@@ -126,7 +127,7 @@ def run_segments(
 
     Args:
         pool: the pool's parts.
-        posteriors, error_signal: as in SprintInstancePool.get_batch_loss.
+        posteriors, error_signal: as in SprintInstancePool.run_batch.
         lengths, names: as arguments.check_segments returns them.
         copies: copy_in and copy_out of SegmentRequest.
 

@@ -80,6 +80,6 @@ def get_batch_loss(
         if stream is not None and pin_memory:
             for memory in pool.memories:  # that of a child that restarts during this call: at the next call
                 cuda.pin(memory, posteriors.device)
-        return pool.get_batch_loss(
+        return pool.run_batch(
             posteriors, seq_lengths, segment_names, error_signal, copy_in=copy_in, copy_out=copy_out
         )

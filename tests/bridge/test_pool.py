@@ -674,7 +674,7 @@ def test_a_second_thread_copies_if_a_core_is_idle(
             body.replace("GATE", repr(str(path))), use_python_segment_order=False
         ) as pool,
     ):
-        loss = pool.get_batch_loss(
+        loss = pool.run_batch(
             posteriors, [3, 3, 3], sprint_env.SCRIPTED_NAMES, error_signal, copy_in=copy_in, copy_out=copy_out
         )
     assert seen == expected

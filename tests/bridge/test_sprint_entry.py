@@ -577,6 +577,49 @@ def test_a_trainer_that_passes_the_same_array_each_time_does_not_change_earlier_
             assert (result.error_signal == i).all()
 
 
+LOSS_ALONE = layer_script("""
+for name in segment_list():
+    output = layer.forward(input=[features()])
+    control.init_segment(segment_name=name)
+    control.notify_segment_loss(segment_name=name, loss=1.5)
+    if name == "c/s3":
+        layer.backpropagate(errorSignalIn=np.asfortranarray(2 * output))
+layer.finalize()
+""")
+
+
+def test_a_sprint_that_gives_no_error_signal_gives_the_losses(
+    sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
+) -> None:
+    """As with the Python layer on top, or with estimator=dummy: nothing is backpropagated."""
+    names = sprint_env.SCRIPTED_NAMES
+    with sprint_env.scripted_pool(LOSS_ALONE, num_instances=2) as pool:
+        loss = pool.get_batch_loss(np.ones((3, 3, 4)), [3, 3, 3], names)
+        assert loss.dtype == np.float32
+        assert loss.tolist() == [1.5] * 3
+        statistics = pool.stats()
+        assert (statistics.segments, statistics.skipped, statistics.failed) == (3, 0, 0)
+        assert statistics.error_signal_bytes == 4 * 3 * 4
+    assert not any("warning" in line for line in sprint_log())
+
+
+def test_without_an_error_signal_the_error_gives_the_loss_and_the_layer_that_is_missing(
+    sprint_env: SprintEnv,
+) -> None:
+    names = sprint_env.SCRIPTED_NAMES
+    with sprint_env.scripted_pool(LOSS_ALONE) as pool:
+        with pytest.raises(shmbridge.UsageError, match=r"the loss 1\.5 .*an identity layer above") as caught:
+            batch(pool, names)
+        assert list(caught.value.failed) == names[:2]
+        assert caught.value.partial.loss[2] == 1.5
+        assert (caught.value.partial.error_signal[:, 2] == 2).all()
+        claim = pool.claim("c/s1", 3, 4)
+        claim.posteriors[...] = 0
+        with pytest.raises(shmbridge.UsageError, match="an identity layer above"):
+            claim.send().result()
+        assert batch(pool, ["c/s3"])[0][0] == 1.5
+
+
 def test_a_layer_may_have_several_input_streams(sprint_env: SprintEnv) -> None:
     body = layer_script("""
     layer.setInputDimension(stream=1, size=2)

@@ -226,6 +226,18 @@ def test_losses_and_error_signals_agree_with_torchs_ctc(sprint_env: SprintEnv, w
     np.testing.assert_allclose(error_signal, expected_error, atol=1e-4)
 
 
+@pytest.mark.parametrize("way", ["iterate", "trainer", "loop"])
+def test_the_losses_alone_are_those_with_error_signals(sprint_env: SprintEnv, way: str) -> None:
+    names = [*sprint_env.NAMES, sprint_env.SHORT]
+    lengths = sprint_env.frames(names)
+    posteriors = sprint_env.posteriors(lengths)
+    with sprint_env.pool(way, num_instances=2) as pool:
+        expected, _ = pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
+        np.testing.assert_array_equal(pool.get_batch_loss(posteriors, lengths, names), expected)
+        with pytest.raises(shmbridge.BatchError, match=r"must be \(time,batch,label\)"):
+            pool.get_batch_loss(posteriors[0], lengths, names)
+
+
 # --- posteriors in log space
 
 

@@ -82,7 +82,7 @@ def copying() -> None:
         last_moment()
 
     pool = shmbridge.SprintInstancePool(**OPTIONS)
-    pool.get_batch_loss(POSTERIORS, LENGTHS, NAMES, None, copy_in=copy_half, copy_out=copy_half)
+    pool.run_batch(POSTERIORS, LENGTHS, NAMES, None, copy_in=copy_half, copy_out=copy_half)
 
 
 def claim_open() -> None:
