@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -78,3 +79,27 @@ def test_one_ring_in_one_process(kind, folder):
 def test_two_ends_under_load_pass_every_byte_in_order(kind, how, count, capacity, folder):
     out = build_and_run("stress_ring", kind, folder, str(count), how, str(capacity))
     assert out == f"{count} records passed\n"
+
+
+@pytest.mark.parametrize(
+    "broken", ["atomic_store_explicit(end->role == SHMB_PRODUCER", "atomic_load_explicit(&end->lines->tail"]
+)
+def test_tsan_finds_a_position_that_does_not_synchronize(broken, folder, tmp_path):
+    reason = why_not("tsan", FLAGS["tsan"], folder)
+    if reason:
+        pytest.skip(reason)
+    shutil.copytree(PROGRAMS, tmp_path / "tests/c")
+    shutil.copytree(HERE.parent / "csrc", tmp_path / "csrc")
+    ring = tmp_path / "csrc/ring.c"
+    lines = ring.read_text().splitlines(keepends=True)
+    for i, line in enumerate(lines):
+        if broken in line:
+            both = line + lines[i + 1]
+            lines[i : i + 2] = [re.sub("memory_order_(release|acquire)", "memory_order_relaxed", both), ""]
+    ring.write_text("".join(lines))
+    program = tmp_path / "stress_ring-tsan"
+    command = [MAKE, "-C", tmp_path / "tests/c", f"BUILD={tmp_path}", f"CC={COMPILER}", str(program)]
+    built = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run([program, "60000", "threads", "4096"], capture_output=True, text=True, check=False)
+    assert "data race" in done.stderr
