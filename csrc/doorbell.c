@@ -96,8 +96,11 @@ int shmb_doorbell_take_token(shmb_doorbell *doorbell) {
     uint32_t count = atomic_load_explicit(tokens, memory_order_relaxed);
     while (count != 0) {
         uint32_t left = count <= TOKENS_MAX ? count - 1 : 0; /* the peer wrote an impossible number */
-        if (atomic_compare_exchange_weak(tokens, &count, left))
+        if (atomic_compare_exchange_weak(tokens, &count, left)) {
+            /* A poke that found the maximum added no token, so this process must see its news. */
+            FENCE(doorbell, memory_order_seq_cst);
             return 1;
+        }
     }
     return 0;
 }
