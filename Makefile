@@ -102,6 +102,7 @@ FOUND := $(CURDIR)/build/asan/found
 SANITIZED_TESTS := tests/ring $(addprefix tests/bridge/test_,zero_copy.py in_place.py restarts.py)
 sanitize: .venvs/asan/ready
 	if command -v valgrind; then $(MAKE) -C tests/c valgrind; else echo "valgrind is not installed: left out"; fi
+	if command -v gcov; then $(MAKE) -C tests/c coverage; else echo "gcov is not installed: left out"; fi
 	rm -f $(FOUND).*
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:log_path=$(FOUND) UBSAN_OPTIONS=print_stacktrace=1:log_path=$(FOUND) \

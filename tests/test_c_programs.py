@@ -65,6 +65,13 @@ def test_one_ring_in_one_process(kind, folder):
     assert "tests passed" in build_and_run("test_ring", kind, folder)
 
 
+@pytest.mark.parametrize("kind", ["plain", "asan"])
+def test_each_malloc_and_system_call_fails_once(kind, folder):
+    lines = build_and_run("test_faults", kind, folder).splitlines()
+    calls = {"malloc", "calloc", "mmap", "memfd_create", "fchmod", "fcntl", "futex", "pthread_create"}
+    assert {line.split()[0] for line in lines} == calls
+
+
 @pytest.mark.parametrize(
     ("kind", "how", "count", "capacity"),
     [
