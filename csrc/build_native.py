@@ -12,7 +12,7 @@ from cffi import FFI
 # cffi runs this file with exec, without __file__, in the folder of setup.py.
 CSRC = Path("csrc")
 SOURCES = [
-    *("memory.c", "doorbell.c", "ring.c", "wait.c", "parent_death.c", "copy.c", "allocation.c"),
+    *("memory.c", "doorbell.c", "ring.c", "wait.c", "latch.c", "parent_death.c", "copy.c", "allocation.c"),
     *("signals.c", "ring_objects.c", "call_lock.c"),
 ]
 

@@ -154,3 +154,11 @@ void shmb_signals_after_fork(int in_child);
  * the pipe has closed it. The pidfd may be -1. The caller may close both descriptors afterwards. Returns 0 or an
  * errno value. */
 int shmb_exit_with_parent(int pidfd, int pipe, int grace_ms);
+
+/* --- latch.c: an event that happens once, for threads of this process; a word that is 0 at first */
+
+/* Let all waiters return, now and later. */
+void shmb_latch_open(uint32_t *latch);
+/* Wait until it is open (SHMB_OK), until timeout_ns have passed (SHMB_TIMED_OUT; negative: no limit), or until a
+ * signal arrives (SHMB_INTERRUPTED). */
+int shmb_latch_wait(uint32_t *latch, int64_t timeout_ns);

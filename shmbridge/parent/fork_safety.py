@@ -40,16 +40,29 @@ def fork_blocked() -> Iterator[None]:
         yield
 
 
-def _after_fork_in_child() -> None:
-    global _pid
-    owner_pid, _pid = _pid, os.getpid()
+def _before_fork() -> None:
+    blocked = _blocked
+    try:
+        blocked.acquire()
+    except BaseException:  # of a signal handler; Python reports it, and forks all the same
+        blocked.acquire()
+        raise
+
+
+def _after_fork_in_parent() -> None:
     _blocked.release()
+
+
+def _after_fork_in_child() -> None:
+    global _pid, _blocked  # noqa: PLW0603 - of this process
+    owner_pid, _pid = _pid, os.getpid()
+    _blocked = threading.RLock()
     for owner in list(_owners):
         owner.after_fork_in_child(owner_pid)
 
 
 os.register_at_fork(
-    before=_blocked.acquire,
-    after_in_parent=_blocked.release,
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
     after_in_child=_after_fork_in_child,
 )

@@ -6,6 +6,7 @@ import enum
 import logging
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any, NoReturn, Optional, TypeVar
 
 from ..errors import ClosedError, UsageError
@@ -17,7 +18,8 @@ from .request_queue import RequestQueue
 from .scheduler import Scheduler
 from .statistics import Counters, PoolStatistics
 from .supervisor import Supervisor, stop_at_exit
-from .watcher import Watcher
+from .uninterrupted import start_thread
+from .watcher import Watcher, in_watcher_thread
 
 _log = logging.getLogger("shmbridge")
 
@@ -77,6 +79,7 @@ class Lifecycle:
 
     def _start(self, options: Options) -> None:
         try:
+            self._watcher.start()
             executable = " ".join(options.command_line.command)
             stats_socket.serve_stats(self._watcher, executable, self.stats)
             self._supervisor.start_all()
@@ -148,6 +151,9 @@ class Lifecycle:
 
     def close(self) -> None:
         """End the children and the watcher. May be called again; does nothing in a fork."""
+        outside_watcher(self._close)
+
+    def _close(self) -> None:
         if self.state in (PoolState.CLOSED, PoolState.FORKED):
             return
         self.state = PoolState.CLOSED
@@ -167,6 +173,22 @@ class Lifecycle:
         if self.state is not PoolState.CLOSED:
             self.state, self._owner_pid = PoolState.FORKED, owner_pid
         self._supervisor.disown()
+
+
+def outside_watcher(close: Callable[[], None]) -> None:
+    """Call `close`; in another thread if this is a watcher's, which the end of a child must not wait for.
+
+    The watcher's thread comes here from a logging handler, or if a garbage collection in it finds a pool.
+    """
+    if not in_watcher_thread():
+        close()
+        return
+
+    def close_here() -> None:
+        with stop_at_exit(lambda: None):  # the interpreter does not end meanwhile
+            close()
+
+    start_thread(close_here)
 
 
 class OwnedPool:
@@ -207,13 +229,17 @@ class OwnedPool:
     def close(self) -> None:
         """End the children and free all resources. Arrays that are held stay valid. May be called again.
 
-        A call that another thread is in raises ClosedError there.
+        A call that another thread is in raises ClosedError there. In a logging handler that Sprint's output
+        reaches, this returns before the pool is closed.
 
         Raises:
             UsageError: this is a call within a call of the same thread; that one raises ClosedError, and the
                 next `close` ends the children.
         """
         self._pool.interrupt()  # the other thread holds the lock while it waits for Sprint
+        outside_watcher(self._close_locked)
+
+    def _close_locked(self) -> None:
         with self._pool.lock:
             if self._pool.state is not PoolState.FORKED:
                 self._close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from typing import Optional
 
@@ -22,6 +21,7 @@ from ..errors import (
 )
 from . import fork_safety
 from .ending import UNKNOWN, Ending, kill_and_wait, open_pidfd, signal_group, signal_member
+from .latch import Latch
 from .options import Options
 from .pipes import LatestMessages, OutputLines, read_available
 from .spawn import spawn
@@ -65,7 +65,7 @@ class SprintProcess:
         self.has_events = False
         self._decoder = protocol.Decoder()
         self._output = OutputLines()
-        self._exited = threading.Event()
+        self._exited = Latch()
         self._exiting = False
         with contextlib.ExitStack() as child_ends, contextlib.ExitStack() as own_ends:
             p2c_read, self._p2c_fd = _pipe(child_ends, own_ends)
@@ -116,7 +116,7 @@ class SprintProcess:
 
     def join(self, timeout: float) -> bool:
         """Wait at most `timeout` seconds for the exit. Return whether the process has exited."""
-        return self._exited.wait(min(timeout, threading.TIMEOUT_MAX))
+        return self._exited.wait(timeout)
 
     def join_or_kill(self, timeout: float) -> None:
         """Wait for the exit; kill the process after `timeout` seconds."""
@@ -235,7 +235,7 @@ class SprintProcess:
         finally:  # whatever failed above: the death must be noticed
             self.exited = True
             self.has_events = True
-            self._exited.set()
+            self._exited.open()
         return False
 
     def _collect(self) -> None:

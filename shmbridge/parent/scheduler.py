@@ -74,7 +74,7 @@ class Scheduler:
     def interrupt(self) -> None:
         """Have the call that waits raise ClosedError. May be called from any thread."""
         self.interrupted = True
-        self._watcher.doorbell.poke()
+        self._watcher.poke()
 
     # --- what calls do
 

@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Optional
@@ -15,6 +14,7 @@ from ..errors import ShmbridgeError, without_traceback
 from ..memory import ERROR_SIGNALS_LINES, POSTERIORS_LINES, Geometry
 from .child import Child
 from .child_state import ChildState
+from .latch import Latch
 from .options import Options
 from .statistics import ChildStatistics
 from .watcher import Watcher
@@ -233,7 +233,7 @@ def _doublings(seconds: float) -> int:
     return int(max(seconds, 0.0) / _LONG_SECONDS).bit_length()
 
 
-_starts: set[tuple[Callable[[], None], threading.Event]] = set()
+_starts: set[tuple[Callable[[], None], Latch]] = set()
 
 
 @contextlib.contextmanager
@@ -243,13 +243,13 @@ def stop_at_exit(stop: Callable[[], None]) -> Iterator[None]:
     A pool that another thread is starting has no owner yet who would close it. Its watcher would run into the
     interpreter's end, which aborts if it finds a thread within standard output or error.
     """
-    start = (stop, threading.Event())
+    start = (stop, Latch())
     _starts.add(start)
     try:
         yield
     finally:
         _starts.discard(start)
-        start[1].set()
+        start[1].open()
 
 
 def _stop_all() -> None:

@@ -17,11 +17,24 @@ from ..doorbell import Doorbell
 from ..errors import ResourceError
 from ..memory import PAGE, Memory, create_shared_memory
 from . import fork_safety
+from .latch import Latch
+from .uninterrupted import start_thread, uninterrupted
 
 _log = logging.getLogger("shmbridge")
 
 # Called when the descriptor is readable or at its end; returns whether to go on watching it.
 Callback = Callable[[], bool]
+
+
+_threads: set[int] = set()  # the identifiers of all watchers' threads
+
+
+def in_watcher_thread() -> bool:
+    """Return whether this is called from a callback of any watcher, for instance from a logging handler.
+
+    There, nothing must be waited for that a watcher reports.
+    """
+    return threading.get_ident() in _threads
 
 
 @contextlib.contextmanager
@@ -41,12 +54,9 @@ class Watcher:
     """Call back when a descriptor is readable, then wake the thread that sleeps at the doorbell.
 
     A pool has one watcher for all its children. It blocks without a timeout. It owns the descriptors that it
-    watches and closes each when its callback returns False: no number is reused while the selector holds it.
+    watches and closes each when its callback returns False: no number is reused while it polls them.
 
     Thread-safety: all methods may be called from any thread. The callbacks run in the watcher's thread.
-
-    Raises:
-        ResourceError: no memory, descriptor or thread is left.
 
     Attributes:
         doorbell: where this process sleeps.
@@ -56,72 +66,116 @@ class Watcher:
     def __init__(self) -> None:
         self._callbacks: dict[int, Callback] = {}
         self._new: deque[Optional[tuple[int, Callback]]] = deque()  # None: close
-        self._thread = threading.Thread(target=self._run, name="shmbridge watcher", daemon=True)
-        with fork_safety.fork_blocked(), contextlib.ExitStack() as undo:
+        self._own: list[int] = []
+        self._lock = threading.RLock()  # held while _wake_write is written to or closed
+        self._wake_write = -1
+        self._selector = selectors.PollSelector()  # has no descriptor
+        self._begun, self._ended = Latch(), Latch()
+        self._is_started = False
+
+    def start(self) -> None:
+        """Start the thread. After an exception, also that of a signal handler, call `close`.
+
+        Raises:
+            ResourceError: no memory, descriptor or thread is left.
+        """
+        uninterrupted(self._start)
+
+    def _start(self) -> None:
+        with fork_safety.fork_blocked():
+            fork_safety.register(self)
             self.doorbell_fd = create_shared_memory(PAGE)
-            undo.callback(os.close, self.doorbell_fd)
+            self._own.append(self.doorbell_fd)
             self.doorbell = Doorbell(Memory(self.doorbell_fd, PAGE), create=True)
             try:
                 self._wake_read, self._wake_write = pipe()
-                undo.callback(os.close, self._wake_read)
-                undo.callback(os.close, self._wake_write)
-                self._selector = undo.enter_context(selectors.PollSelector())  # has no descriptor
-                self._thread.start()
-            except (OSError, RuntimeError) as error:  # the latter of threading
+            except OSError as error:
                 raise ResourceError(
-                    f"cannot start the thread that watches Sprint: {error}; see `ulimit -n` (open files) and "
-                    "`ulimit -u` (processes and threads) [descriptors-processes]"
+                    f"cannot open a pipe: {error}; see `ulimit -n` (open files) [descriptors-processes]"
                 ) from error
-            undo.pop_all()
-            self._own = [self.doorbell_fd, self._wake_read, self._wake_write]
-            fork_safety.register(self)
+            self._own.append(self._wake_read)
+            # Not threading.Thread, whose start waits without end if no memory is left to begin the thread.
+            start_thread(self._run, self._begun.opener(), self._ended.opener())
+            self._begun.wait()
+            if self._ended.is_open:
+                raise ResourceError(
+                    "no memory is left to start a thread; see `ulimit -v` [descriptors-processes]"
+                )
+        self._is_started = True
+        self.doorbell.poke()  # in place of the pokes that came before
+
+    def poke(self) -> None:
+        """Wake the thread that sleeps at the doorbell, or make its next wait return at once."""
+        if self._is_started:
+            self.doorbell.poke()
 
     def watch(self, descriptor: int, callback: Callback) -> None:
         """Own the descriptor, and call back until the callback returns False."""
         self._new.append((descriptor, callback))
-        os.write(self._wake_write, b"x")
-
-    def unwatch(self, descriptor: int) -> None:
-        """Close a descriptor that is being watched. Only callbacks may call this."""
-        if self._callbacks.pop(descriptor, None) is not None:
-            self._selector.unregister(descriptor)
-            os.close(descriptor)
+        self._wake()
 
     def close(self) -> None:
-        """End the thread and close all descriptors. No callback runs after that."""
-        self._new.append(None)
-        os.write(self._wake_write, b"x")
-        self._thread.join()
-        self._close_all()
+        """End the thread and close all descriptors. No callback runs after that. May be called again.
+
+        A callback must not call this: see `in_watcher_thread`.
+        """
+        if self._begun.is_open:
+            self._new.append(None)
+            self._wake()
+            self._ended.wait()
+        self._close_all()  # all that the thread could not
 
     def after_fork_in_child(self, _owner_pid: int) -> None:
         """Close the descriptors. The fork did not copy the thread."""
-        self._selector.close()
-        self._callbacks.update(item for item in self._new if item is not None)  # not yet taken by the thread
+        self._lock = threading.RLock()  # a thread that the fork did not copy may hold the old one
+        if self._new and self._new[0] is not None and self._new[0][0] in self._callbacks:
+            self._new.popleft()  # the thread was about to
         self._close_all()
+
+    def _wake(self) -> None:
+        with self._lock:
+            if self._wake_write >= 0:
+                os.write(self._wake_write, b"x")
 
     def _close_all(self) -> None:
         # Remove each before closing it: a fork in between must not close a descriptor that reuses the number.
         while self._callbacks:
             os.close(self._callbacks.popitem()[0])
+        while self._new:
+            new = self._new.popleft()
+            if new is not None:
+                os.close(new[0])
         while self._own:
             os.close(self._own.pop())
+        with self._lock:
+            descriptor, self._wake_write = self._wake_write, -1
+            if descriptor >= 0:
+                os.close(descriptor)
 
-    def _run(self) -> None:
-        with self._selector as selector:
-            selector.register(self._wake_read, selectors.EVENT_READ)
-            while True:
-                ready = [key.fd for key, _ in selector.select()]
+    def _run(self, *openers: object) -> None:
+        del openers  # a traceback that refers to this frame must not keep them
+        self._begun.open()
+        this = threading.get_ident()
+        _threads.add(this)
+        try:
+            threading.current_thread().name = "shmbridge watcher"  # for log records and debuggers
+            self._selector.register(self._wake_read, selectors.EVENT_READ)
+            while self._take_new():
+                ready = [key.fd for key, _ in self._selector.select()]
                 if self._wake_read in ready:
                     ready.remove(self._wake_read)
                     os.read(self._wake_read, 4096)
-                    if not self._take_new(selector):
-                        return
                 for descriptor in ready:
                     self._call(descriptor)
                 self.doorbell.poke()
+        finally:
+            self._close_all()
+            _threads.discard(this)
+            # Python before 3.12 keeps the name of a thread that threading has not started.
+            getattr(threading, "_active", {}).pop(this, None)
 
-    def _take_new(self, selector: selectors.BaseSelector) -> bool:
+    def _take_new(self) -> bool:
+        """Watch the new descriptors. Return False if the watcher is to end."""
         while self._new:
             item = self._new[0]
             if item is None:
@@ -129,8 +183,14 @@ class Watcher:
             descriptor, callback = item
             self._callbacks[descriptor] = callback
             self._new.popleft()  # last: a fork in between closes the descriptors that it finds in either
-            selector.register(descriptor, selectors.EVENT_READ)
+            self._selector.register(descriptor, selectors.EVENT_READ)
         return True
+
+    def unwatch(self, descriptor: int) -> None:
+        """Close a descriptor that is being watched. Only callbacks may call this."""
+        if self._callbacks.pop(descriptor, None) is not None:
+            self._selector.unregister(descriptor)
+            os.close(descriptor)
 
     def _call(self, descriptor: int) -> None:
         callback = self._callbacks.get(descriptor)

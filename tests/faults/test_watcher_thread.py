@@ -1,0 +1,67 @@
+"""A pool is closed, collected or used in its own watcher's thread: in a logging handler."""
+
+from __future__ import annotations
+
+import pytest
+
+# Prints a line as soon as a file exists.
+SPRINT = """
+import time
+def tell():
+    while not os.path.exists({mark!r}):
+        time.sleep(0.005)
+    print("now", flush=True)
+threading.Thread(target=tell).start()
+init().run_control_loop(callback=callback)
+"""
+TRAINER = """
+import logging, time
+class Handler(logging.Handler):
+    def emit(self, record):
+        if record.getMessage().endswith("now"):
+            ACT()
+            say("acted")
+logging.getLogger("shmbridge.sprint").addHandler(Handler())
+logging.getLogger("shmbridge.sprint").setLevel("INFO")
+def wait_for_the_end():
+    while any("shmbridge" in thread.name for thread in threading.enumerate()):
+        time.sleep(0.005)
+    say("ended")
+gc.disable()
+pool = shmbridge.SprintInstancePool(**OPTIONS)
+"""
+COLLECTED = """
+ACT = gc.collect
+cycle = [pool]
+cycle.append(cycle)
+del pool, cycle
+open({mark!r}, "w").close()
+wait_for_the_end()
+"""
+CLOSED = """
+ACT = pool.close
+open({mark!r}, "w").close()
+wait_for_the_end()
+"""
+CLOSED_IN_A_CALL = """
+ACT = pool.close
+open({mark!r}, "w").close()
+try:
+    while True:
+        pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
+except shmbridge.ClosedError:
+    wait_for_the_end()
+"""
+
+
+@pytest.mark.parametrize(
+    "how", [COLLECTED, CLOSED, CLOSED_IN_A_CALL], ids=["collected", "closed", "in a call"]
+)
+def test_a_pool_ends_in_its_own_watcher_thread(sprint_env, how):
+    mark = str(sprint_env.path / "mark")
+    options = sprint_env.scripted(SPRINT.format(mark=mark))
+    with sprint_env.trainer(TRAINER + how.format(mark=mark), options) as trainer:
+        assert sprint_env.said(trainer) == "acted"
+        assert sprint_env.said(trainer) == "ended"
+        assert trainer.wait() == 0
+        assert sprint_env.sprint_pids() == []
