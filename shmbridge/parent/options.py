@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Optional, Union
@@ -113,8 +114,19 @@ class Options:
                     f"env has {key!r}: {value!r}; names and values must be str without NUL, and names "
                     "without '=' [option-value]"
                 )
-        _ = self.command_line
+        _ = self.command_line, self.directory
         return self
+
+    @functools.cached_property
+    def directory(self) -> Optional[str]:
+        """The working directory of the trainer when the pool was created; None if it was deleted.
+
+        Sprint starts there, also later: its options may have relative paths.
+        """
+        try:
+            return os.getcwd()
+        except OSError:
+            return None
 
     @functools.cached_property
     def command_line(self) -> CommandLine:

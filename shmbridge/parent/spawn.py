@@ -35,11 +35,17 @@ def spawn(command: list[str], options: Options, inherited: list[int], output: in
             pass_fds=inherited,
             # The terminal sends Ctrl-C to the trainer only, which ends its children itself.
             start_new_session=True,
+            cwd=options.directory,
             env=environment,
         )
     except OSError as error:
         if error.errno == errno.E2BIG:
             raise _too_long(command, environment) from error
+        if options.directory is not None and error.filename == options.directory:
+            raise OptionError(
+                f"the folder {error.filename!r}, in which the pool was created, cannot be entered: "
+                f"{error.strerror}; restore it, because Sprint starts in it [executable]"
+            ) from error
         if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR):
             raise OptionError(
                 f"sprint_exec_path: cannot execute {command[0]!r}: {error.strerror} [executable]"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
 
 import shmbridge
-from support.internals import poll_after_exits_only
+from support.internals import kill_child, poll_after_exits_only
 
 QUICK = "init().run_control_loop(callback=callback)"
 
@@ -115,3 +116,40 @@ def test_sprints_that_end_right_after_their_hello_are_not_restarted_without_limi
         assert pool.stats().restarts == 2
         with pytest.raises(shmbridge.PeerGoneError, match="exited with code 5"):
             one_batch(pool)
+
+
+# --- the working directory
+
+
+def restarted_elsewhere(sprint_env, monkeypatch, tmp_path):
+    """Start a pool whose options have relative paths, change the directory, and end the child."""
+    monkeypatch.chdir(sprint_env.path)
+    options = sprint_env.scripted(QUICK)
+    script = os.path.basename(options["sprint_exec_path"][1])
+    relative = [os.path.relpath(sys.executable), script]
+    pool = shmbridge.SprintInstancePool(**{**options, "sprint_exec_path": relative})
+    one_batch(pool)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    kill_child(pool)
+    return pool
+
+
+def test_relative_paths_are_those_of_the_pools_start(sprint_env, monkeypatch, tmp_path):
+    with restarted_elsewhere(sprint_env, monkeypatch, tmp_path) as pool:
+        loss, _ = one_batch(pool)
+        assert loss.tolist() == [1.5]
+
+
+def test_a_folder_that_was_removed_since_the_pools_start_is_an_error_that_names_it(
+    sprint_env, monkeypatch, tmp_path
+):
+    with restarted_elsewhere(sprint_env, monkeypatch, tmp_path) as pool:
+        there, elsewhere = sprint_env.path, tmp_path.with_name("moved")
+        there.rename(elsewhere)
+        try:
+            with pytest.raises(shmbridge.OptionError, match=rf"{there.name}.*\[executable\]"):
+                one_batch(pool)
+        finally:
+            elsewhere.rename(there)
+        one_batch(pool)
