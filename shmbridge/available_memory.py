@@ -33,16 +33,21 @@ def available_memory() -> Optional[AvailableMemory]:
     return min([*_of_machine(), *_of_control_groups()], default=None)
 
 
-def require_memory(size: int) -> None:
+def require_memory(size: int, purpose: str = "") -> None:
     """Raise ResourceError if fewer than `size` bytes can be allocated.
 
     The kernel does not refuse shared memory that does not fit: it kills a process.
+
+    Args:
+        size: in bytes.
+        purpose: for the message, with a blank before it.
     """
     available = available_memory()
     if available is not None and available.size < size:
         raise ResourceError(
-            f"{size} bytes ({size / 1e6:.1f} MB) of shared memory are needed, {available.size} bytes are "
-            f"free {available.place}: lower ring_size or num_instances, or {available.remedy} [shared-memory]"
+            f"{size} bytes ({size / 1e6:.1f} MB) of shared memory are needed{purpose}, "
+            f"{available.size} bytes are free {available.place}: "
+            f"lower ring_size or num_instances, or {available.remedy} [shared-memory]"
         )
 
 

@@ -6,7 +6,7 @@ import errno
 import os
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from ._native import ffi, lib
 from .available_memory import require_memory
@@ -116,6 +116,27 @@ _SHM = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory; no path
 _NO_MEMFD = (errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL)
 
 
+def require_shared_memory(size: int, children: int) -> None:
+    """Check the sum before the first object is reserved: the machine may reserve more than it has.
+
+    Args:
+        size: of the object of each child, in bytes.
+        children: their number.
+
+    Raises:
+        ResourceError: not all objects fit.
+    """
+    total, purpose = size * children, f" for {children} children"
+    require_memory(total, purpose)
+    memfd = lib.shmb_memory_create()
+    if memfd >= 0:
+        os.close(memfd)
+    elif ffi.errno in _NO_MEMFD:
+        free = _free()
+        if free is not None and free < total:
+            raise _no_room(total, purpose)
+
+
 def create_shared_memory(size: int) -> int:
     """Create a shared-memory object of `size` bytes without a name, reserve its pages, and fix its size.
 
@@ -142,12 +163,7 @@ def create_shared_memory(size: int) -> int:
         if not isinstance(error, OSError):
             raise
         if error.errno in (errno.ENOSPC, errno.ENOMEM):
-            raise ResourceError(
-                f"{size} bytes ({size / 1e6:.1f} MB) of shared memory are needed, "
-                f"{_free()} are free in {_SHM}: "
-                "lower ring_size or num_instances, or enlarge it "
-                "(docker run --shm-size=…, or mount -o remount,size=… /dev/shm) [shared-memory]"
-            ) from error
+            raise _no_room(size) from error
         raise ResourceError(
             f"cannot reserve {size} bytes of shared memory: {error} (see `ulimit -a`) [shared-memory]"
         ) from error
@@ -175,9 +191,19 @@ def _open_unnamed() -> int:
     return above_standard(descriptor)
 
 
-def _free() -> str:
+def _no_room(size: int, purpose: str = "") -> ResourceError:
+    free = _free()
+    return ResourceError(
+        f"{size} bytes ({size / 1e6:.1f} MB) of shared memory are needed{purpose}, "
+        f"{'an unknown number of' if free is None else free} bytes are free in {_SHM}: "
+        "lower ring_size or num_instances, or enlarge it "
+        "(docker run --shm-size=…, or mount -o remount,size=… /dev/shm) [shared-memory]"
+    )
+
+
+def _free() -> Optional[int]:
     try:
         status = os.statvfs(_SHM)
-    except OSError as error:
-        return f"an unknown number ({error})"
-    return f"{status.f_bavail * status.f_frsize} bytes"
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Optional
 
 from ..errors import ShmbridgeError, without_traceback
-from ..memory import ERROR_SIGNALS_LINES, POSTERIORS_LINES, Geometry
+from ..memory import ERROR_SIGNALS_LINES, POSTERIORS_LINES, Geometry, require_shared_memory
 from .child import Child
 from .child_state import ChildState
 from .latch import Latch
@@ -106,8 +106,11 @@ class Supervisor:
         """Start the first child of each slot.
 
         Raises:
-            OptionError, ResourceError: as Child.
+            OptionError: as Child.
+            ResourceError: as Child, or the memory of all children does not fit.
         """
+        size = Geometry.for_ring_size(self._options.ring_size).total_size
+        require_shared_memory(size, self._options.num_instances)
         for _ in range(self._options.num_instances):
             self.slots.append(Slot(Child(self._options, self._watcher)))
             self._refresh()

@@ -8,6 +8,7 @@ import shmbridge
 from shmbridge import available_memory as module
 from shmbridge.available_memory import available_memory, require_memory
 from shmbridge.control_group import MemoryLimit
+from support.internals import after_each_spawn
 
 MEMINFO = "MemTotal: 9000 kB\nMemFree: 10 kB\nMemAvailable: 1000 kB\nSwapFree: 24 kB\nHugePages_Total: 0\n"
 
@@ -53,3 +54,14 @@ def test_the_error_names_both_sizes_and_the_limit(system):
         require_memory(2001)
     for text in ("2001 bytes", "2000 bytes are free in the control group /cg/job", "--memory"):
         assert text in str(caught.value)
+
+
+def test_a_pool_checks_the_sum_for_all_children_before_it_starts_one(system, sprint_env):
+    system(f"MemAvailable: {100 << 10} kB\n")  # enough for each child alone
+    started = []
+    with after_each_spawn(started.append), pytest.raises(shmbridge.ResourceError) as caught:
+        sprint_env.scripted_pool("init()", num_instances=200, ring_size=1 << 20)
+    total = 200 * ((2 << 20) + 2 * 4096)
+    assert f"{total} bytes" in str(caught.value)
+    assert "for 200 children" in str(caught.value)
+    assert started == []
