@@ -54,7 +54,7 @@ def open_pool(plan: Plan, folder: str) -> Any:
     soak = {"seed": plan.seed, "chances": plan.chances, "folder": folder, "way": plan.way}
     return shmbridge.SprintInstancePool(
         sprint_exec_path=[sys.executable, str(_HERE / "sprint.py")],
-        sprint_config=[f"--soak={json.dumps(soak)}"],
+        sprint_config=[f'--soak="{json.dumps(soak)}"'],  # Sprint drops the outermost quotes
         use_python_segment_order=plan.way != "loop",
         num_instances=plan.num_instances,
         ring_size=plan.ring_size,

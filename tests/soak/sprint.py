@@ -1,6 +1,6 @@
 """The Sprint of the soak: it checks its input, and answers, raises, dies or hangs according to the plan.
 
-It takes --soak=JSON: seed, chances (see segments.does), folder, and way ("loop" or "iterate").
+It takes --soak="JSON": seed, chances (see segments.does), folder, and way ("loop" or "iterate").
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, _OPTIONS["*.pymod-path"])
 
 import sprint_entry  # noqa: E402
 
-_SOAK = json.loads(_OPTIONS["soak"])
+_SOAK = json.loads(_OPTIONS["soak"][1:-1])
 _SEED = _SOAK["seed"]
 _FOLDER = Path(_SOAK["folder"])
 _DEATHS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, None)
