@@ -110,6 +110,22 @@ def test_losses_and_error_signals_are_those_of_the_oracle(
 
 
 @CRITERIA
+@pytest.mark.parametrize("option", ["trainer.estimator=dummy", "posteriors.links="])
+def test_the_losses_come_without_error_signals(sprint: LatticeSprint, criterion: str, option: str) -> None:
+    """With a dummy, or with the Python layer on top, nothing is backpropagated to that layer."""
+    posteriors, lengths = sprint.posteriors(sprint.names)
+    with sprint.pool(criterion, option) as pool:
+        loss = pool.get_batch_loss(posteriors, lengths, sprint.names)
+        expected = [
+            sprint.expected(criterion, name, posteriors[:length, b])[0]
+            for b, (name, length) in enumerate(zip(sprint.names, lengths))
+        ]
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+        with pytest.raises(shmbridge.UsageError, match="an identity layer above the Python layer"):
+            pool.get_batch_loss_and_error_signal(posteriors, lengths, sprint.names)
+
+
+@CRITERIA
 def test_the_error_signal_is_the_gradient_without_the_acoustic_scale(
     sprint: LatticeSprint, criterion: str
 ) -> None:
