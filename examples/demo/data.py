@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from shmbridge.refsprint.corpus import read_corpus
-from shmbridge.refsprint.lexicon import Lexicon, read_lexicon
+from shmbridge.bliss.corpus import read_corpus
+from shmbridge.bliss.lexicon import Lexicon, read_lexicon
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int32]

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
-from ..refsprint.corpus import Segment
-from ..refsprint.lexicon import Lemma, Lexicon
+from ..bliss.corpus import Segment
+from ..bliss.lexicon import Lemma, Lexicon
 from .lattice import Lattice
 
 __all__ = ["Problem", "check_lattice"]

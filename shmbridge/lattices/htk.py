@@ -22,8 +22,8 @@ import threading
 from pathlib import Path
 from typing import Union
 
+from ..bliss.files import read_text
 from ..errors import FileFormatError, UsageError
-from ..refsprint.files import read_text
 from .lattice import Lattice
 
 __all__ = ["read_htk", "write_htk"]

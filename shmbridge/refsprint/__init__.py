@@ -6,14 +6,10 @@ arguments of the same types, and fails in the same ways. It needs only the stand
 
     python -m shmbridge.refsprint --config=FILE --*.option=value ...
 
-The files, from the inside to the outside:
+shmbridge.bliss reads corpora and lexica. The files here, from the inside to the outside:
 
     console.py          output, and the ways in which the process ends
-    files.py            files, plain or gzipped, and limits for files that include others
     configuration.py    options from the command line and from files
-    xml_reader.py       XML elements with line numbers; entity declarations are refused
-    corpus.py           Bliss corpora: segments
-    lexicon.py          Bliss lexica: phonemes, lemmas, pronunciations
     orthography.py      an orthography as a lattice of pronunciations
     automaton.py        the CTC automaton of such a lattice
     ctc.py              forward-backward over the automaton

@@ -27,9 +27,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
+from shmbridge.bliss.files import Includes, read_text
 from shmbridge.errors import FileFormatError, OptionError
-
-from .files import Includes, read_text
 
 __all__ = ["TITLE", "Configuration"]
 

@@ -18,11 +18,12 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from shmbridge.bliss.lexicon import Lexicon, read_lexicon
+
 from .automaton import Automaton, build_automaton
 from .configuration import Configuration
 from .console import CriticalError, FailedAssertionError, warn
 from .ctc import CtcResult, ForwardBackward
-from .lexicon import Lexicon, read_lexicon
 from .matrices import Matrix
 from .orthography import parse_orthography
 

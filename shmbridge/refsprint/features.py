@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from shmbridge.bliss.corpus import Segment
 from shmbridge.errors import FileFormatError
 
 from .configuration import Configuration
 from .console import warn
-from .corpus import Segment
 from .matrices import Matrix
 
 __all__ = ["Features"]

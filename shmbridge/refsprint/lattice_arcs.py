@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from shmbridge.bliss.lexicon import Lemma, Lexicon
 from shmbridge.lattices import Lattice
 
 from .console import CriticalError, warn
-from .lexicon import Lemma, Lexicon
 
 __all__ = ["Arc", "Graph", "expand", "numerator"]
 

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
+from shmbridge.bliss.lexicon import Lexicon
 from shmbridge.lattices import Lattice
 
 from .lattice_alignment import Alignments, align
 from .lattice_arcs import Graph, expand, numerator
-from .lexicon import Lexicon
 
 __all__ = ["LatticeCriterion", "Outcome"]
 

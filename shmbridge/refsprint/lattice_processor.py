@@ -18,18 +18,18 @@ from typing import Optional
 
 import numpy as np
 
+from shmbridge.bliss.corpus import Segment
+from shmbridge.bliss.lexicon import Lexicon
 from shmbridge.errors import FileFormatError, OptionError
 from shmbridge.lattices import Lattice, read_htk
 
 from . import CALLBACK_VERSION
 from .configuration import Configuration
 from .console import FailedAssertionError, log, warn
-from .corpus import Segment
 from .criterion import Model
 from .features import Features
 from .lattice_alignment import Alignments
 from .lattice_criterion import LatticeCriterion
-from .lexicon import Lexicon
 from .network import Network, input_dimension
 from .program import run_program
 from .python_control import PythonControl

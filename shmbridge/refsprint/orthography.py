@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from shmbridge.bliss.lexicon import Lemma, Lexicon
+
 from .console import CriticalError, FailedAssertionError
-from .lexicon import Lemma, Lexicon
 
 __all__ = ["Edge", "Lattice", "parse_orthography"]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
+from shmbridge.bliss.corpus import Corpus, CorpusOptions, Segment, read_corpus
+from shmbridge.bliss.files import read_text
+from shmbridge.bliss.xml_reader import WHITESPACE
 from shmbridge.errors import FileFormatError
 
 from .configuration import Configuration
 from .console import CriticalError
-from .corpus import Corpus, CorpusOptions, Segment, read_corpus
-from .files import read_text
 from .python_calls import call, import_module, reporting_exceptions
-from .xml_reader import WHITESPACE
 
 __all__ = ["visit"]
 

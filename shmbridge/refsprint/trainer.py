@@ -19,11 +19,11 @@ from typing import Any, Optional
 
 import numpy as np
 
+from shmbridge.bliss.corpus import Segment
 from shmbridge.errors import OptionError
 
 from .configuration import Configuration
 from .console import log, warn
-from .corpus import Segment
 from .criterion import Model, create_criterion
 from .features import Features
 from .matrices import Matrix

@@ -122,11 +122,14 @@ def test_the_blocks_of_the_torch_page_run(tmp_path):
 
 
 def test_the_blocks_of_the_page_on_lattices_run(tmp_path):
-    criterion, n_best = fenced(DOCS / "lattices.md")
+    criterion, n_best, check = fenced(DOCS / "lattices.md")
     folder = tmp_path / "files"
     subprocess.run([sys.executable, "-m", "examples.rasr", folder], cwd=ROOT, check=True, capture_output=True)
     out = run(criterion.replace("FOLDER", str(folder)) + "print(loss, error_signal.shape)", tmp_path)
     assert "inf" not in out
     assert "(40, 2, 8)" in out
+    out = run(check.replace("FOLDER", str(folder)), tmp_path)
+    assert "example/recording/too-short.lat: line" in out
+    assert "segment-1" not in out
     run(n_best, tmp_path)
     assert "W=yellow" in (tmp_path / "segment.lat").read_text()

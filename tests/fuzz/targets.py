@@ -17,6 +17,9 @@ from pathlib import Path
 
 from shmbridge import config as config_strings
 from shmbridge import protocol
+from shmbridge.bliss.corpus import CorpusOptions, read_corpus
+from shmbridge.bliss.lexicon import Lemma, Lexicon, Pronunciation, read_lexicon
+from shmbridge.bliss.xml_reader import WHITESPACE
 from shmbridge.child.connect import init
 from shmbridge.child.output import Verbosity
 from shmbridge.errors import FileFormatError, OptionError, ProtocolError
@@ -24,10 +27,7 @@ from shmbridge.memory import Geometry
 from shmbridge.parent.options import Options
 from shmbridge.refsprint.configuration import Configuration
 from shmbridge.refsprint.console import CriticalError, FailedAssertionError
-from shmbridge.refsprint.corpus import CorpusOptions, read_corpus
-from shmbridge.refsprint.lexicon import Lemma, Lexicon, Pronunciation, read_lexicon
 from shmbridge.refsprint.orthography import parse_orthography
-from shmbridge.refsprint.xml_reader import WHITESPACE
 
 Target = Callable[[bytes], None]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from shmbridge.bliss.corpus import Segment, read_corpus
+from shmbridge.bliss.lexicon import Lexicon, read_lexicon
 from shmbridge.lattices import Lattice, check_lattice, read_htk, write_htk
-from shmbridge.refsprint.corpus import Segment, read_corpus
-from shmbridge.refsprint.lexicon import Lexicon, read_lexicon
 
 CORPUS = """<corpus name="c"><recording name="r" audio="x.wav">
 <segment name="s" start="0" end="0.3"><orth> new york one </orth></segment></recording></corpus>"""

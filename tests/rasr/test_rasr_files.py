@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from examples import rasr
-from shmbridge.refsprint.corpus import read_corpus
-from shmbridge.refsprint.lexicon import read_lexicon
+from shmbridge.bliss.corpus import read_corpus
+from shmbridge.bliss.lexicon import read_lexicon
 
 ROOT = Path(rasr.__file__).resolve().parents[2]
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shmbridge.bliss.lexicon import Lemma, Lexicon, Pronunciation
 from shmbridge.errors import FileFormatError
 from shmbridge.refsprint.automaton import Automaton, ExportedAutomaton, build_automaton
 from shmbridge.refsprint.configuration import Configuration
 from shmbridge.refsprint.console import CriticalError, FailedAssertionError
 from shmbridge.refsprint.criterion import Model, create_criterion
 from shmbridge.refsprint.ctc import ForwardBackward
-from shmbridge.refsprint.lexicon import Lemma, Lexicon, Pronunciation
 from shmbridge.refsprint.orthography import parse_orthography
 from support.ctc import automaton_loss, enumerate_ctc
 from support.packages import import_or_skip

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from shmbridge.bliss.corpus import read_corpus
 from shmbridge.errors import FileFormatError
 from shmbridge.refsprint.configuration import Configuration
-from shmbridge.refsprint.corpus import read_corpus
 
 
 def read_config(path: Path) -> Any:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shmbridge.bliss.lexicon import Lexicon, read_lexicon
 from shmbridge.lattices import Lattice
 from shmbridge.refsprint.console import CriticalError
 from shmbridge.refsprint.lattice_criterion import LatticeCriterion
-from shmbridge.refsprint.lexicon import Lexicon, read_lexicon
 
 LEXICON = """<lexicon><phoneme-inventory>
 <phoneme><symbol>s</symbol></phoneme><phoneme><symbol>a</symbol></phoneme>

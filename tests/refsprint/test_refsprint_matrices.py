@@ -152,7 +152,7 @@ def test_a_handler_sees_the_error_signal_and_no_other_large_allocation() -> None
 
 
 def _lexicon(labels: int) -> Any:
-    from shmbridge.refsprint.lexicon import Lemma, Lexicon, Pronunciation
+    from shmbridge.bliss.lexicon import Lemma, Lexicon, Pronunciation
 
     word = Lemma((("w",),), (Pronunciation((1, 2, 3), 0.0),), None)
     blank = Lemma((("b",),), (Pronunciation((0,), 0.0),), "blank")

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xml_strategies import xml_content
 
+from shmbridge.bliss.lexicon import Lexicon, read_lexicon
 from shmbridge.errors import FileFormatError
 from shmbridge.refsprint.configuration import Configuration
 from shmbridge.refsprint.criterion import Model
-from shmbridge.refsprint.lexicon import Lexicon, read_lexicon
 
 INVENTORY = """<phoneme-inventory>
   <phoneme><symbol>a</symbol><symbol>A</symbol></phoneme>

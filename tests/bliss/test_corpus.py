@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xml_strategies import xml_content
 
+from shmbridge.bliss.corpus import ANONYMOUS, Corpus, CorpusOptions, Segment, read_corpus
 from shmbridge.errors import FileFormatError
-from shmbridge.refsprint.corpus import ANONYMOUS, Corpus, CorpusOptions, Segment, read_corpus
 
 
 def corpus(tmp_path: Path, text: str, options: CorpusOptions | None = None) -> Corpus:
