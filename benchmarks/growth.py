@@ -81,7 +81,7 @@ def over_sizes(
     """
     progress.begin("growth over sizes", rounds * len(sizes))
     largest = max(sizes)
-    posteriors = np.full((largest // 1024, 1, _LABELS), -1.0, np.float32)
+    posteriors = np.full((largest // 1024, 1, _LABELS), -np.log(_LABELS), np.float32)
     error_signal = np.full_like(posteriors, -1.0)
     durations: dict[int, dict[str, list[int]]] = {size: {"in_place": [], "batch_out": []} for size in sizes}
     with open_pool(largest, records=1) as pool:

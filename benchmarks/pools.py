@@ -52,7 +52,7 @@ def measure(
 def _measure_criterion(
     kind: str, milliseconds: float, children: Sequence[int], batch: int, seconds: float
 ) -> list[dict[str, Any]]:
-    posteriors = np.full((_ROWS, batch, _COLUMNS), -1.0, np.float32)
+    posteriors = np.full((_ROWS, batch, _COLUMNS), -np.log(_COLUMNS), np.float32)  # normalized
     out = np.full_like(posteriors, -1.0)
     lengths = np.full(batch, _ROWS, np.int32)
     tags = [f"corpus/recording/{index}" for index in range(batch)]

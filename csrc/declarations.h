@@ -55,6 +55,13 @@ enum shmb_dtype {
     SHMB_BFLOAT16 = 6,
 };
 
+/* Which values of a matrix are invalid. */
+enum shmb_check {
+    SHMB_CHECK_NOTHING = 0,
+    SHMB_CHECK_NAN = 1,     /* scores */
+    SHMB_CHECK_NAN_INF = 2, /* posteriors: also plus infinity, but not minus infinity */
+};
+
 /* A record in a ring:
  *
  *          0 ┌──────────┬──────────┬──────────┬──────────────┐

@@ -583,20 +583,20 @@ static npy_intp float_size(uint32_t dtype) {
 }
 
 /* Arguments: target (rows, columns), float32, with contiguous rows; source, of the same shape; its dtype, an
- * shmb_dtype; check_nan; use_second_thread. Returns the index of the first NaN with check_nan, else None. */
+ * shmb_dtype; check, a shmb_check; use_second_thread. Returns the index of the first invalid value, or None. */
 static PyObject *copy(PyObject *module, PyObject *const *arguments, Py_ssize_t n_arguments) {
     (void)module;
     if (n_arguments != 5 || !PyArray_Check(arguments[0]) || !PyArray_Check(arguments[1])) {
-        PyErr_SetString(PyExc_TypeError, "copy takes target (array), source (array), dtype, check_nan, "
+        PyErr_SetString(PyExc_TypeError, "copy takes target (array), source (array), dtype, check, "
                                          "use_second_thread [bad-call]");
         return NULL;
     }
     PyArrayObject *target = (PyArrayObject *)arguments[0], *source = (PyArrayObject *)arguments[1];
-    unsigned long long dtype;
-    if (!parse_uint(arguments[2], "dtype", SHMB_FLOAT32, SHMB_BFLOAT16, &dtype))
+    unsigned long long dtype, check;
+    if (!parse_uint(arguments[2], "dtype", SHMB_FLOAT32, SHMB_BFLOAT16, &dtype) ||
+        !parse_uint(arguments[3], "check", SHMB_CHECK_NOTHING, SHMB_CHECK_NAN_INF, &check))
         return NULL;
-    int check_nan = PyObject_IsTrue(arguments[3]);
-    int use_second_thread = check_nan < 0 ? -1 : PyObject_IsTrue(arguments[4]);
+    int use_second_thread = PyObject_IsTrue(arguments[4]);
     if (use_second_thread < 0)
         return NULL;
     if (PyArray_NDIM(target) != 2 || PyArray_NDIM(source) != 2 ||
@@ -608,38 +608,58 @@ static PyObject *copy(PyObject *module, PyObject *const *arguments, Py_ssize_t n
         return NULL;
     }
     npy_intp rows = PyArray_DIM(target, 0), columns = PyArray_DIM(target, 1);
-    int64_t nan;
+    int64_t invalid;
     Py_BEGIN_ALLOW_THREADS
-    nan = shmb_copy(PyArray_DATA(target), PyArray_STRIDE(target, 0), PyArray_DATA(source), (uint32_t)dtype,
-                    (uint64_t)rows, (uint64_t)columns, PyArray_STRIDE(source, 0), PyArray_STRIDE(source, 1),
-                    check_nan, use_second_thread);
+    invalid = shmb_copy(PyArray_DATA(target), PyArray_STRIDE(target, 0), PyArray_DATA(source), (uint32_t)dtype,
+                        (uint64_t)rows, (uint64_t)columns, PyArray_STRIDE(source, 0), PyArray_STRIDE(source, 1),
+                        (uint32_t)check, use_second_thread);
     Py_END_ALLOW_THREADS
-    if (nan < 0)
+    if (invalid < 0)
         Py_RETURN_NONE;
-    return PyLong_FromLongLong(nan);
+    return PyLong_FromLongLong(invalid);
 }
 
-/* Return the index of the first NaN of a C-ordered float32 array, or None. */
-static PyObject *find_nan(PyObject *module, PyObject *object) {
+static int require_float32(PyObject *object, const char *name) {
+    if (PyArray_Check(object) && PyArray_TYPE((PyArrayObject *)object) == NPY_FLOAT32 &&
+        PyArray_ISCARRAY_RO((PyArrayObject *)object))
+        return 1;
+    PyErr_Format(PyExc_TypeError, "%s takes a C-ordered float32 array [bad-call]", name);
+    return 0;
+}
+
+/* Return the index of the first NaN or +inf of a C-ordered float32 array, or None. */
+static PyObject *find_invalid(PyObject *module, PyObject *object) {
     (void)module;
-    if (!PyArray_Check(object) || PyArray_TYPE((PyArrayObject *)object) != NPY_FLOAT32 ||
-        !PyArray_ISCARRAY_RO((PyArrayObject *)object)) {
-        PyErr_SetString(PyExc_TypeError, "find_nan takes a C-ordered float32 array [bad-call]");
+    if (!require_float32(object, "find_invalid"))
+        return NULL;
+    PyArrayObject *array = (PyArrayObject *)object;
+    int64_t invalid;
+    Py_BEGIN_ALLOW_THREADS
+    invalid = shmb_find_invalid(PyArray_DATA(array), (uint64_t)PyArray_SIZE(array), SHMB_CHECK_NAN_INF);
+    Py_END_ALLOW_THREADS
+    if (invalid < 0)
+        Py_RETURN_NONE;
+    return PyLong_FromLongLong(invalid);
+}
+
+/* Return the sum of the exponentials of the middle row of a C-ordered float32 array (rows, columns). */
+static PyObject *sum_of_exponentials(PyObject *module, PyObject *object) {
+    (void)module;
+    if (!require_float32(object, "sum_of_exponentials"))
+        return NULL;
+    PyArrayObject *array = (PyArrayObject *)object;
+    if (PyArray_NDIM(array) != 2 || PyArray_SIZE(array) == 0) {
+        PyErr_SetString(PyExc_ValueError, "sum_of_exponentials takes a matrix with elements [bad-call]");
         return NULL;
     }
-    PyArrayObject *array = (PyArrayObject *)object;
-    int64_t nan;
-    Py_BEGIN_ALLOW_THREADS
-    nan = shmb_find_nan(PyArray_DATA(array), (uint64_t)PyArray_SIZE(array));
-    Py_END_ALLOW_THREADS
-    if (nan < 0)
-        Py_RETURN_NONE;
-    return PyLong_FromLongLong(nan);
+    const float *row = PyArray_GETPTR2(array, PyArray_DIM(array, 0) / 2, 0);
+    return PyFloat_FromDouble(shmb_sum_of_exponentials(row, (uint64_t)PyArray_DIM(array, 1)));
 }
 
 static PyMethodDef functions[] = {
     {"copy", (PyCFunction)(void (*)(void))copy, METH_FASTCALL, NULL},
-    {"find_nan", find_nan, METH_O, NULL},
+    {"find_invalid", find_invalid, METH_O, NULL},
+    {"sum_of_exponentials", sum_of_exponentials, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -128,13 +128,15 @@ int shmb_allocation_take_back(shmb_ring_end *end, uint64_t position);
 /* --- copy.c */
 
 /* Copy a strided rows x columns matrix of any float dtype into float32 rows. Strides are in bytes and may be
- * negative; target_stride separates rows, whose elements are contiguous. use_second_thread shares large matrices
- * with a second thread. Returns -1, or with check_nan the index (row * columns + column) of the first NaN, at which
- * the copy stops. */
+ * negative; target_stride separates rows, whose elements are contiguous. check is a shmb_check. use_second_thread
+ * shares large matrices with a second thread. Returns -1, or the index (row * columns + column) of the first invalid
+ * value, at which the copy stops. */
 int64_t shmb_copy(float *target, int64_t target_stride, const void *source, uint32_t dtype, uint64_t rows,
-                  uint64_t columns, int64_t row_stride, int64_t column_stride, int check_nan,
+                  uint64_t columns, int64_t row_stride, int64_t column_stride, uint32_t check,
                   int use_second_thread);
-/* Return the index of the first NaN, or -1. */
-int64_t shmb_find_nan(const float *values, uint64_t count);
+/* Return the index of the first invalid value, or -1. check is a shmb_check, but not SHMB_CHECK_NOTHING. */
+int64_t shmb_find_invalid(const float *values, uint64_t count, uint32_t check);
+/* Return the sum of the exponentials, with a relative error of at most 0.4 %. Exponents are limited to +-87. */
+float shmb_sum_of_exponentials(const float *values, uint64_t count);
 
 #endif

@@ -52,6 +52,9 @@ class Lib:
     SHMB_FLOAT64: int
     SHMB_FLOAT16: int
     SHMB_BFLOAT16: int
+    SHMB_CHECK_NOTHING: int
+    SHMB_CHECK_NAN: int
+    SHMB_CHECK_NAN_INF: int
     def shmb_memory_create(self) -> int: ...
     def shmb_memory_seal(self, descriptor: int) -> int: ...
     def shmb_memory_map(self, descriptor: int, size: int) -> Any: ...

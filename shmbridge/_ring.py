@@ -19,4 +19,5 @@ Claim = _module.Claim
 End = _module.End
 Record = _module.Record
 copy = _module.copy
-find_nan = _module.find_nan
+find_invalid = _module.find_invalid
+sum_of_exponentials = _module.sum_of_exponentials

@@ -180,24 +180,29 @@ class Record:
             BufferError: an array still views the record, which is released when array and record are gone.
         """
 
-def copy(
-    target: _Array, source: _Array, dtype: int, check_nan: bool, use_second_thread: bool, /
-) -> Optional[int]:
+def copy(target: _Array, source: _Array, dtype: int, check: int, use_second_thread: bool, /) -> Optional[int]:
     """Convert (rows, columns) to float32 in one pass, without the GIL: shmb_copy.
 
     Args:
         target: float32, with contiguous rows.
         source: of the same shape, any strides, any float dtype in this machine's byte order.
         dtype: the source's dtype, an SHMB_ constant.
-        check_nan: stop at the first NaN.
+        check: which values are invalid, an SHMB_CHECK_ constant.
         use_second_thread: share large matrices with a second thread.
 
     Returns:
-        The index (row * columns + column) of the first NaN if `check_nan` found one, else None.
+        The index (row * columns + column) of the first invalid value, at which the copy ended; or None.
 
     Raises:
         ValueError: target and source do not match.
     """
 
-def find_nan(array: _Array, /) -> Optional[int]:
-    """Return the index of the first NaN in a C-ordered float32 array, or None."""
+def find_invalid(array: _Array, /) -> Optional[int]:
+    """Return the index of the first NaN or plus infinity in a C-ordered float32 array, or None."""
+
+def sum_of_exponentials(array: _Array, /) -> float:
+    """Return the sum of the exponentials of the middle row, to within 0.4 %.
+
+    Args:
+        array: C-ordered float32 (rows, columns), with elements.
+    """

@@ -3,7 +3,7 @@
     ShmbridgeError
     ├── UsageError                 the caller asked for something that is not possible (also a ValueError)
     │   ├── OptionError            an option, or a config string, is unknown, malformed or out of range
-    │   ├── BatchError             posteriors, lengths or names that do not agree; NaN; zero frames
+    │   ├── BatchError             posteriors, lengths or names that do not agree; NaN or +inf; zero frames
     │   ├── SegmentTooLargeError   the segment does not fit into the ring, however empty
     │   └── ClosedError            this side closed the pool or the channel
     ├── FileFormatError            a corpus, lexicon or Sprint config cannot be parsed: file and line
@@ -89,7 +89,7 @@ class OptionError(UsageError):
 
 
 class BatchError(UsageError):
-    """Posteriors, lengths or segment names that do not agree, a NaN, or a segment without frames."""
+    """Posteriors, lengths or names that do not agree, a NaN or +inf, or a segment without frames."""
 
 
 class SegmentTooLargeError(UsageError):

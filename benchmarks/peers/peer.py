@@ -40,7 +40,7 @@ class Work:
         self.rows = rows
         self.columns = columns
         # Filled, not zeroed: pages that were never written would all map to the same zero page.
-        self.posteriors: Array = np.full((rows, 1, columns), -1.0, np.float32)
+        self.posteriors: Array = np.full((rows, 1, columns), -np.log(columns), np.float32)  # normalized
         self.error_signal: Array = np.full((rows, 1, columns), -1.0, np.float32)
         self.lengths: Array = np.array([rows], np.int32)
         self.tags = [SEGMENT_NAME]

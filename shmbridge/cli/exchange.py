@@ -97,7 +97,8 @@ def _turn(way: str, round_trip: RoundTrip, duration: float, times: list[float]) 
 @contextlib.contextmanager
 def _round_trips(rows: int, columns: int) -> Iterator[dict[str, RoundTrip]]:
     """Yield a function for each way, which sends a number in a matrix and returns the number received."""
-    matrix: np.ndarray[Any, np.dtype[Any]] = np.zeros((rows, 1, columns), np.float32)
+    # Log posteriors, apart from the number: the pool checks one frame.
+    matrix: np.ndarray[Any, np.dtype[Any]] = np.full((rows, 1, columns), -np.log(columns), np.float32)
     error_signal = np.empty_like(matrix)
     lengths = np.array([rows])
     with (

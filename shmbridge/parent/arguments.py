@@ -8,7 +8,7 @@ from typing import Any, Optional
 import numpy as np
 
 from ..errors import BatchError
-from ..ring import Array
+from ..ring import Array, FloatArray
 from .copying import is_float
 
 # Limits NumPy's exact check of unusual strides, which may take exponential time. Its stubs allow no int.
@@ -191,10 +191,13 @@ def check_segments(
     return lengths.tolist(), names
 
 
-def nan_error(name: str, nan: tuple[int, int], index: Optional[int] = None) -> BatchError:
-    """Return the error that says where the NaN is."""
+def invalid_error(
+    name: str, posteriors: FloatArray, place: tuple[int, int], index: Optional[int] = None
+) -> BatchError:
+    """Return the error for posteriors that are NaN or plus infinity at `place`, (time,label)."""
+    value = "NaN" if np.isnan(posteriors[place]) else "+inf"
     where = "" if index is None else f" (index {index} of the batch)"
     return BatchError(
-        f"the posteriors of segment {name!r}{where} are NaN at time {nan[0]}, label {nan[1]}; Sprint would "
-        "abort at a NaN [nan]"
+        f"the posteriors of segment {name!r}{where} are {value} at time {place[0]}, label {place[1]}; they "
+        "must be finite or -inf [nan]"
     )

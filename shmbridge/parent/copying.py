@@ -1,4 +1,4 @@
-"""Copy posteriors of any float dtype and stride into the ring, reject NaN, copy error signals out of it."""
+"""Copy posteriors of any float dtype and stride into the ring, check them, copy error signals out of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..ring import Array
 # many bytes, which stay in cache.
 _BLOCK_BYTES = 1 << 18
 
-_FLOAT32 = lib.SHMB_FLOAT32
+_FLOAT32, _NAN_INF = lib.SHMB_FLOAT32, lib.SHMB_CHECK_NAN_INF
 _C_DTYPES = {
     np.dtype(np.float32): _FLOAT32,
     np.dtype(np.float64): lib.SHMB_FLOAT64,
@@ -27,36 +27,39 @@ def is_float(dtype: np.dtype[np.generic]) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
-def copy_rejecting_nan(
-    target: Array, source: Array, second_thread: bool = False
+def copy_checked(
+    target: Array, source: Array, second_thread: bool = False, check: int = _NAN_INF
 ) -> Optional[tuple[int, int]]:
-    """Copy (time,label) posteriors into a C-ordered float32 (time,label) array.
+    """Copy posteriors or scores (time,label) into a C-ordered float32 (time,label) array.
 
     Args:
         target: as claimed from a ring.
         source: of the same shape, any float dtype, any strides.
         second_thread: whether a second thread copies half of a large matrix.
+        check: which values are invalid, as float32; an SHMB_CHECK_ constant.
 
     Returns:
-        (time, label) of the first NaN, at which the copy ended; None if there is none.
+        (time, label) of the first invalid value, at which the copy ended; None if there is none.
     """
     dtype = _C_DTYPES.get(source.dtype)
     if dtype is None and source.dtype.name == "bfloat16":
-        return copy_bfloat16(target, source, second_thread)
+        return copy_bfloat16(target, source, second_thread, check)
     if dtype is not None:
-        return _place(_ring.copy(target, source, dtype, True, second_thread), source)
+        return _place(_ring.copy(target, source, dtype, check, second_thread), source)
     rows = max(1, _BLOCK_BYTES // (4 * max(1, source.shape[1])))
     for start in range(0, source.shape[0], rows):
         block = source[start : start + rows].astype(np.float32)
-        nan = _ring.copy(target[start : start + rows], block, _FLOAT32, True, False)
-        if nan is not None:
-            return start + nan // source.shape[1], nan % source.shape[1]
+        invalid = _ring.copy(target[start : start + rows], block, _FLOAT32, check, False)
+        if invalid is not None:
+            return start + invalid // source.shape[1], invalid % source.shape[1]
     return None
 
 
-def copy_bfloat16(target: Array, source: Array, second_thread: bool = False) -> Optional[tuple[int, int]]:
-    """Like copy_rejecting_nan, for an array of any two-byte dtype whose bits are bfloat16."""
-    return _place(_ring.copy(target, source, lib.SHMB_BFLOAT16, True, second_thread), source)
+def copy_bfloat16(
+    target: Array, source: Array, second_thread: bool = False, check: int = _NAN_INF
+) -> Optional[tuple[int, int]]:
+    """Like copy_checked, for an array of any two-byte dtype whose bits are bfloat16."""
+    return _place(_ring.copy(target, source, lib.SHMB_BFLOAT16, check, second_thread), source)
 
 
 def copy_out(target: Array, source: Array, second_thread: bool = False) -> None:
@@ -65,17 +68,17 @@ def copy_out(target: Array, source: Array, second_thread: bool = False) -> None:
     Args:
         target: float32 of the same shape; any strides.
         source: as received: C-ordered float32.
-        second_thread: as in copy_rejecting_nan.
+        second_thread: as in copy_checked.
     """
     if target.strides[1] != target.itemsize or not target.flags.aligned:
         target[...] = source
     else:  # a NaN of Sprint's is for the user to see
-        _ring.copy(target, source, _FLOAT32, False, second_thread)
+        _ring.copy(target, source, _FLOAT32, lib.SHMB_CHECK_NOTHING, second_thread)
 
 
-def find_nan(array: Array) -> Optional[tuple[int, int]]:
-    """Return (time, label) of the first NaN in a C-ordered float32 array, or None."""
-    return _place(_ring.find_nan(array), array)
+def find_invalid(array: Array) -> Optional[tuple[int, int]]:
+    """Return (time, label) of the first NaN or plus infinity in a C-ordered float32 array, or None."""
+    return _place(_ring.find_invalid(array), array)
 
 
 def _place(index: Optional[int], array: Array) -> Optional[tuple[int, int]]:

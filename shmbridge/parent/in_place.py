@@ -7,10 +7,10 @@ from typing import Optional, Union
 from .._native import lib
 from ..errors import PeerGoneError, ProtocolError, UsageError, without_traceback
 from ..ring import Claim, FloatArray
-from .arguments import check_shape, decode_name, nan_error
+from .arguments import check_shape, decode_name, invalid_error
 from .child import Child
 from .child_state import ChildState
-from .copying import find_nan
+from .copying import find_invalid
 from .in_place_request import InPlaceRequest
 from .lifecycle import OPEN, Lifecycle
 from .request import no_answer
@@ -125,10 +125,12 @@ class SegmentClaim:
         """Send the posteriors to Sprint, without a copy.
 
         Args:
-            check_nan: look for a NaN first, at which Sprint would abort.
+            check_nan: first look for a NaN, at which Sprint would abort, or plus infinity; and check that one
+                frame is normalized.
 
         Raises:
-            BatchError: the posteriors contain a NaN. The claim stays open.
+            BatchError: the posteriors contain a NaN or plus infinity; or they are not normalized, and the
+                option unnormalized_posteriors is "error". The claim stays open.
             UsageError: the claim was sent or aborted.
             PeerGoneError: the child has ended; claim the segment again.
             ClosedError: the pool was closed.
@@ -143,9 +145,12 @@ class SegmentClaim:
             if claim is None:
                 raise self._not_open()
             if check_nan:
-                nan = find_nan(claim.matrix)
-                if nan is not None:
-                    raise nan_error(self.name, nan)
+                matrix = claim.matrix
+                invalid = find_invalid(matrix)
+                if invalid is not None:
+                    raise invalid_error(self.name, matrix, invalid)
+                if pool.normalization.is_active:
+                    pool.normalization.check(self.name, matrix)
             may_retry = pool.may_retry
             is_lost = child is None or child.state is _DEAD
             if is_lost and not may_retry:

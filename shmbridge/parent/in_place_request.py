@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Optional
 
 from ..errors import ShmbridgeError
 from ..ring import Claim, FloatArray, Record
-from .arguments import nan_error
-from .copying import copy_rejecting_nan
+from .arguments import invalid_error
+from .copying import copy_checked
 from .request import Request, RequestState
 from .segment_result import SegmentResult
 
@@ -49,11 +49,11 @@ class InPlaceRequest(Request):
         """Copy the posteriors to another child than the one for which they were claimed.
 
         Raises:
-            BatchError: there is a NaN, which the child that ended may have written.
+            BatchError: there is an invalid value, which the child that ended may have written.
         """
-        nan = None if self._kept is None else copy_rejecting_nan(claim.matrix, self._kept)
-        if nan is not None:
-            raise nan_error(self.name, nan)
+        invalid = None if self._kept is None else copy_checked(claim.matrix, self._kept)
+        if invalid is not None:
+            raise invalid_error(self.name, claim.matrix, invalid)
 
     def skip(self, error: ShmbridgeError) -> None:
         """Answer as if Sprint had skipped the segment."""

@@ -13,6 +13,7 @@ from ..errors import ClosedError, UsageError
 from ..memory import Memory
 from . import fork_safety, stats_socket
 from .call_lock import CallLock
+from .normalization import NormalizationCheck
 from .options import Options
 from .request_queue import RequestQueue
 from .scheduler import Scheduler
@@ -56,6 +57,7 @@ class Lifecycle:
         lock: held by the call that works.
         state: see PoolState.
         scheduler: has the children answer requests.
+        normalization: checks the posteriors.
         statistics: the running counters; `stats` returns all.
     """
 
@@ -65,6 +67,7 @@ class Lifecycle:
         self.lock = CallLock()
         self.state = PoolState.STARTING
         self.statistics = Counters()
+        self.normalization = NormalizationCheck(options.unnormalized_posteriors)
         self._owner_pid: Optional[int] = None
         self._created = time.monotonic()
         self._is_started = False

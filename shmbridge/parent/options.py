@@ -9,7 +9,7 @@ import math
 import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import Any, Literal, Optional, Union, get_args
 
 from .. import config as config_strings
 from ..errors import OptionError
@@ -17,6 +17,8 @@ from ..memory import Geometry
 from .command_line import CommandLine, is_argument
 
 DEFAULT_RING_SIZE = 128 << 20
+
+Unnormalized = Literal["warn", "error", "allow"]
 
 # The keys that the bridge itself puts into the config string.
 _RESERVED_KEYS = frozenset({"c2p_fd", "p2c_fd", "shm_fd", "bell_fd", "parent_pidfd"})
@@ -39,6 +41,7 @@ class Options:
     num_labels: Optional[int] = None
     max_restarts: int = 0
     skip_fatal_segments: bool = False
+    unnormalized_posteriors: Unnormalized = "warn"
     segment_timeout: Optional[float] = None
     start_timeout: float = 600.0
     exit_timeout: float = 10.0
@@ -85,6 +88,12 @@ class Options:
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise OptionError(f"{name} is {value!r}; it must be True or False [option-value]")
+        choices = get_args(Unnormalized)
+        if self.unnormalized_posteriors not in choices:
+            raise OptionError(
+                f"unnormalized_posteriors is {self.unnormalized_posteriors!r}; it must be one of "
+                f"{', '.join(map(repr, choices))} [option-value]"
+            )
         labels = self.num_labels
         if labels is not None and (not isinstance(labels, int) or isinstance(labels, bool) or labels < 1):
             raise OptionError(f"num_labels is {labels!r}; it must be a positive integer [option-value]")

@@ -16,7 +16,7 @@ from .batch import Batch, BatchResult
 from .copying import copy_out, copy_rejecting_nan
 from .in_place import SegmentClaim, claim_segment
 from .lifecycle import OPEN, Lifecycle, OwnedPool
-from .options import DEFAULT_RING_SIZE, Options
+from .options import DEFAULT_RING_SIZE, Options, Unnormalized
 from .returnn_options import accept_returnn_names, translate
 from .scoring import ScoreFunction, serve
 from .segment_request import CopyIn, CopyOut, run_segments
@@ -50,6 +50,8 @@ class SprintInstancePool(OwnedPool):
             requires 0.
         skip_fatal_segments: with max_restarts, treat a segment as skipped (and log it) if Sprint ends at it
             each time; otherwise it is an error.
+        unnormalized_posteriors: "warn" logs once if the posteriors of a segment do not sum to 1 in its middle
+            frame (logits, for instance), "error" raises BatchError, "allow" does not check.
         segment_timeout: seconds that Sprint may work on one segment (serve_scores: between its requests)
             before it is ended; None for no limit.
         start_timeout: seconds until a starting child must have sent its hello.
@@ -81,6 +83,7 @@ class SprintInstancePool(OwnedPool):
         num_labels: Optional[int] = None,
         max_restarts: int = 0,
         skip_fatal_segments: bool = False,
+        unnormalized_posteriors: Unnormalized = "warn",
         segment_timeout: Optional[float] = None,
         start_timeout: float = 600.0,
         exit_timeout: float = 10.0,
@@ -97,6 +100,7 @@ class SprintInstancePool(OwnedPool):
             num_labels=num_labels,
             max_restarts=max_restarts,
             skip_fatal_segments=skip_fatal_segments,
+            unnormalized_posteriors=unnormalized_posteriors,
             segment_timeout=segment_timeout,
             start_timeout=start_timeout,
             exit_timeout=exit_timeout,
@@ -147,7 +151,8 @@ class SprintInstancePool(OwnedPool):
             attribute.
 
         Raises:
-            BatchError: the arguments do not agree, or there is a NaN or a segment without frames.
+            BatchError: the arguments do not agree, or there is a NaN, plus infinity or a segment without
+                frames.
             SegmentTooLargeError: a segment does not fit into a ring. Nothing was sent.
             RemoteError: Python code in Sprint raised, for instance because its corpus has no such segment.
             PeerGoneError: a child ended. The next call restarts it.

@@ -69,7 +69,7 @@ class Request(abc.ABC):
         """Write the request into a claim of `rows` x `columns`.
 
         Raises:
-            BatchError: the posteriors contain a NaN.
+            BatchError: the posteriors are invalid.
         """
 
     def sent(self) -> None:  # noqa: B027 - most have nothing to do

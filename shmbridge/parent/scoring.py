@@ -16,7 +16,7 @@ from ..errors import BatchError, OptionError, ProtocolError, ShmbridgeError, Usa
 from ..ring import Claim, FloatArray
 from .child import Child
 from .child_state import ChildState
-from .copying import copy_rejecting_nan, is_float
+from .copying import copy_checked, is_float
 from .lifecycle import Lifecycle, PoolState
 from .waits import NextScoreRequest, Room, check_no_open_claim
 
@@ -118,7 +118,7 @@ def _compute(pool: Lifecycle, child: Child, score: ScoreFunction) -> Claim:
     claim = _claim(pool, child, *shape, lib.SHMB_FLOAT32)
     begin = time.perf_counter()
     try:
-        nan = copy_rejecting_nan(claim.matrix, scores)
+        nan = copy_checked(claim.matrix, scores, check=lib.SHMB_CHECK_NAN)  # infinity is a valid score
         if nan is not None:
             raise BatchError(
                 f"the scores are NaN at (time,label) {nan}; a NaN would mislead Sprint's search"

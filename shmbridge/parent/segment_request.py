@@ -11,9 +11,10 @@ import numpy as np
 from .._native import lib
 from ..errors import ShmbridgeError
 from ..ring import Array, Claim, FloatArray, Record
-from .arguments import nan_error
+from .arguments import invalid_error
 from .batch import Batch, BatchRequest, BatchResult
-from .copying import copy_out, copy_rejecting_nan
+from .copying import copy_checked, copy_out
+from .normalization import NormalizationCheck
 from .placement import second_thread_is_free
 from .request import RequestState
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
 # The last argument of both: whether a second thread may copy.
-# (target in the ring, source, …) -> (time, label) of the first NaN, at which the copy ended, or None
+# (target in the ring, source, …) -> (time, label) of the first NaN or +inf, at which the copy ended, or None
 CopyIn = Callable[[FloatArray, Any, bool], Optional[tuple[int, int]]]
 # (target, source in the ring, …); the source is released afterwards
 CopyOut = Callable[[Any, FloatArray, bool], None]
@@ -39,7 +40,8 @@ class SegmentRequest(BatchRequest):
         skipped: (batch,) bool; [index] is written.
         error_signal: (time,label) with the whole batch's time; zeroed beyond the segment. None: the error
             signal is not stored.
-        copy_in: copies the posteriors into a claim, as copying.copy_rejecting_nan does.
+        normalization: the pool's.
+        copy_in: copies the posteriors into a claim, as copying.copy_checked does.
         copy_out: copies a received error signal, as copying.copy_out does.
     """
 
@@ -52,8 +54,9 @@ class SegmentRequest(BatchRequest):
         loss: FloatArray,
         skipped: Array,
         error_signal: Any,
+        normalization: NormalizationCheck,
         *,
-        copy_in: CopyIn = copy_rejecting_nan,
+        copy_in: CopyIn = copy_checked,
         copy_out: CopyOut = copy_out,
     ) -> None:
         super().__init__(batch, name)
@@ -64,6 +67,7 @@ class SegmentRequest(BatchRequest):
         self._skipped = skipped
         self._error_signal = error_signal
         self.takes_loss_alone = error_signal is None
+        self._normalization = normalization
         self._copy_in = copy_in
         self._copy_out = copy_out
 
@@ -71,14 +75,17 @@ class SegmentRequest(BatchRequest):
         """Copy the posteriors into the claim.
 
         Raises:
-            BatchError: the posteriors contain a NaN.
+            BatchError: the posteriors contain a NaN or plus infinity, or are not normalized.
         """
         batch = self._batch
         begin = time.perf_counter()
-        nan = self._copy_in(claim.matrix, self._posteriors, second_thread_is_free(batch.children))
+        matrix = claim.matrix
+        invalid = self._copy_in(matrix, self._posteriors, second_thread_is_free(batch.children))
         batch.statistics.copy_seconds += time.perf_counter() - begin
-        if nan is not None:
-            raise nan_error(self.name, nan, self._index)
+        if invalid is not None:
+            raise invalid_error(self.name, matrix, invalid, self._index)
+        if self._normalization.is_active:
+            self._normalization.check(self.name, matrix)
 
     def sent(self) -> None:
         """Zero the error signal beyond the segment while Sprint computes."""
@@ -146,7 +153,17 @@ def run_segments(
     batch = Batch(pool.statistics, scheduler.children)
     for b, (name, length) in enumerate(zip(names, lengths)):
         error_segment = None if error_signal is None else error_signal[:, b]
-        SegmentRequest(batch, b, name, posteriors[:length, b], loss, skipped, error_segment, **copies)
+        SegmentRequest(
+            batch,
+            b,
+            name,
+            posteriors[:length, b],
+            loss,
+            skipped,
+            error_segment,
+            pool.normalization,
+            **copies,
+        )
     if len(names) > 1:
         batch.requests.sort(key=lambda request: request.rows, reverse=True)
     scheduler.run(batch)

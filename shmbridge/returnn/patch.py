@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn, Optional
 
 from ..errors import OptionError, UsageError
-from ..parent.options import Options
+from ..parent.options import Options, Unnormalized
 from ..parent.returnn_options import RETURNN_NAMES
 from . import pool
 from .output import StdoutHandler
@@ -43,6 +43,7 @@ def install(
     num_labels: Optional[int] = Options.num_labels,
     max_restarts: int = Options.max_restarts,
     skip_fatal_segments: bool = Options.skip_fatal_segments,
+    unnormalized_posteriors: Unnormalized = Options.unnormalized_posteriors,
     segment_timeout: Optional[float] = Options.segment_timeout,
     start_timeout: float = Options.start_timeout,
     exit_timeout: float = Options.exit_timeout,
@@ -60,7 +61,7 @@ def install(
     Args:
         ring_size: this option, and those below, are as in shmbridge.SprintInstancePool, for all
             pools. A config's sprint_opts may set them too, and takes precedence.
-        num_labels, max_restarts, skip_fatal_segments: see ring_size.
+        num_labels, max_restarts, skip_fatal_segments, unnormalized_posteriors: see ring_size.
         segment_timeout, start_timeout, exit_timeout, env: see ring_size.
         unknown: none; RETURNN's own options belong in sprint_opts.
 

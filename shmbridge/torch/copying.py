@@ -13,7 +13,7 @@ from ..parent import SprintInstancePool, copying
 from ..ring import Array
 from . import cuda
 
-# The float dtypes that NumPy shares with torch. C copies these and checks for NaN in the same pass.
+# The float dtypes that NumPy shares with torch. C copies these and checks their values in the same pass.
 _NUMPY_DTYPES = (torch.float16, torch.float32, torch.float64)
 
 
@@ -62,13 +62,13 @@ def get_batch_loss(
         if on_cpu and from_logits:
             torch.log_softmax(source, -1, dtype=torch.float32, out=tensor)
         elif on_cpu and source.dtype in _NUMPY_DTYPES:
-            return copying.copy_rejecting_nan(target, source.resolve_neg().numpy(), second_thread)
+            return copying.copy_checked(target, source.resolve_neg().numpy(), second_thread)
         elif on_cpu and source.dtype == torch.bfloat16:
             bits = source.resolve_neg().view(torch.int16).numpy()
             return copying.copy_bfloat16(target, bits, second_thread)
         else:
             copy(tensor, torch.log_softmax(source, -1, dtype=torch.float32) if from_logits else source)
-        return copying.find_nan(target)
+        return copying.find_invalid(target)
 
     def copy_out(target: torch.Tensor, source: Array, second_thread: bool) -> None:
         if on_cpu:

@@ -19,9 +19,9 @@ def scores(frames: int = 5, batch: int = 2, labels: int = 4) -> Any:
     return np.full((frames, batch, labels), -1.0, np.float32)
 
 
-def with_nan() -> Any:
+def with_nan(value: float = np.nan) -> Any:
     given = scores()
-    given[2, 1, 3] = np.nan
+    given[2, 1, 3] = value
     return given
 
 
@@ -85,6 +85,21 @@ BATCHES: dict[str, tuple[Any, ...]] = {
     "a NaN": (with_nan(), LENGTHS, NAMES, None, [B, "index 1", "time 2, label 3"]),
     "a NaN in float64": (with_nan().astype("f8"), LENGTHS, NAMES, None, [B, "time 2, label 3"]),
     "a NaN in float16": (with_nan().astype("f2"), LENGTHS, NAMES, None, [B, "time 2, label 3"]),
+    "plus infinity": (with_nan(np.inf), LENGTHS, NAMES, None, [B, "index 1", "+inf at time 2, label 3"]),
+    "plus infinity in float64": (
+        with_nan(np.inf).astype("f8"),
+        LENGTHS,
+        NAMES,
+        None,
+        ["+inf at time 2, label 3"],
+    ),
+    "a float64 beyond float32": (
+        np.where(np.isnan(with_nan()), 1e300, with_nan().astype("f8")),
+        LENGTHS,
+        NAMES,
+        None,
+        ["+inf at time 2, label 3"],
+    ),
     "a NaN in Fortran order": (np.asfortranarray(with_nan()), LENGTHS, NAMES, None, [B, "time 2, label 3"]),
     "an empty name": (scores(), LENGTHS, [A, ""], None, ["at index 1 of the batch is ''"]),
     "a name that is None": (scores(), LENGTHS, [A, None], None, ["at index 1 of the batch is None"]),
@@ -138,6 +153,91 @@ def test_an_invalid_batch_is_refused_with_its_value(
         assert text in str(caught.value)
     module_sprint_env.check(shared, module_sprint_env.NAMES)
     assert module_sprint_env.sprint_pids() == pids
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_invalid_posteriors_in_place_are_refused_and_the_claim_stays_open(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, value: float
+) -> None:
+    posteriors = module_sprint_env.posteriors([3])[:, 0]
+    with shared.claim(A, 3, 4) as claim:
+        claim.posteriors[...] = posteriors
+        claim.posteriors[1, 2] = value
+        with pytest.raises(shmbridge.BatchError, match=r"(NaN|\+inf) at time 1, label 2; .*\[nan\]"):
+            claim.send()
+        claim.posteriors[1, 2] = posteriors[1, 2]
+        with claim.send().result() as result:
+            assert np.isfinite(result.loss)
+
+
+def send_in_place(pool: shmbridge.SprintInstancePool, posteriors: Any, name: str) -> Any:
+    with pool.claim(name, *posteriors.shape[::2]) as claim:
+        claim.posteriors[...] = posteriors[:, 0]
+        with claim.send().result() as result:
+            return result.loss
+
+
+def send_batch(pool: shmbridge.SprintInstancePool, posteriors: Any, name: str) -> Any:
+    return pool.get_batch_loss_and_error_signal(posteriors, [len(posteriors)], [name]).loss[0]
+
+
+WAYS = [send_batch, send_in_place]
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("send", WAYS)
+@pytest.mark.parametrize("factor", [1.0, 0.5, 0.0])
+def test_posteriors_that_are_not_normalized_get_one_warning(
+    sprint_env: SprintEnv, caplog: pytest.LogCaptureFixture, send: Any, factor: float
+) -> None:
+    right = sprint_env.posteriors([3])
+    logits = factor * (right + 5)
+    with sprint_env.pool("loop") as pool:
+        assert np.isfinite(send(pool, right, A))
+        assert not warnings(caplog)
+        for _ in range(2):
+            send(pool, logits, A)
+            send(pool, right, A)
+    (message,) = warnings(caplog)
+    for text in (A, "at time 1; they must sum to 1", "from_logits=True", "[not-normalized]"):
+        assert text in message
+
+
+@pytest.mark.parametrize("send", WAYS)
+def test_posteriors_that_are_not_normalized_are_an_error_if_the_option_says_so(
+    sprint_env: SprintEnv, send: Any
+) -> None:
+    right = sprint_env.posteriors([3])
+    with sprint_env.pool("loop", unnormalized_posteriors="error") as pool:
+        for _ in range(2):
+            with pytest.raises(shmbridge.BatchError, match=r"sum to 2\.\d+ at time 1; .*\[not-normalized\]"):
+                send(pool, right + 1, A)
+            assert np.isfinite(send(pool, right, A))
+        assert pool.stats().segments == 2
+
+
+@pytest.mark.parametrize("send", WAYS)
+def test_posteriors_that_are_not_normalized_may_be_allowed(
+    sprint_env: SprintEnv, caplog: pytest.LogCaptureFixture, send: Any
+) -> None:
+    with sprint_env.pool("loop", unnormalized_posteriors="allow") as pool:
+        send(pool, sprint_env.posteriors([3]) + 1, A)
+    assert not warnings(caplog)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_rounded_posteriors_of_many_labels_are_normalized(sprint_env: SprintEnv, dtype: str) -> None:
+    given = np.full((3, 1, 12000), -np.log(12000))
+    if dtype == "bfloat16":
+        given = given.astype(pytest.importorskip("ml_dtypes").bfloat16)
+    body = "init().run_control_loop(callback=callback)"
+    with sprint_env.scripted_pool(
+        body, use_python_segment_order=False, unnormalized_posteriors="error"
+    ) as pool:
+        assert send_batch(pool, given if dtype == "bfloat16" else given.astype(dtype), "c/s1") == 1.5
 
 
 def test_a_nan_beyond_the_length_is_ignored(
@@ -232,6 +332,10 @@ OPTIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "labels that are True": ({"num_labels": True}, ["num_labels is True"]),
     "labels of zero": ({"num_labels": 0}, ["num_labels is 0"]),
     "a negative version": ({"min_python_control_version": -1}, ["min_python_control_version is -1"]),
+    "an unknown reaction": (
+        {"unnormalized_posteriors": "raise"},
+        ["unnormalized_posteriors is 'raise'", "'warn', 'error', 'allow'"],
+    ),
     "a timeout of zero": ({"start_timeout": 0}, ["start_timeout is 0"]),
     "a timeout that is NaN": ({"exit_timeout": float("nan")}, ["exit_timeout is nan"]),
     "a timeout that is a string": ({"exit_timeout": "1"}, ["exit_timeout is '1'"]),

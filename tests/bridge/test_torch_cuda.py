@@ -97,13 +97,13 @@ def test_the_zeros_of_a_skipped_segment_are_ordered_too(
     sprint_env: SprintEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No copy follows them that the loss would wait for."""
-    find_nan, empty_like = copying.find_nan, torch.empty_like
+    find_invalid, empty_like = copying.find_invalid, torch.empty_like
 
-    def find_nan_slowly(matrix: Any) -> Any:
+    def find_invalid_slowly(matrix: Any) -> Any:
         torch.cuda._sleep(LONG_KERNEL)  # before the zeros, on their stream
-        return find_nan(matrix)
+        return find_invalid(matrix)
 
-    monkeypatch.setattr(copying, "find_nan", find_nan_slowly)
+    monkeypatch.setattr(copying, "find_invalid", find_invalid_slowly)
     monkeypatch.setattr(torch, "empty_like", lambda *a, **k: empty_like(*a, **k).fill_(math.nan))
     (frames,) = sprint_env.frames([sprint_env.SHORT])
     with sprint_env.pool("loop") as pool:
@@ -127,15 +127,15 @@ def patient(command, **arguments):
     return callback(command, **arguments)
 init(callback=patient).run_control_loop(callback=patient)
 """
-    find_nan, copied = copying.find_nan, []
+    find_invalid, copied = copying.find_invalid, []
 
-    def find_nan_and_signal(matrix: Any) -> Any:
+    def find_invalid_and_signal(matrix: Any) -> Any:
         copied.append(matrix.shape)
         if len(copied) == 2:
             fifo.write_text("copied")
-        return find_nan(matrix)
+        return find_invalid(matrix)
 
-    monkeypatch.setattr(copying, "find_nan", find_nan_and_signal)
+    monkeypatch.setattr(copying, "find_invalid", find_invalid_and_signal)
     log_probs = torch.zeros(5, 2, 4, device="cuda").requires_grad_()
     with sprint_env.scripted_pool(body, use_python_segment_order=False, segment_timeout=20) as pool:
         sprint_loss(pool, log_probs, [5, 3], ["c/s1", "c/s2"])

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "place.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -515,33 +516,68 @@ static void ringing_without_a_waiter_leaves_no_token(void) {
     CHECK(!shmb_doorbell_take_token(consumer_bell));
 }
 
-static void the_copy_converts_and_finds_the_first_nan(void) {
+static void the_copy_converts_and_finds_the_first_invalid_value(void) {
     enum { ROWS = 7, COLUMNS = 3001 };
     static float source[ROWS * COLUMNS + 1], target[ROWS * COLUMNS];
     static double doubles[ROWS * COLUMNS];
     for (int nan = -1; nan < ROWS * COLUMNS; nan += 1 + nan / 7 + (nan > 0)) {
         for (int i = 0; i < ROWS * COLUMNS; i++)
             doubles[i] = source[i] = i == nan ? NAN : (float)-i;
-        CHECK(shmb_find_nan(source, ROWS * COLUMNS) == nan);
-        CHECK(shmb_copy(target, COLUMNS * 4, source, SHMB_FLOAT32, ROWS, COLUMNS, COLUMNS * 4, 4, 1, 0) == nan);
+        CHECK(shmb_find_invalid(source, ROWS * COLUMNS, SHMB_CHECK_NAN) == nan);
+        CHECK(shmb_find_invalid(source, ROWS * COLUMNS, SHMB_CHECK_NAN_INF) == nan);
+        CHECK(shmb_copy(target, COLUMNS * 4, source, SHMB_FLOAT32, ROWS, COLUMNS, COLUMNS * 4, 4, SHMB_CHECK_NAN, 0) == nan);
         CHECK(nan >= 0 || memcmp(source, target, sizeof target) == 0);
         memset(target, 0, sizeof target);
-        CHECK(shmb_copy(target, COLUMNS * 4, doubles, SHMB_FLOAT64, ROWS, COLUMNS, COLUMNS * 8, 8, 1, 0) == nan);
+        CHECK(shmb_copy(target, COLUMNS * 4, doubles, SHMB_FLOAT64, ROWS, COLUMNS, COLUMNS * 8, 8, SHMB_CHECK_NAN, 0) == nan);
         CHECK(nan >= 0 || memcmp(source, target, sizeof target) == 0);
     }
     /* one byte off, transposed, and backwards */
     unsigned char *odd = (unsigned char *)source + 1;
     for (int i = 0; i < 6; i++)
         memcpy(odd + 4 * i, &(float){(float)i}, 4);
-    CHECK(shmb_copy(target, 8, odd, SHMB_FLOAT32, 3, 2, 4, 12, 1, 0) == -1);
+    CHECK(shmb_copy(target, 8, odd, SHMB_FLOAT32, 3, 2, 4, 12, SHMB_CHECK_NAN, 0) == -1);
     CHECK(target[0] == 0 && target[1] == 3 && target[2] == 1 && target[5] == 5);
-    CHECK(shmb_copy(target, 12, odd + 20, SHMB_FLOAT32, 2, 3, -12, -4, 1, 0) == -1);
+    CHECK(shmb_copy(target, 12, odd + 20, SHMB_FLOAT32, 2, 3, -12, -4, SHMB_CHECK_NAN, 0) == -1);
     CHECK(target[0] == 5 && target[5] == 0);
-    CHECK(shmb_copy(target, 20, odd, SHMB_FLOAT32, 0, 5, 20, 4, 1, 0) == -1);
-    /* without check_nan, NaN is copied like any value */
+    CHECK(shmb_copy(target, 20, odd, SHMB_FLOAT32, 0, 5, 20, 4, SHMB_CHECK_NAN, 0) == -1);
+    /* without a check, NaN is copied like any value */
     doubles[0] = NAN, doubles[1] = 2, doubles[2] = 3;
-    CHECK(shmb_copy(target, 4, doubles, SHMB_FLOAT64, 3, 1, 8, 8, 0, 0) == -1);
+    CHECK(shmb_copy(target, 4, doubles, SHMB_FLOAT64, 3, 1, 8, 8, SHMB_CHECK_NOTHING, 0) == -1);
     CHECK(isnan(target[0]) && target[1] == 2 && target[2] == 3);
+}
+
+static void the_check_distinguishes_infinities_from_large_numbers(void) {
+    enum { COUNT = 9001 };
+    static float values[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        values[i] = i % 3 == 0 ? FLT_MAX : i % 3 == 1 ? -INFINITY : -FLT_MAX;
+    CHECK(shmb_find_invalid(values, COUNT, SHMB_CHECK_NAN_INF) == -1);
+    for (int i = 0; i < COUNT; i += 1 + i / 5) {
+        float before = values[i];
+        values[i] = INFINITY;
+        CHECK(shmb_find_invalid(values, COUNT, SHMB_CHECK_NAN_INF) == i);
+        CHECK(shmb_find_invalid(values, COUNT, SHMB_CHECK_NAN) == -1);
+        values[i] = NAN;
+        CHECK(shmb_find_invalid(values, COUNT, SHMB_CHECK_NAN_INF) == i);
+        CHECK(shmb_find_invalid(values, COUNT, SHMB_CHECK_NAN) == i);
+        values[i] = before;
+    }
+}
+
+static void the_sum_of_exponentials_is_accurate_and_limited(void) {
+    float values[200];
+    for (int count = 0; count <= 200; count++) {
+        double sum = 0;
+        for (int i = 0; i < count; i++)
+            sum += exp(values[i] = (float)((i * 37) % 100) / 4 - 20);
+        float found = shmb_sum_of_exponentials(values, (uint64_t)count);
+        CHECK(fabs(found - sum) <= 0.004 * sum);
+    }
+    const float extremes[] = {-INFINITY, -1e30f, -88, 88, 1e30f, FLT_MAX, INFINITY};
+    for (size_t i = 0; i < sizeof extremes / sizeof *extremes; i++) {
+        float found = shmb_sum_of_exponentials(extremes + i, 1);
+        CHECK(extremes[i] < 0 ? found >= 0 && found < 1e-30f : found > 1e30f);
+    }
 }
 
 int main(void) {
@@ -572,7 +608,9 @@ int main(void) {
         a_doorbell_wakes_only_for_news_and_pokes,
         a_spin_of_any_length_is_bounded,
         ringing_without_a_waiter_leaves_no_token,
-        the_copy_converts_and_finds_the_first_nan,
+        the_copy_converts_and_finds_the_first_invalid_value,
+        the_check_distinguishes_infinities_from_large_numbers,
+        the_sum_of_exponentials_is_accurate_and_limited,
     };
     size_t n_tests = sizeof tests / sizeof *tests;
     for (size_t i = 0; i < n_tests; i++) {

@@ -1,4 +1,4 @@
-/* Fuzz target: shmb_copy and shmb_find_nan, compared with a loop over single elements.
+/* Fuzz target: shmb_copy and shmb_find_invalid, compared with a loop over single elements.
  *
  * Input: flags (including the source's dtype), rows, columns, padding of target rows, sign and size of both strides,
  * then the source's bytes. The source and target blocks have exactly the size that strides and shape need, so that
@@ -69,15 +69,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int which = (flags & 1) + 2 * (flags >> 7);
     uint32_t dtype = dtypes[which];
     int64_t item = items[which];
-    int check_nan = (flags & 2) != 0;
     int64_t rows = read_byte(&input) % 8;
     int64_t columns = read_byte(&input);
-    if (columns > 250) { /* makes rows longer than a block of the check for NaN */
+    if (columns > 250) { /* makes rows longer than a block of the check */
         rows %= 3;
-        columns += 1800;
+        columns += 3900;
     } else if (!(flags & 4))
         columns %= 16;
-    int64_t target_stride = 4 * (columns + read_byte(&input) % 4);
+    uint8_t more = read_byte(&input);
+    int64_t target_stride = 4 * (columns + more % 4);
+    uint32_t check = !(flags & 2) ? SHMB_CHECK_NOTHING : more & 128 ? SHMB_CHECK_NAN : SHMB_CHECK_NAN_INF;
     int64_t column_stride = (int8_t)read_byte(&input);
     int64_t row_stride = (int16_t)read_bytes(&input, 2) % 600;
     if (flags & 8)
@@ -99,19 +100,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const unsigned char *source = block + odd - (source_size ? lowest(rows, columns, row_stride, column_stride) : 0);
     memset(target, 0xA5, target_size);
 
-    int64_t nan = shmb_copy((float *)(void *)target, target_stride, source, dtype, (uint64_t)rows, (uint64_t)columns,
-                            row_stride, column_stride, check_nan, 0);
+    int64_t invalid = shmb_copy((float *)(void *)target, target_stride, source, dtype, (uint64_t)rows, (uint64_t)columns,
+                                row_stride, column_stride, check, 0);
     int64_t first = -1;
     for (int64_t i = 0; i < rows * columns; i++) {
         const unsigned char *from = source + i / columns * row_stride + i % columns * column_stride;
         float expected = element(from, dtype), found;
-        if (first < 0 && expected != expected)
+        if (first < 0 && (expected != expected || (check == SHMB_CHECK_NAN_INF && expected == INFINITY)))
             first = i;
         memcpy(&found, target + i / columns * target_stride + i % columns * 4, sizeof found);
-        if (!check_nan || first < 0)
+        if (check == SHMB_CHECK_NOTHING || first < 0)
             MUST((expected != expected && found != found) || memcmp(&expected, &found, sizeof found) == 0);
     }
-    MUST(nan == (check_nan ? first : -1));
+    MUST(invalid == (check == SHMB_CHECK_NOTHING ? -1 : first));
     for (int64_t row = 0; row + 1 < rows; row++) /* the gaps between target rows stay unchanged */
         for (int64_t i = 4 * columns; i < target_stride; i++)
             MUST(target[row * target_stride + i] == 0xA5);

@@ -154,7 +154,7 @@ _NAMES = (
         "start_timeout",
         "exit_timeout",
     ),
-    *("env", "max_restarts", "skip_fatal_segments", "segment_timeout"),
+    *("env", "max_restarts", "skip_fatal_segments", "segment_timeout", "unnormalized_posteriors"),
 )
 
 

@@ -375,7 +375,7 @@ def _arrays(**changes):
         "target": np.zeros((64, 64), np.float32),
         "source": np.ones((64, 64), np.float64),
         "dtype": lib.SHMB_FLOAT64,
-        "check_nan": True,
+        "check": lib.SHMB_CHECK_NAN_INF,
         "use_second_thread": True,
     }
     return {**arguments, **changes}
@@ -409,7 +409,9 @@ def _read_only(array):
         ({"dtype": 99}, ValueError),
         ({"dtype": -1}, OverflowError),
         ({"dtype": "float64"}, TypeError),
-        ({"check_nan": Refuses()}, ZeroDivisionError),
+        ({"check": 3}, ValueError),
+        ({"check": -1}, OverflowError),
+        ({"check": None}, TypeError),
         ({"use_second_thread": Refuses()}, ZeroDivisionError),
     ],
 )
@@ -421,16 +423,16 @@ def test_arrays_that_do_not_match_are_not_copied(changes, error):
         assert not arguments["target"].any()
 
 
-@pytest.mark.parametrize("check_nan", [False, True])
+@pytest.mark.parametrize("check", [lib.SHMB_CHECK_NOTHING, lib.SHMB_CHECK_NAN, lib.SHMB_CHECK_NAN_INF])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize("rows_apart", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 17), TWO_THREADS], ids=str)
-def test_a_copy_writes_only_its_target(shape, rows_apart, dtype, check_nan):
+def test_a_copy_writes_only_its_target(shape, rows_apart, dtype, check):
     code = {4: lib.SHMB_FLOAT32, 8: lib.SHMB_FLOAT64, 2: lib.SHMB_FLOAT16}[np.dtype(dtype).itemsize]
     rows, columns = shape
     frame = np.full((rows + 2, columns + rows_apart), -77, np.float32)
     source = (np.arange(rows * columns) % 1021 + 1).astype(dtype).reshape(shape)
-    assert _ring.copy(frame[1:-1, :columns], source, code, check_nan, True) is None
+    assert _ring.copy(frame[1:-1, :columns], source, code, check, True) is None
     np.testing.assert_array_equal(frame[1:-1, :columns], source.astype(np.float32))
     for outside in (frame[0], frame[-1], frame[:, columns:]):
         assert (outside == -77).all()
@@ -440,13 +442,13 @@ def test_a_copy_writes_only_its_target(shape, rows_apart, dtype, check_nan):
 def test_two_threads_find_the_first_nan(row):
     source = np.zeros(TWO_THREADS, np.float32)
     source[row, 7] = source[-1, -1] = np.nan
-    found = _ring.copy(np.empty_like(source), source, lib.SHMB_FLOAT32, True, True)
+    found = _ring.copy(np.empty_like(source), source, lib.SHMB_FLOAT32, lib.SHMB_CHECK_NAN, True)
     assert found == row * source.shape[1] + 7
 
 
 @pytest.mark.parametrize("count", [0, 4, 6])
 def test_a_copy_with_a_wrong_number_of_arguments_lists_them(count):
-    with pytest.raises(TypeError, match="dtype, check_nan, use_second_thread"):
+    with pytest.raises(TypeError, match="dtype, check, use_second_thread"):
         _ring.copy(*[*_arrays().values(), None][:count])
 
 
@@ -461,9 +463,21 @@ def test_a_copy_with_a_wrong_number_of_arguments_lists_them(count):
         np.ones((3, 4), np.float32)[:, ::2],
     ],
 )
-def test_find_nan_accepts_only_c_ordered_float32(argument):
-    with pytest.raises(TypeError, match="C-ordered float32"):
-        _ring.find_nan(argument)
+@pytest.mark.parametrize("function", ["find_invalid", "sum_of_exponentials"])
+def test_checks_accept_only_c_ordered_float32(function, argument):
+    with pytest.raises(TypeError, match=f"{function} takes a C-ordered float32"):
+        getattr(_ring, function)(argument)
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 2, 3), (0, 3), (3, 0)])
+def test_the_sum_of_exponentials_requires_a_matrix_with_elements(shape):
+    with pytest.raises(ValueError, match="a matrix with elements"):
+        _ring.sum_of_exponentials(np.zeros(shape, np.float32))
+
+
+def test_the_sum_of_exponentials_is_that_of_the_middle_row():
+    matrix = np.log(np.array([[9, 9, 9], [0.25, 0.5, 1], [9, 9, 9]], np.float32))
+    assert _ring.sum_of_exponentials(matrix) == pytest.approx(1.75, rel=0.004)
 
 
 # --- no memory: each allocation of a call fails once

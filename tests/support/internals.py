@@ -310,7 +310,7 @@ def before_each_result(hook: Callable[[], Any]) -> Iterator[None]:
 @contextlib.contextmanager
 def before_each_score_copy(hook: Callable[[], Any]) -> Iterator[None]:
     """Call the hook before scores are copied to Sprint."""
-    with _before(scoring, "copy_rejecting_nan", hook):
+    with _before(scoring, "copy_checked", hook):
         yield
 
 
