@@ -11,6 +11,7 @@
     ├── PeerGoneError              the other process ended: exit code or signal, segment, last output
     │   └── SegmentTimeoutError    Sprint worked too long on a segment, and was ended (also a TimeoutError)
     ├── RemoteError                Python code in the other process raised: type, message, traceback
+    ├── CriterionError             Sprint computes no criterion: loss 0, and an error signal of zeros
     ├── ProtocolError              the peer broke the protocol
     └── BridgeTimeoutError         the peer did not answer in time (also a TimeoutError)
 
@@ -29,6 +30,7 @@ __all__ = [
     "BatchError",
     "BridgeTimeoutError",
     "ClosedError",
+    "CriterionError",
     "FileFormatError",
     "OptionError",
     "PeerGoneError",
@@ -147,7 +149,7 @@ class PeerGoneError(ShmbridgeError):
             named = ", ".join(repr(segment) for segment in segments[:5])
             more = f" and {len(segments) - 5} more" if len(segments) > 5 else ""
             message += f"; not answered: {named}{more}"
-        super().__init__(message + _with_output(last_output))
+        super().__init__(message + _quoted("its last output", last_output))
         self.exit_code = exit_code
         self.signal_name = signal_name
         self.segments = tuple(segments)
@@ -183,6 +185,18 @@ class RemoteError(ShmbridgeError):
         self.remote_traceback = remote_traceback
 
 
+class CriterionError(ShmbridgeError):
+    """Sprint computes no criterion: it returned the loss 0 and an error signal of zeros.
+
+    Attributes:
+        reported: the lines of Sprint's output that report errors, at most ten.
+    """
+
+    def __init__(self, message: str, *, reported: Sequence[str] = ()) -> None:
+        super().__init__(message + _quoted("Sprint reported", reported))
+        self.reported = tuple(reported)
+
+
 class ProtocolError(ShmbridgeError):
     """The peer broke the protocol, or uses another version of it."""
 
@@ -195,7 +209,7 @@ class BridgeTimeoutError(ShmbridgeError, TimeoutError):
     """
 
     def __init__(self, message: str, *, last_output: Sequence[str] = ()) -> None:
-        super().__init__(message + _with_output(last_output))
+        super().__init__(message + _quoted("its last output", last_output))
         self.last_output = tuple(last_output)
 
 
@@ -206,11 +220,11 @@ class SegmentTimeoutError(PeerGoneError, BridgeTimeoutError):
     """
 
 
-def _with_output(last_output: Sequence[str]) -> str:
-    """Return the end of a message that quotes the last lines."""
-    if not last_output:
+def _quoted(what: str, lines: Sequence[str]) -> str:
+    """Return the end of a message that quotes lines of Sprint's output."""
+    if not lines:
         return ""
-    return "; its last output:\n" + "\n".join("    " + line for line in last_output)
+    return f"; {what}:\n" + "\n".join("    " + line for line in lines)
 
 
 def _indented(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from .._native import lib
 from ..errors import ProtocolError
 from ..ring import Array, Claim, FloatArray, Record
 from .batch import Batch, BatchRequest
+
+if TYPE_CHECKING:
+    from .lifecycle import Lifecycle
 
 UintArray = np.ndarray[Any, np.dtype[np.uint32]]
 
@@ -72,7 +75,22 @@ def _problem(matrix: Array, num_states: int) -> Optional[str]:
     return None
 
 
-def combine(requests: Sequence[AutomatonRequest]) -> Automata:
+def request_automata(pool: Lifecycle, names: Sequence[str]) -> Automata:
+    """Return the automata of these segments, combined into one. The caller holds the lock.
+
+    Raises:
+        ShmbridgeError: as SprintInstancePool.get_automata_for_batch.
+    """
+    scheduler = pool.scheduler
+    scheduler.restart_dead_children()
+    batch = Batch(pool.statistics, scheduler.children)
+    requests = [AutomatonRequest(batch, name) for name in names]
+    scheduler.run(batch)
+    batch.raise_errors()
+    return _combine(requests)
+
+
+def _combine(requests: Sequence[AutomatonRequest]) -> Automata:
     """Combine the automata of several sequences into one.
 
     Raises:

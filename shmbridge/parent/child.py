@@ -10,6 +10,7 @@ from .._native import lib
 from ..channel import Channel
 from ..errors import ClosedError, ProtocolError, ShmbridgeError, UsageError, without_traceback
 from ..ring import Claim, Record
+from .answer_check import AnswerCheck
 from .child_state import ChildState, is_users_turn
 from .clock import Clock
 from .control_messages import process_messages
@@ -39,14 +40,14 @@ class Child:
             and the ring's release position at that time; or None.
         in_flight: the requests sent and not answered. After a death they stay here until the scheduler takes
             them; Sprint ended while it worked on the first.
-        answered: the number of requests answered.
-        scored: the number of score requests answered.
+        answered, scored: the number of requests, and of score requests, that were answered.
         score_requests: what the child requests.
         clock: how long it has worked on the oldest request, or started.
     """
 
-    def __init__(self, options: Options, watcher: Watcher) -> None:
+    def __init__(self, options: Options, watcher: Watcher, answer_check: AnswerCheck) -> None:
         self._options = options
+        self._answer_check = answer_check
         self._timeout = options.segment_timeout
         self._next_sequence = 1
         self.state = ChildState.STARTING
@@ -223,10 +224,7 @@ class Child:
         """Deliver all answers in the ring. Return whether there were any."""
         progress = False
         try:
-            while self._channel is not None:
-                record = self._channel.receiver.receive()
-                if record is None:
-                    break
+            while self._channel is not None and (record := self._channel.receiver.receive()) is not None:
                 self._deliver(record)
                 progress = True
         except ProtocolError as error:
@@ -255,11 +253,12 @@ class Child:
             self._take_score_request(record)
             return
         (sequence, request), error = in_flight[0], None
+        is_unusual = record.loss == 0.0
         if not record.is_answer(sequence, request.answer_kind, request.rows, request.columns):
             if record.kind == _FEATURES:
                 self._take_score_request(record)
                 return
-            error = validate_answer(record, sequence, request)
+            error, is_unusual = validate_answer(record, sequence, request), True
         try:
             in_flight.popleft()
             self.answered += 1
@@ -267,6 +266,8 @@ class Child:
                 self.clock.begin(None)
             elif self._timeout is not None:
                 self.clock.stop()
+            if is_unusual and error is None:
+                error = self._answer_check.examine(request.name, record, self._process)
             if error is None:
                 request.accept(record)
             else:

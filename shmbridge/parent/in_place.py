@@ -58,7 +58,7 @@ class SentSegment:
         Raises:
             UsageError: a segment that was claimed earlier on the same child is not sent.
             BufferError: results that were taken earlier fill the ring, and are still held.
-            RemoteError: Python code in Sprint raised.
+            RemoteError, CriterionError: Python code in Sprint raised; Sprint computes no criterion.
             PeerGoneError: Sprint has ended.
             BridgeTimeoutError: the answer did not come in time; `result` may be called again.
             ClosedError: the pool was closed before the answer came.
@@ -187,23 +187,20 @@ class SegmentClaim:
         return UsageError(f"segment {self.name!r} was already sent or aborted [claim-state]")
 
 
-def claim_segment(
-    pool: Lifecycle, name: Union[str, bytes], num_frames: int, num_labels: int, last_num_labels: Optional[int]
-) -> SegmentClaim:
+def claim_segment(pool: Lifecycle, name: Union[str, bytes], num_frames: int, num_labels: int) -> SegmentClaim:
     """Claim a record for the posteriors of a segment. The caller holds the lock.
 
     Args:
         pool: the pool's parts.
         name, num_frames, num_labels: as in SprintInstancePool.claim, which documents the errors too.
-        last_num_labels: the number of labels of the last batch, if there was one.
     """
     scheduler = pool.scheduler
     decoded, encoded = decode_name(name)
     scheduler.restart_dead_children()
     if not scheduler.queue:  # the usual case, without the cost of a Wait
         child = scheduler.least_loaded()
-        of_option = pool.options.num_labels
-        check_shape(decoded, num_frames, num_labels, child.num_labels, of_option, last_num_labels)
+        of_option, of_last_batch = pool.options.num_labels, pool.last_num_labels
+        check_shape(decoded, num_frames, num_labels, child.num_labels, of_option, of_last_batch)
         try:
             claim = child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
             if claim is not None:
@@ -211,14 +208,15 @@ def claim_segment(
         except ProtocolError:  # the child was killed for it
             if not pool.may_retry:
                 raise
-    return _wait_for_claim(pool, decoded, encoded, num_frames, num_labels, last_num_labels)
+    return _wait_for_claim(pool, decoded, encoded, num_frames, num_labels)
 
 
 def _wait_for_claim(
-    pool: Lifecycle, name: str, encoded: bytes, num_frames: int, num_labels: int, last: Optional[int]
+    pool: Lifecycle, name: str, encoded: bytes, num_frames: int, num_labels: int
 ) -> SegmentClaim:
     def attempt(child: Child) -> Optional[Claim]:
-        check_shape(name, num_frames, num_labels, child.num_labels, pool.options.num_labels, last)
+        of_option, of_last_batch = pool.options.num_labels, pool.last_num_labels
+        check_shape(name, num_frames, num_labels, child.num_labels, of_option, of_last_batch)
         try:
             return child.try_claim(_POSTERIORS, num_frames, num_labels, encoded)
         except ProtocolError:  # the child was killed for it

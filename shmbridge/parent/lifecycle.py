@@ -12,6 +12,8 @@ from typing import Any, NoReturn, Optional, TypeVar
 from ..errors import ClosedError, UsageError
 from ..memory import Memory
 from . import fork_safety, stats_socket
+from .answer_check import AnswerCheck
+from .arguments import KnownLabels
 from .call_lock import CallLock
 from .normalization import NormalizationCheck
 from .options import Options
@@ -57,6 +59,7 @@ class Lifecycle:
         lock: held by the call that works.
         state: see PoolState.
         scheduler: has the children answer requests.
+        last_num_labels: of the last batch; None before.
         normalization: checks the posteriors.
         statistics: the running counters; `stats` returns all.
     """
@@ -66,6 +69,7 @@ class Lifecycle:
         self.may_retry = options.max_restarts > 0
         self.lock = CallLock()
         self.state = PoolState.STARTING
+        self.last_num_labels: Optional[int] = None
         self.statistics = Counters()
         self.normalization = NormalizationCheck(options.unnormalized_posteriors)
         self._owner_pid: Optional[int] = None
@@ -73,7 +77,7 @@ class Lifecycle:
         self._is_started = False
         self._ended: Optional[float] = None
         self._watcher = Watcher()
-        self._supervisor = Supervisor(options, self._watcher)
+        self._supervisor = Supervisor(options, self._watcher, AnswerCheck(options, self.statistics))
         queue = RequestQueue(options.max_restarts, options.skip_fatal_segments)
         self.scheduler = Scheduler(self._watcher, self._supervisor, queue, self.statistics)
         fork_safety.register(self)
@@ -129,6 +133,13 @@ class Lifecycle:
         if self.state is not OPEN:
             self.check_not_forked()
             self.check_not_closed()
+
+    def known_labels(self) -> KnownLabels:
+        """Return what is known of the number of labels."""
+        of_sprint = None
+        for child in self.scheduler.children:
+            of_sprint = of_sprint or child.num_labels
+        return of_sprint, self.options.num_labels, self.last_num_labels
 
     def stats(self) -> PoolStatistics:
         """Return what has crossed the bridge. Takes no lock: may be called from any thread.

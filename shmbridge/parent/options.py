@@ -42,6 +42,8 @@ class Options:
     max_restarts: int = 0
     skip_fatal_segments: bool = False
     unnormalized_posteriors: Unnormalized = "warn"
+    allow_zero_error_signal: bool = False
+    skip_warning_share: float = 0.1
     segment_timeout: Optional[float] = None
     start_timeout: float = 600.0
     exit_timeout: float = 10.0
@@ -84,10 +86,15 @@ class Options:
                 raise OptionError(
                     f"{name} is {value!r}; it must be an integer of at least {minimum} [option-value]"
                 )
-        for name in ("use_python_segment_order", "skip_fatal_segments"):
+        for name in ("use_python_segment_order", "skip_fatal_segments", "allow_zero_error_signal"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise OptionError(f"{name} is {value!r}; it must be True or False [option-value]")
+        share = self.skip_warning_share
+        if not isinstance(share, (int, float)) or isinstance(share, bool) or not 0 < share <= 1:
+            raise OptionError(
+                f"skip_warning_share is {share!r}; it must be more than 0 and at most 1 [option-value]"
+            )
         choices = get_args(Unnormalized)
         if self.unnormalized_posteriors not in choices:
             raise OptionError(

@@ -12,12 +12,14 @@ from typing import Optional
 
 from ..errors import ProtocolError
 from ..protocol import Message, check_versions
+from .severity import Severity
 from .watcher import errors_contained
 
 _sprint_log = logging.getLogger("shmbridge.sprint")
 
 # For the error that reports a death: RASR writes 50 lines of stack trace below the reason.
 _KEPT_LINES = 100
+_KEPT_ERRORS = 10
 _MAX_LINE = 4096  # bytes; a longer line is split or cut there
 _LATEST_COUNTS = frozenset({"dimension", "no_room", "ready_for_requests"})
 
@@ -31,14 +33,17 @@ def read_available(descriptor: int) -> bytes:
 class OutputLines:
     """Log a child's output line by line, and keep the last lines.
 
-    Thread-safety: one thread feeds; any other may read `last`.
+    Thread-safety: one thread feeds; any other may read the attributes.
 
     Attributes:
         last: the last lines.
+        errors: the first lines that report errors.
     """
 
     def __init__(self) -> None:
         self.last: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.errors: list[str] = []
+        self._severity = Severity()
         self._partial = b""
 
     def feed(self, data: bytes, pid: int) -> None:
@@ -51,8 +56,11 @@ class OutputLines:
         for line in lines:
             text = line[:_MAX_LINE].decode("utf-8", "replace").rstrip("\r")
             self.last.append(text)
+            level = self._severity.of(text)
+            if level >= logging.ERROR and len(self.errors) < _KEPT_ERRORS:
+                self.errors.append(text)
             with errors_contained():
-                _sprint_log.info("[%d] %s", pid, text)
+                _sprint_log.log(level, "[%d] %s", pid, text)
 
 
 class LatestMessages:

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 from ..deprecation import accept_old_names
 from ..errors import OptionError
 from ..ring import Array, FloatArray
-from .arguments import KnownLabels, check_batch, check_posteriors, check_segments, decode_names
-from .automata import Automata, AutomatonRequest, combine
-from .batch import Batch, BatchResult
-from .copying import copy_out, copy_rejecting_nan
+from .arguments import check_batch, check_posteriors, check_segments, decode_names
+from .automata import Automata, request_automata
+from .batch import BatchResult
+from .copying import copy_checked, copy_out
 from .in_place import SegmentClaim, claim_segment
 from .lifecycle import OPEN, Lifecycle, OwnedPool
 from .options import DEFAULT_RING_SIZE, Options, Unnormalized
@@ -50,8 +50,11 @@ class SprintInstancePool(OwnedPool):
             requires 0.
         skip_fatal_segments: with max_restarts, treat a segment as skipped (and log it) if Sprint ends at it
             each time; otherwise it is an error.
-        unnormalized_posteriors: "warn" logs once if the posteriors of a segment do not sum to 1 in its middle
-            frame (logits, for instance), "error" raises BatchError, "allow" does not check.
+        unnormalized_posteriors: if posteriors do not sum to 1 in the middle frame of a segment, as logits:
+            "warn" logs it once, "error" raises BatchError, "allow" does not check.
+        allow_zero_error_signal: accept a loss of exactly 0 with an error signal of zeros. By default it is a
+            CriterionError, because a Sprint without a criterion returns these.
+        skip_warning_share: log a warning if this share of the last 100 segments was skipped.
         segment_timeout: seconds that Sprint may work on one segment (serve_scores: between its requests)
             before it is ended; None for no limit.
         start_timeout: seconds until a starting child must have sent its hello.
@@ -84,6 +87,8 @@ class SprintInstancePool(OwnedPool):
         max_restarts: int = 0,
         skip_fatal_segments: bool = False,
         unnormalized_posteriors: Unnormalized = "warn",
+        allow_zero_error_signal: bool = False,
+        skip_warning_share: float = 0.1,
         segment_timeout: Optional[float] = None,
         start_timeout: float = 600.0,
         exit_timeout: float = 10.0,
@@ -101,6 +106,8 @@ class SprintInstancePool(OwnedPool):
             max_restarts=max_restarts,
             skip_fatal_segments=skip_fatal_segments,
             unnormalized_posteriors=unnormalized_posteriors,
+            allow_zero_error_signal=allow_zero_error_signal,
+            skip_warning_share=skip_warning_share,
             segment_timeout=segment_timeout,
             start_timeout=start_timeout,
             exit_timeout=exit_timeout,
@@ -111,7 +118,6 @@ class SprintInstancePool(OwnedPool):
                 f"num_instances is {num_instances}; {type(self).__name__} has one child: use "
                 "SprintInstancePool for several [unknown-option]"
             )
-        self._num_labels: Optional[int] = None  # of the last batch
         super().__init__(Lifecycle(options))
 
     @classmethod
@@ -151,10 +157,10 @@ class SprintInstancePool(OwnedPool):
             attribute.
 
         Raises:
-            BatchError: the arguments do not agree, or there is a NaN, plus infinity or a segment without
-                frames.
+            BatchError: the arguments do not agree, or a segment has no frames, a NaN or plus infinity.
             SegmentTooLargeError: a segment does not fit into a ring. Nothing was sent.
             RemoteError: Python code in Sprint raised, for instance because its corpus has no such segment.
+            CriterionError: Sprint computes no criterion.
             PeerGoneError: a child ended. The next call restarts it.
             ClosedError: the pool was closed.
             ShmbridgeError: any of these; `failed` has the error of each segment, `partial` the other results.
@@ -162,9 +168,9 @@ class SprintInstancePool(OwnedPool):
         with self._pool.lock:
             self._pool.check_open()
             posteriors, lengths, names, error_signal = check_batch(
-                log_posteriors, seq_lengths, segment_names, out, self._known_labels()
+                log_posteriors, seq_lengths, segment_names, out, self._pool.known_labels()
             )
-            return self._run(posteriors, lengths, names, error_signal)
+            return run_segments(self._pool, posteriors, lengths, names, error_signal)
 
     def get_batch_loss(
         self,
@@ -187,7 +193,7 @@ class SprintInstancePool(OwnedPool):
         segment_names: Any,
         error_signal: Any,
         *,
-        copy_in: CopyIn = copy_rejecting_nan,
+        copy_in: CopyIn = copy_checked,
         copy_out: CopyOut = copy_out,
     ) -> FloatArray:
         """Like get_batch_loss_and_error_signal, for matrices that are not NumPy arrays. For shmbridge.torch.
@@ -203,16 +209,10 @@ class SprintInstancePool(OwnedPool):
         """
         with self._pool.lock:
             self._pool.check_open()
-            known = self._known_labels()
+            known = self._pool.known_labels()
             lengths, names = check_segments(posteriors.shape, seq_lengths, segment_names, known)
             copies = {"copy_in": copy_in, "copy_out": copy_out}
-            return self._run(posteriors, lengths, names, error_signal, **copies).loss
-
-    def _run(self, posteriors: Any, *arguments: Any, **copies: Any) -> BatchResult:
-        result = run_segments(self._pool, posteriors, *arguments, **copies)
-        if len(result.loss) > 0:
-            self._num_labels = posteriors.shape[2]
-        return result
+            return run_segments(self._pool, posteriors, lengths, names, error_signal, **copies).loss
 
     @accept_old_names(_OLD_NAMES)
     def get_automata_for_batch(self, segment_names: Union[Sequence[Any], Array]) -> Automata:
@@ -228,16 +228,9 @@ class SprintInstancePool(OwnedPool):
         Raises:
             BatchError, RemoteError, PeerGoneError, ClosedError: as in get_batch_loss_and_error_signal.
         """
-        scheduler = self._pool.scheduler
         with self._pool.lock:
             self._pool.check_open()
-            names = decode_names(segment_names)
-            scheduler.restart_dead_children()
-            batch = Batch(self._pool.statistics, scheduler.children)
-            requests = [AutomatonRequest(batch, name) for name in names]
-            scheduler.run(batch)
-            batch.raise_errors()
-            return combine(requests)
+            return request_automata(self._pool, decode_names(segment_names))
 
     def claim(self, segment_name: Union[str, bytes], num_frames: int, num_labels: int) -> SegmentClaim:
         """Claim shared memory for the posteriors of a segment: write them, `send`, wait for the `result`.
@@ -258,7 +251,7 @@ class SprintInstancePool(OwnedPool):
             lock.acquire()
             if self._pool.state is not OPEN:  # saves a call in the usual case
                 self._pool.check_open()
-            return claim_segment(self._pool, segment_name, num_frames, num_labels, self._num_labels)
+            return claim_segment(self._pool, segment_name, num_frames, num_labels)
         finally:
             lock.release()
 
@@ -288,12 +281,6 @@ class SprintInstancePool(OwnedPool):
         with self._pool.lock:
             self._pool.check_open()
             serve(self._pool, score)
-
-    def _known_labels(self) -> KnownLabels:
-        of_sprint = None
-        for child in self._pool.scheduler.children:
-            of_sprint = of_sprint or child.num_labels
-        return of_sprint, self._pool.options.num_labels, self._num_labels
 
 
 class SprintSubprocessInstance(SprintInstancePool):

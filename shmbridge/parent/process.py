@@ -180,6 +180,16 @@ class SprintProcess:
             last_output=tuple(self._output.last),
         )
 
+    def reported_errors(self) -> tuple[str, ...]:
+        """Return the first lines that report errors, of all that Sprint has written so far."""
+        self._watcher.catch_up()
+        return tuple(self._output.errors)
+
+    def last_line_with(self, text: str) -> Optional[str]:
+        """Return the latest line that contains the text, of all that Sprint has written so far."""
+        self._watcher.catch_up()
+        return next((line for line in reversed(tuple(self._output.last)) if text in line), None)
+
     def _close_pipe(self) -> None:
         # Reset before closing: otherwise a fork in between closes a descriptor that reuses the number.
         descriptor, self._p2c_fd = self._p2c_fd, -1

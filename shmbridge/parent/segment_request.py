@@ -169,4 +169,6 @@ def run_segments(
     scheduler.run(batch)
     result = BatchResult(loss, error_signal, skipped)
     batch.raise_errors(result)
+    if names:
+        pool.last_num_labels = num_labels
     return result

@@ -12,6 +12,7 @@ from typing import Optional
 
 from ..errors import ShmbridgeError, without_traceback
 from ..memory import ERROR_SIGNALS_LINES, POSTERIORS_LINES, Geometry, require_shared_memory
+from .answer_check import AnswerCheck
 from .child import Child
 from .child_state import ChildState
 from .latch import Latch
@@ -88,14 +89,16 @@ class Supervisor:
     Args:
         options: the pool's.
         watcher: the pool's.
+        answer_check: the pool's.
 
     Attributes:
         slots: one for each child that the user asked for.
         children: the children that live, and those whose death the scheduler has not processed yet.
     """
 
-    def __init__(self, options: Options, watcher: Watcher) -> None:
+    def __init__(self, options: Options, watcher: Watcher, answer_check: AnswerCheck) -> None:
         self._options = options
+        self._answer_check = answer_check
         self._watcher = watcher
         self._ring_size = Geometry.for_ring_size(options.ring_size).posteriors_size
         self._last_notice = 0.0
@@ -112,7 +115,7 @@ class Supervisor:
         size = Geometry.for_ring_size(self._options.ring_size).total_size
         require_shared_memory(size, self._options.num_instances)
         for _ in range(self._options.num_instances):
-            self.slots.append(Slot(Child(self._options, self._watcher)))
+            self.slots.append(Slot(Child(self._options, self._watcher, self._answer_check)))
             self._refresh()
 
     def replace(self, dead: Child, *, may_start: bool) -> None:
@@ -219,7 +222,7 @@ class Supervisor:
 
     def _start(self, slot: Slot) -> None:
         slot.child.close()  # first: there may not be room for the memory of both
-        child = Child(self._options, self._watcher)
+        child = Child(self._options, self._watcher, self._answer_check)
         try:
             slot.install(child)
         finally:

@@ -22,6 +22,8 @@ from .uninterrupted import start_thread, uninterrupted
 
 _log = logging.getLogger("shmbridge")
 
+_CATCH_UP_SECONDS = 1.0  # the thread may be in a log handler of the user's that waits for the caller
+
 # Called when the descriptor is readable or at its end; returns whether to go on watching it.
 Callback = Callable[[], bool]
 
@@ -113,6 +115,22 @@ class Watcher:
         """Own the descriptor, and call back until the callback returns False."""
         self._new.append((descriptor, callback))
         self._wake()
+
+    def catch_up(self) -> None:
+        """Wait until each callback has read what is readable now."""
+        if in_watcher_thread():
+            return
+        reached = Latch()
+
+        def at_end() -> bool:
+            reached.open()
+            return False
+
+        with contextlib.suppress(OSError):  # no descriptor is left: the caller gets less
+            read_end, write_end = pipe()
+            os.close(write_end)
+            self.watch(read_end, at_end)  # it is readable at once, and comes after the others
+            reached.wait(_CATCH_UP_SECONDS)
 
     def close(self) -> None:
         """End the thread and close all descriptors. No callback runs after that. May be called again.

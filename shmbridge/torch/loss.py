@@ -61,7 +61,7 @@ def sprint_loss(
             CPU save a synchronization.
         segment_names: full segment names, one for each segment.
         reduction: "none" returns the loss of each segment, "sum" their sum, and "mean" the sum divided by the
-            number of segments that Sprint did not skip, or by 1 if it skipped all. Unlike torch.nn.CTCLoss,
+            number of segments that Sprint did not skip: NaN if it skipped all. Unlike torch.nn.CTCLoss,
             "mean" does not divide by the number of labels, which is known to Sprint only.
         batch_first: whether log_probs is (batch,time,label).
         from_logits: whether log_probs are logits. Their log softmax is computed in float32, on the CPU
@@ -93,7 +93,7 @@ def sprint_loss(
     )
     if reduction == "none":
         return loss
-    return loss.sum() if reduction == "sum" else loss.sum() / max(num_answered, 1)
+    return loss.sum() if reduction == "sum" else loss.sum() / num_answered
 
 
 class SprintLoss(torch.nn.Module):

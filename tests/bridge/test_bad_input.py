@@ -336,6 +336,11 @@ OPTIONS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"unnormalized_posteriors": "raise"},
         ["unnormalized_posteriors is 'raise'", "'warn', 'error', 'allow'"],
     ),
+    "a number for a truth value": ({"allow_zero_error_signal": 1}, ["allow_zero_error_signal is 1", "True"]),
+    "a share of zero": ({"skip_warning_share": 0}, ["skip_warning_share is 0"]),
+    "a share that is a percentage": ({"skip_warning_share": 10}, ["skip_warning_share is 10", "at most 1"]),
+    "a share that is NaN": ({"skip_warning_share": float("nan")}, ["skip_warning_share is nan"]),
+    "a share that is a string": ({"skip_warning_share": "0.1"}, ["skip_warning_share is '0.1'"]),
     "a timeout of zero": ({"start_timeout": 0}, ["start_timeout is 0"]),
     "a timeout that is NaN": ({"exit_timeout": float("nan")}, ["exit_timeout is nan"]),
     "a timeout that is a string": ({"exit_timeout": "1"}, ["exit_timeout is '1'"]),
@@ -616,17 +621,6 @@ def test_a_corpus_or_lexicon_that_cannot_be_read_is_an_error_with_the_file(
     said = "\n".join(caught.value.last_output)
     assert str(path) in said
     assert expected in said
-
-
-def test_a_word_that_the_lexicon_lacks_is_an_error_with_file_and_line(sprint_env: SprintEnv) -> None:
-    sprint_env.segments["kórpus/rec/strange"] = ("unheard", 5)
-    path = sprint_env.write_corpus()
-    line = 1 + next(i for i, text in enumerate(path.read_text("utf-8").splitlines()) if "unheard" in text)
-    with sprint_env.pool("loop") as pool, pytest.raises(shmbridge.PeerGoneError) as caught:
-        sprint_env.check(pool, sprint_env.NAMES)
-    said = "\n".join(caught.value.last_output)
-    assert f"{path}:{line}: " in said
-    assert "unheard" in said
 
 
 def test_an_invalid_option_of_sprint_is_an_error_with_its_value(sprint_env: SprintEnv) -> None:

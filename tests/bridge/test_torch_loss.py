@@ -306,10 +306,11 @@ def test_values_beyond_the_length_are_ignored(
 @pytest.mark.parametrize("lengths", [torch.zeros(0, dtype=torch.int64), []], ids=["tensor", "list"])
 def test_an_empty_batch_has_loss_zero(shared: shmbridge.SprintInstancePool, lengths: Any) -> None:
     log_probs = torch.zeros(3, 0, 4, requires_grad=True)
-    loss = sprint_loss(shared, log_probs, lengths, [])
+    loss = sprint_loss(shared, log_probs, lengths, [], reduction="sum")
     loss.backward()
     assert loss == 0
     assert log_probs.grad.shape == (3, 0, 4)
+    assert sprint_loss(shared, log_probs, lengths, []).isnan()
 
 
 # --- autograd
@@ -417,14 +418,14 @@ def test_skipped_segments_may_raise_an_error_that_names_them(
     assert criterion(log_probs[:, :1], lengths[:1], names[:1]).isfinite()
 
 
-@pytest.mark.parametrize(("skipped", "expected"), [("zero", 0.0), ("inf", float("inf"))])
-def test_the_mean_over_no_answered_segment_is_not_nan(
+@pytest.mark.parametrize(("skipped", "expected"), [("zero", float("nan")), ("inf", float("inf"))])
+def test_the_mean_over_no_answered_segment_is_nan_and_its_gradient_zero(
     module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, skipped: str, expected: float
 ) -> None:
     lengths = module_sprint_env.frames([module_sprint_env.SHORT])
     log_probs = random_logits(lengths).log_softmax(-1).requires_grad_()
     loss = sprint_loss(shared, log_probs, lengths, [module_sprint_env.SHORT], skipped=skipped)
-    assert loss == expected
+    torch.testing.assert_close(loss, torch.tensor(expected), equal_nan=True)
     assert (gradient(log_probs, loss) == 0).all()
 
 

@@ -155,6 +155,7 @@ _NAMES = (
         "exit_timeout",
     ),
     *("env", "max_restarts", "skip_fatal_segments", "segment_timeout", "unnormalized_posteriors"),
+    *("allow_zero_error_signal", "skip_warning_share"),
 )
 
 

@@ -29,6 +29,7 @@ ARGUMENTS: dict[type, tuple[tuple[Any, ...], dict[str, Any]]] = {
         ("c/r/1", "KeyError", "'x'", "Traceback:\n  line 1\n"),
         {"raised_by": "the callback"},
     ),
+    errors.CriterionError: (("Sprint computes no criterion",), {"reported": OUTPUT}),
     errors.PeerGoneError: (("Sprint is gone",), GONE),
     errors.SegmentTimeoutError: (("Sprint gave no answer",), GONE),
     errors.BridgeTimeoutError: (("Sprint was not ready",), {"last_output": OUTPUT}),
