@@ -11,6 +11,7 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -55,6 +56,7 @@ int __real_fchmod(int descriptor, mode_t mode);
 int __real_fcntl(int descriptor, int command, ...);
 long __real_syscall(long number, ...);
 int __real_poll(struct pollfd *descriptors, nfds_t count, int timeout);
+int __real_nanosleep(const struct timespec *duration, struct timespec *left);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
 
 void *__wrap_malloc(size_t size) {
@@ -107,6 +109,10 @@ long __wrap_syscall(long number, ...) {
 
 int __wrap_poll(struct pollfd *descriptors, nfds_t count, int timeout) {
     return fails("poll") ? -1 : __real_poll(descriptors, count, timeout);
+}
+
+int __wrap_nanosleep(const struct timespec *duration, struct timespec *left) {
+    return fails("nanosleep") ? -1 : __real_nanosleep(duration, left);
 }
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument) {
@@ -217,6 +223,36 @@ static int copies(void) {
     return 1;
 }
 
+static sem_t exited;
+
+/* The thread that ends the process with its parent only ends itself here. */
+_Noreturn void __wrap__exit(int status) {
+    CHECK_EQUAL(status, 1);
+    sem_post(&exited);
+    pthread_exit(NULL);
+}
+
+static int lowest_free_descriptor(void) {
+    int descriptor = dup(0);
+    CHECK(descriptor >= 0 && close(descriptor) == 0);
+    return descriptor;
+}
+
+static int exits_with_parent(void) {
+    int parent[2], quiet[2], lowest = lowest_free_descriptor();
+    CHECK(pipe(parent) == 0 && pipe(quiet) == 0);
+    int result = shmb_exit_with_parent(quiet[0], parent[0], 0);
+    CHECK(close(parent[1]) == 0);
+    if (result == 0)
+        while (sem_wait(&exited) != 0)
+            CHECK_EQUAL(errno, EINTR);
+    else
+        CHECK(has_failed && (result == error || result == ENOMEM));
+    CHECK(close(parent[0]) == 0 && close(quiet[0]) == 0 && close(quiet[1]) == 0);
+    CHECK(result == 0 || lowest_free_descriptor() == lowest);
+    return result == 0;
+}
+
 /* Run the scenario until all of its calls have failed once. */
 static void check(int (*scenario)(void), int error_number, int may_succeed) {
     for (int n = 1;; n++) {
@@ -246,6 +282,8 @@ int main(void) {
     check(sleeps, ETIMEDOUT, 1);
     check(sleeps, EAGAIN, 1);
     check(copies, EAGAIN, 1);
+    CHECK(sem_init(&exited, 0, 0) == 0);
+    check(exits_with_parent, EINTR, 1);
     for (size_t i = 0; i < sizeof failures / sizeof *failures && failures[i].name != NULL; i++)
         printf("%s failed %d times\n", failures[i].name, failures[i].count);
     return 0;
