@@ -50,10 +50,14 @@ static int take_now(CallLock *self) {
     return 1;
 }
 
-/* Return 0 with an exception set if a signal handler raises. */
+/* Return 0 with an exception set if a signal handler raises, or this thread must not wait. */
 static int take(CallLock *self) {
     if (take_now(self))
         return 1;
+    PyObject *checked = PyObject_CallMethod((PyObject *)self, "_check_can_wait", NULL);
+    if (checked == NULL)
+        return 0;
+    Py_DECREF(checked);
     for (;;) {
         PyLockStatus status;
         Py_BEGIN_ALLOW_THREADS

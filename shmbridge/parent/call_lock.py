@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from .. import _ring
 from ..errors import UsageError
+from .watcher import check_can_wait
 
 __all__ = ["CallLock"]
 
@@ -19,3 +20,6 @@ class CallLock(_ring.CallLock):
             "signal handler or a finaliser, for instance; call it after that call has returned, or use "
             "another pool [nested-call]"
         )
+
+    def _check_can_wait(self) -> None:
+        check_can_wait()

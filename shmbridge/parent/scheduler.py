@@ -29,7 +29,7 @@ from .request_queue import RequestQueue
 from .statistics import Counters
 from .supervisor import NOTICE_SECONDS, Slot, Supervisor
 from .waits import BatchAnswers, Ready, Wait, check_no_open_claim
-from .watcher import Watcher
+from .watcher import Watcher, check_can_wait
 
 if TYPE_CHECKING:
     from .in_place_request import InPlaceRequest
@@ -261,7 +261,9 @@ class Scheduler:
 
         Raises:
             ClosedError: the pool was closed meanwhile.
+            UsageError: this is a watcher's thread.
         """
+        check_can_wait()
         if self._receivers is None:
             self._receivers = WaitList(self._receiving_ends())
         wait_list = self._receivers

@@ -14,7 +14,7 @@ from typing import Optional
 
 from ..descriptors import pipe
 from ..doorbell import Doorbell
-from ..errors import ResourceError
+from ..errors import ResourceError, UsageError
 from ..memory import PAGE, Memory, create_shared_memory
 from . import fork_safety
 from .latch import Latch
@@ -37,6 +37,15 @@ def in_watcher_thread() -> bool:
     There, nothing must be waited for that a watcher reports.
     """
     return threading.get_ident() in _threads
+
+
+def check_can_wait() -> None:
+    """Raise UsageError in a watcher's thread."""
+    if in_watcher_thread():
+        raise UsageError(
+            "the pool was called in the thread that watches Sprint, by a logging handler for instance; this "
+            "thread cannot wait for Sprint: make the call in another thread [watcher-thread]"
+        )
 
 
 @contextlib.contextmanager

@@ -65,3 +65,33 @@ def test_a_pool_ends_in_its_own_watcher_thread(sprint_env, how):
         assert sprint_env.said(trainer) == "ended"
         assert trainer.wait() == 0
         assert sprint_env.sprint_pids() == []
+
+
+USED = """
+def ACT():
+    pid = pool.stats().children[0].pid
+    os.kill(pid, signal.SIGSTOP)  # the call would wait
+    try:
+        pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
+    except shmbridge.UsageError as error:
+        say(str(error))
+    os.kill(pid, signal.SIGCONT)
+{idle}
+pool.close()
+"""
+
+
+@pytest.mark.parametrize("when", ["the pool is idle", "another thread closes the pool"])
+def test_a_handler_that_would_wait_for_sprint_gets_an_error(sprint_env, when):
+    mark = str(sprint_env.path / "mark")
+    closing = when == "another thread closes the pool"
+    sprint = "init().run_control_loop(callback=callback)\nprint('now', flush=True)"
+    options = sprint_env.scripted(sprint if closing else SPRINT.format(mark=mark))
+    idle = "" if closing else f"open({mark!r}, 'w').close()\nsys.stdin.readline()"
+    with sprint_env.trainer(TRAINER + USED.format(idle=idle), options) as trainer:
+        assert "[watcher-thread]" in sprint_env.said(trainer)
+        assert sprint_env.said(trainer) == "acted"
+        if not closing:
+            trainer.stdin.write("\n")
+            trainer.stdin.flush()
+        assert trainer.wait() == 0
