@@ -203,7 +203,9 @@ class SprintProcess:
     # --- called in the watcher's thread
 
     def _on_output(self) -> bool:
-        return self._pump(self._output_fd, self._take_output)
+        with errors_contained():
+            return self._pump(self._output_fd, self._take_output)
+        return True  # lines are lost; but a pipe that nobody reads would end Sprint
 
     def _on_message(self) -> bool:
         return self._pump(self._c2p_fd, self._take_messages)
@@ -228,8 +230,11 @@ class SprintProcess:
         try:
             for message in self._decoder.feed(data):
                 self.messages.put(message)
-        except ProtocolError as error:
-            self.broken = without_traceback(error)
+        except BaseException as error:
+            if isinstance(error, ProtocolError):
+                self.broken = without_traceback(error)
+            else:  # of this process, such as MemoryError: without the message, the trainer might wait forever
+                self.broken = ProtocolError(f"Sprint's message could not be read: {error!r} [bad-message]")
             self._kill_group()  # now: it could go on writing for as long as the trainer is busy elsewhere
         self.has_events = True
         if not data and not self._exiting:

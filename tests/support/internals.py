@@ -21,11 +21,13 @@ from shmbridge.memory import Memory, create_shared_memory
 from shmbridge.parent import (
     child,
     child_state,
+    ending,
     fork_safety,
     in_place,
     in_place_request,
     launch,
     lifecycle,
+    pipes,
     placement,
     process,
     scheduler,
@@ -51,6 +53,7 @@ __all__ = [
     "child_of",
     "children",
     "create_shared_memory",
+    "fail_in_watcher",
     "fork_lock_is_free",
     "in_place_of_start_wait",
     "is_serving",
@@ -359,6 +362,18 @@ def wrap_score_claims(wrap: Callable[[Any], Any]) -> Iterator[None]:
     """Replace each claim for scores by the return value of `wrap`."""
     claim = scoring._claim
     with mock.patch.object(scoring, "_claim", lambda *arguments: wrap(claim(*arguments))):
+        yield
+
+
+@contextlib.contextmanager
+def fail_in_watcher(what: str, error: BaseException) -> Iterator[None]:
+    """Raise an error in the thread that watches Sprint: in "exit", "output" or "messages"."""
+    owner, name = {
+        "exit": (ending.Ending, "collect"),
+        "output": (pipes.OutputLines, "feed"),
+        "messages": (pipes.LatestMessages, "put"),
+    }[what]
+    with mock.patch.object(owner, name, side_effect=error):
         yield
 
 
