@@ -58,7 +58,14 @@ class Work:
 
 
 def prepare(
-    nn_trainer: str, pythonpath: str, folder: Path, *, labels: int, segments: int, frames: int
+    nn_trainer: str,
+    pythonpath: str,
+    folder: Path,
+    *,
+    labels: int,
+    segments: int,
+    frames: int,
+    arcs: int = 20,
 ) -> Work:
     """Write the files and generate the posteriors.
 
@@ -69,6 +76,7 @@ def prepare(
         labels: label dimension.
         segments: number of segments in the batch.
         frames: length of each segment.
+        arcs: number of arcs of each lattice.
 
     Raises:
         ValueError: the number of labels, segments or frames is too small.
@@ -76,7 +84,7 @@ def prepare(
     """
     task = rasr.make_task(labels, segments, frames)
     chosen = [dataclasses.replace(segment, frames=frames) for segment in task.segments[:segments]]
-    files = rasr.write(folder, dataclasses.replace(task, segments=(*chosen, *task.segments[segments:])))
+    files = rasr.write(folder, dataclasses.replace(task, segments=(*chosen, *task.segments[segments:])), arcs)
     return Work(
         nn_trainer=nn_trainer,
         env={**_MALLOC, "PYTHONPATH": pythonpath},

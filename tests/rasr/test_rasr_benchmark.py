@@ -99,3 +99,35 @@ def test_a_sprint_that_exits_is_an_error_with_its_output(tmp_path, sprint):
     assert "this is not nn-trainer" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "rasr.json").exists()
+
+
+def test_the_benchmark_of_lattice_criteria_reports_its_figures(tmp_path):
+    size = ["--labels", "12", "--frames", "30", "--segments", "3", "--arcs", "15", "--rounds", "2"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    program = tmp_path / "ref-lattice-processor"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m shmbridge.refsprint.lattice_processor "$@"\n')
+    program.chmod(0o755)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.rasr.lattices",
+            "--lattice-processor",
+            program,
+            *size,
+            "--out",
+            tmp_path,
+            "--pythonpath",
+            env["PYTHONPATH"],
+        ],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "lattices.json").read_text())
+    assert list(results["ways"]) == ["no parent", "1 child", "2 children"]
+    assert all(way["count"] == 2 for way in results["ways"].values())
+    assert len(results["targets"]) == 2
+    assert "2 children over twice 1 child" in done.stdout
