@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .._native import lib
-from ..errors import ProtocolError
+from ..errors import BatchError, ProtocolError
 from ..ring import Array, Claim, FloatArray, Record
 from .batch import Batch, BatchRequest
 
@@ -16,20 +17,38 @@ if TYPE_CHECKING:
     from .lifecycle import Lifecycle
 
 UintArray = np.ndarray[Any, np.dtype[np.uint32]]
+IntArray = Union[UintArray, np.ndarray[Any, np.dtype[np.int32]]]
+
+
+_DTYPES: list[np.dtype[Any]] = [np.dtype(np.uint32), np.dtype(np.int32)]
 
 
 class Automata(NamedTuple):
     """The automata of several sequences as one: the states of each follow those of the one before.
 
     Attributes:
-        edges: (4,E) uint32: from, to, emission, sequence.
+        edges: (4,E) uint32 or int32: from, to, emission, sequence.
         weights: (E,) float32.
-        start_end_states: (2,batch) uint32: the initial and final state of each sequence.
+        start_end_states: (2,batch) uint32 or int32: the initial and final state of each sequence.
     """
 
-    edges: UintArray
+    edges: IntArray
     weights: FloatArray
-    start_end_states: UintArray
+    start_end_states: IntArray
+
+    def as_int32(self) -> Automata:
+        """Return the same memory as int32.
+
+        Raises:
+            ProtocolError: a number is too large.
+        """
+        largest = max(int(array.max(initial=0)) for array in (self.edges, self.start_end_states))
+        if largest >= 1 << 31:
+            raise ProtocolError(
+                f"the automata have a state or label {largest}, which int32 cannot hold; request uint32"
+                " [bad-answer]"
+            )
+        return Automata(self.edges.view(np.int32), self.weights, self.start_end_states.view(np.int32))
 
 
 class AutomatonRequest(BatchRequest):
@@ -75,19 +94,24 @@ def _problem(matrix: Array, num_states: int) -> Optional[str]:
     return None
 
 
-def request_automata(pool: Lifecycle, names: Sequence[str]) -> Automata:
+def request_automata(pool: Lifecycle, names: Sequence[str], dtype: DTypeLike) -> Automata:
     """Return the automata of these segments, combined into one. The caller holds the lock.
 
     Raises:
         ShmbridgeError: as SprintInstancePool.get_automata_for_batch.
     """
+    try:
+        is_signed = _DTYPES.index(np.dtype(dtype)) == 1
+    except (TypeError, ValueError):
+        raise BatchError(f"dtype is {dtype!r}; it must be numpy.uint32 or numpy.int32 [dtype]") from None
     scheduler = pool.scheduler
     scheduler.restart_dead_children()
     batch = Batch(pool.statistics, scheduler.children)
     requests = [AutomatonRequest(batch, name) for name in names]
     scheduler.run(batch)
     batch.raise_errors()
-    return _combine(requests)
+    automata = _combine(requests)
+    return automata.as_int32() if is_signed else automata
 
 
 def _combine(requests: Sequence[AutomatonRequest]) -> Automata:

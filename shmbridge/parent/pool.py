@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Optional, Union
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from ..deprecation import accept_old_names
 from ..errors import OptionError
@@ -215,22 +216,25 @@ class SprintInstancePool(OwnedPool):
             return run_segments(self._pool, posteriors, lengths, names, error_signal, **copies).loss
 
     @accept_old_names(_OLD_NAMES)
-    def get_automata_for_batch(self, segment_names: Union[Sequence[Any], Array]) -> Automata:
+    def get_automata_for_batch(
+        self, segment_names: Union[Sequence[Any], Array], *, dtype: DTypeLike = np.uint32
+    ) -> Automata:
         """Return the allophone state automata of segments, combined into one.
 
         Args:
             segment_names: the full segment names. A segment may occur several times.
+            dtype: uint32, as RETURNN has it, or int32, with which torch can compute.
 
         Returns:
-            A tuple of three: edges (4,E) uint32: from, to, emission, sequence; weights (E,) float32;
-            start_end_states (2,batch) uint32. The states of each sequence follow those of the one before.
+            A tuple of three: edges (4,E): from, to, emission, sequence; weights (E,) float32;
+            start_end_states (2,batch). The states of each sequence follow those of the one before.
 
         Raises:
             BatchError, RemoteError, PeerGoneError, ClosedError: as in get_batch_loss_and_error_signal.
         """
         with self._pool.lock:
             self._pool.check_open()
-            return request_automata(self._pool, decode_names(segment_names))
+            return request_automata(self._pool, decode_names(segment_names), dtype)
 
     def claim(self, segment_name: Union[str, bytes], num_frames: int, num_labels: int) -> SegmentClaim:
         """Claim shared memory for the posteriors of a segment: write them, `send`, wait for the `result`.

@@ -344,6 +344,41 @@ def test_a_segment_that_occurs_twice_has_an_automaton_at_each_index(
         np.testing.assert_array_equal(weights[edges[3] == index], alone_weights)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.dtype(np.int32), "int32"])
+def test_automata_may_be_int32(
+    module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool, dtype: Any
+) -> None:
+    names = module_sprint_env.NAMES
+    automata = shared.get_automata_for_batch(names, dtype=dtype)
+    assert automata.edges.dtype == automata.start_end_states.dtype == np.int32
+    assert automata.weights.dtype == np.float32
+    for array, expected in zip(automata, shared.get_automata_for_batch(names)):
+        np.testing.assert_array_equal(array, expected)
+    empty = shared.get_automata_for_batch([], dtype=dtype)
+    assert (empty.edges.dtype, empty.edges.shape) == (np.int32, (4, 0))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, "uint8", None, "nothing"])
+def test_automata_of_another_dtype_are_refused(shared: shmbridge.SprintInstancePool, dtype: Any) -> None:
+    with pytest.raises(shmbridge.BatchError, match=r"dtype is .*; it must be numpy\.uint32 or numpy\.int32"):
+        shared.get_automata_for_batch([], dtype=dtype)
+
+
+def test_automata_with_numbers_beyond_int32_are_refused_as_int32(sprint_env: SprintEnv) -> None:
+    body = """
+    def answer(command, **arguments):
+        if command != "export_allophone_state_fsa_by_segment_name":
+            return callback(command, **arguments)
+        return 2, 1, np.array([0, 1, 1 << 31], np.uint32), np.zeros(1, np.float32)
+
+    init().run_control_loop(callback=answer)
+    """
+    with sprint_env.scripted_pool(body, use_python_segment_order=False) as pool:
+        assert pool.get_automata_for_batch(["c/s1"]).edges[2].tolist() == [1 << 31]
+        with pytest.raises(shmbridge.ProtocolError, match="2147483648, which int32 cannot hold"):
+            pool.get_automata_for_batch(["c/s1"], dtype=np.int32)
+
+
 def test_the_sum_over_the_paths_of_the_automaton_is_the_loss(
     module_sprint_env: SprintEnv, shared: shmbridge.SprintInstancePool
 ) -> None:
