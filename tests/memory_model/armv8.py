@@ -10,8 +10,9 @@ import itertools
 from typing import Any
 
 import z3
-from concurrent_program import Event, Order
+from concurrent_program import Event
 from consistency import Execution
+from memory_order import Order
 
 
 def armv8(execution: Execution) -> Any:

@@ -12,8 +12,9 @@ from typing import Any
 
 import z3
 from c_atomics import Function
-from concurrent_program import Condition, Event, Order, Program, Thread, Value
+from concurrent_program import Condition, Event, Program, Thread, Value
 from consistency import Execution
+from memory_order import Order
 
 PLAIN = Order.PLAIN
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from concurrent_program import Order
+from memory_order import Order
 
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 FILES = ("doorbell.c", "ring.c", "wait.c")

@@ -7,32 +7,13 @@ program with branches is one set of events. Values are small integers in z3.
 from __future__ import annotations
 
 import contextlib
-import enum
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
 import z3
-
-
-class Order(enum.IntEnum):
-    """The memory orders of C11; PLAIN is an access that is not atomic."""
-
-    PLAIN = 0
-    RELAXED = 1
-    ACQUIRE = 2
-    RELEASE = 3
-    ACQ_REL = 4
-    SEQ_CST = 5
-
-    @property
-    def acquires(self) -> bool:
-        return self in (Order.ACQUIRE, Order.ACQ_REL, Order.SEQ_CST)
-
-    @property
-    def releases(self) -> bool:
-        return self in (Order.RELEASE, Order.ACQ_REL, Order.SEQ_CST)
+from memory_order import Order
 
 
 @dataclass(eq=False)

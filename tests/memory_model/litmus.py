@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import z3
-from concurrent_program import Order, Program, Value
+from concurrent_program import Program, Value
+from memory_order import Order
 
 PLAIN, RLX, ACQ, REL, ACQ_REL, SC = Order
 

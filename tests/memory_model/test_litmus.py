@@ -10,8 +10,9 @@ import_or_skip("z3")
 
 import litmus  # noqa: E402
 from armv8 import armv8  # noqa: E402
-from concurrent_program import Order, Program  # noqa: E402
+from concurrent_program import Program  # noqa: E402
 from consistency import find_execution  # noqa: E402
+from memory_order import Order  # noqa: E402
 from rc11 import rc11  # noqa: E402
 
 
