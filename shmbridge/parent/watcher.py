@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import select
 import selectors
 import threading
 import traceback
@@ -188,7 +190,7 @@ class Watcher:
             threading.current_thread().name = "shmbridge watcher"  # for log records and debuggers
             self._selector.register(self._wake_read, selectors.EVENT_READ)
             while self._take_new():
-                ready = [key.fd for key, _ in self._selector.select()]
+                ready = self._wait()
                 if self._wake_read in ready:
                     ready.remove(self._wake_read)
                     os.read(self._wake_read, 4096)
@@ -200,6 +202,16 @@ class Watcher:
             _threads.discard(this)
             # Python before 3.12 keeps the name of a thread that threading has not started.
             getattr(threading, "_active", {}).pop(this, None)
+
+    def _wait(self) -> list[int]:
+        """Return the readable descriptors, once there is one."""
+        try:
+            return [key.fd for key, _ in self._selector.select()]
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # RLIMIT_NOFILE is now lower than the number of descriptors, of which poll then takes none.
+            return select.select([self._wake_read, *self._callbacks], [], [])[0]
 
     def _take_new(self) -> bool:
         """Watch the new descriptors. Return False if the watcher is to end."""
