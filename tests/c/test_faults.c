@@ -223,6 +223,57 @@ static int copies(void) {
     return 1;
 }
 
+/* numpy's PyDataMem_Handler, as in allocation.c. */
+typedef struct {
+    char name[127];
+    uint8_t version;
+    void *context;
+    void *(*malloc)(void *context, size_t size);
+    void *(*calloc)(void *context, size_t count, size_t size);
+    void *(*realloc)(void *context, void *pointer, size_t size);
+    void (*free)(void *context, void *pointer, size_t size);
+} mem_handler;
+
+static void *default_malloc(void *context, size_t size) { return (void)context, malloc(size); }
+static void default_free(void *context, void *pointer, size_t size) { (void)context, (void)size, free(pointer); }
+static const mem_handler default_handler = {.malloc = default_malloc, .free = default_free};
+
+/* An array that cannot be allocated in the ring is allocated elsewhere. */
+static int allocates_in_place(void) {
+    enum { SIZE = 4096 };
+    const mem_handler *handler = shmb_allocation_handler(&default_handler);
+    shmb_memory *memory = shmb_memory_map(descriptor_of_ring, RECORDS + CAPACITY);
+    if (memory == NULL)
+        return 0;
+    memset(shmb_memory_at(memory, LINES, RECORDS - LINES), 0, RECORDS - LINES);
+    shmb_ring_end *producer = shmb_ring_open(memory, LINES, RECORDS, CAPACITY, SHMB_PRODUCER, NULL);
+    int is_in_place = 0;
+    if (producer != NULL) {
+        shmb_record record = {.kind = SHMB_ERROR_SIGNAL, .dtype = SHMB_UINT8, .rows = 1, .columns = SIZE};
+        CHECK_EQUAL(shmb_ring_claim(producer, &record, ""), SHMB_OK);
+        shmb_allocation_expect(producer, record.position, record.matrix, SIZE, 1);
+        void *pointer = handler->malloc(NULL, SIZE);
+        is_in_place = pointer == record.matrix;
+        CHECK(pointer != NULL);
+        memset(pointer, 1, SIZE);
+        shmb_allocation_cancel(producer, record.position);
+        CHECK_EQUAL(shmb_ring_abort(producer, record.position), SHMB_OK);
+        handler->free(NULL, pointer, SIZE);
+        shmb_ring_free(producer);
+    }
+    shmb_memory_free(memory);
+    return is_in_place;
+}
+
+static int waits_at_a_latch(void) {
+    uint32_t latch = 0;
+    int result = shmb_latch_wait(&latch, 1000000);
+    CHECK(result == SHMB_TIMED_OUT || (has_failed && result == SHMB_INTERRUPTED));
+    shmb_latch_open(&latch);
+    CHECK_EQUAL(shmb_latch_wait(&latch, -1), SHMB_OK);
+    return 1;
+}
+
 static sem_t exited;
 
 /* The thread that ends the process with its parent only ends itself here. */
@@ -282,6 +333,8 @@ int main(void) {
     check(sleeps, ETIMEDOUT, 1);
     check(sleeps, EAGAIN, 1);
     check(copies, EAGAIN, 1);
+    check(allocates_in_place, ENOMEM, 0);
+    check(waits_at_a_latch, EINTR, 1);
     CHECK(sem_init(&exited, 0, 0) == 0);
     check(exits_with_parent, EINTR, 1);
     for (size_t i = 0; i < sizeof failures / sizeof *failures && failures[i].name != NULL; i++)
