@@ -30,6 +30,7 @@ class Scenario:
     Attributes:
         bad: conditions that must not hold: a record that is not whole, or that arrives twice.
         asleep: for each sleep without a timeout, whether it does not end unless a wake follows, and its turn.
+        woken: for each sleep, whether a wake ends it.
         wakes: the turns of the wakes.
         beyond: whether the program goes on after what was unrolled.
     """
@@ -37,6 +38,7 @@ class Scenario:
     program: Program
     bad: list[Any] = field(default_factory=list)
     asleep: list[tuple[Any, Event]] = field(default_factory=list)
+    woken: list[Any] = field(default_factory=list)
     wakes: list[Event] = field(default_factory=list)
     beyond: list[Any] = field(default_factory=list)
 
@@ -84,6 +86,7 @@ class Bridge:
         sleeps = z3.And(thread.guard, tokens.expression == 0)
         with thread.when(tokens.is_(0) & Condition(is_woken)):
             now = thread.load("futex", Order.ACQUIRE)
+            self.scenario.woken.append(thread.guard)
             self.scenario.program.require(z3.Implies(thread.guard, now.expression > old.expression + 1))
         self.scenario.asleep.append((z3.And(sleeps, z3.Not(is_woken)), turn))
         return Condition(z3.Or(tokens.expression != 0, is_woken), tokens.reads)

@@ -135,6 +135,13 @@ def find_in_mutant(scenario, model, functions, mistakes=()):
     return find_execution(built.program, MODELS[model], built.fails, or_undefined=True)
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("scenario", SMALL)
+def test_a_sleeper_can_be_woken(scenario, model):
+    built = SMALL[scenario](FUNCTIONS, ())
+    assert find_execution(built.program, MODELS[model], z3.Or(built.woken)) is not None
+
+
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_weaker_order_is_found(name):
     function, old, new, scenario, model = MUTANTS[name]
