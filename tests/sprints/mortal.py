@@ -91,19 +91,20 @@ def die_copying() -> None:
 def die_after_commit() -> None:
     """Die when an answer is committed, before the trainer's doorbell rings."""
     bells: list[Doorbell] = []
-    of_child, drop_views = Channel.of_child, ParentSegment._drop_views
+    of_child, send_copy = Channel.of_child, ParentSegment._send_copy
 
     def silent_channel(memory: Memory, geometry: Geometry, own: Doorbell, peer: Doorbell) -> Channel:
         bells.append(peer)
         return of_child(memory, geometry, own=own, peer=own)  # a commit rings Sprint's own doorbell
 
-    def dying_drop_views(segment: ParentSegment) -> None:
+    def dying_send_copy(segment: ParentSegment, *arguments: Any) -> Any:
+        claim = send_copy(segment, *arguments)
         die_if_due(segment.name)
         bells[0].poke()
-        drop_views(segment)
+        return claim
 
     mock.patch.object(Channel, "of_child", silent_channel).start()
-    mock.patch.object(ParentSegment, "_drop_views", dying_drop_views).start()
+    mock.patch.object(ParentSegment, "_send_copy", dying_send_copy).start()
 
 
 STAGES: dict[str, Callable[[], None]] = {
@@ -128,7 +129,7 @@ def callback(command: str, **arguments: Any) -> Any:
     with open(setting("log"), "a") as log:
         print(name, file=log)
     # An array in C order is not allocated in the ring, but copied.
-    in_layout = np.ascontiguousarray if STAGE.startswith("half-way") else np.asfortranarray
+    in_layout = np.ascontiguousarray if STAGE.startswith(("half-way", "between")) else np.asfortranarray
     return float(posteriors.sum()), in_layout(2 * posteriors)
 
 
