@@ -133,7 +133,8 @@ class Child:
         if channel is None:
             return True
         try:
-            record = channel.receiver.receive()
+            receiver = channel.receiver
+            record = receiver.receive() if self.in_flight else self.score_requests.receive(receiver)
             if record is None:
                 return False
             self._deliver(record)
@@ -224,7 +225,11 @@ class Child:
         """Deliver all answers in the ring. Return whether there were any."""
         progress = False
         try:
-            while self._channel is not None and (record := self._channel.receiver.receive()) is not None:
+            while self._channel is not None:
+                receiver = self._channel.receiver
+                record = receiver.receive() if self.in_flight else self.score_requests.receive(receiver)
+                if record is None:
+                    break
                 self._deliver(record)
                 progress = True
         except ProtocolError as error:

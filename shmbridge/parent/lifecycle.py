@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import enum
 import logging
+import threading
 import time
-import weakref
 from collections.abc import Callable
-from typing import Any, NoReturn, Optional, TypeVar
+from typing import Optional
 
-from ..errors import ClosedError, UsageError
-from ..memory import Memory
+from ..errors import ClosedError, ResourceError, UsageError
 from . import fork_safety, stats_socket
 from .answer_check import AnswerCheck
 from .arguments import KnownLabels
@@ -21,7 +20,7 @@ from .request_queue import RequestQueue
 from .scheduler import Scheduler
 from .statistics import Counters, PoolStatistics
 from .supervisor import Supervisor, stop_at_exit
-from .uninterrupted import start_thread
+from .uninterrupted import start_thread, uninterrupted
 from .watcher import Watcher, in_watcher_thread
 
 _log = logging.getLogger("shmbridge")
@@ -49,10 +48,6 @@ class Lifecycle:
     Args:
         options: the pool's.
 
-    Raises:
-        OptionError, ResourceError: as Child.
-        PeerGoneError, ProtocolError, BridgeTimeoutError: a child did not become ready.
-
     Attributes:
         options: the pool's.
         may_retry: whether a segment may be sent to another child after a death.
@@ -76,27 +71,36 @@ class Lifecycle:
         self._created = time.monotonic()
         self._is_started = False
         self._ended: Optional[float] = None
+        self._ending = threading.Lock()
         self._watcher = Watcher()
         self._supervisor = Supervisor(options, self._watcher, AnswerCheck(options, self.statistics))
         queue = RequestQueue(options.max_restarts, options.skip_fatal_segments)
         self.scheduler = Scheduler(self._watcher, self._supervisor, queue, self.statistics)
         fork_safety.register(self)
-        with stop_at_exit(self.interrupt):
-            self._start(options)
 
-    def _start(self, options: Options) -> None:
-        try:
-            self._watcher.start()
-            executable = " ".join(options.command_line.command)
-            stats_socket.serve_stats(self._watcher, executable, self.stats)
-            self._supervisor.start_all()
-            self.scheduler.await_ready(self._supervisor.slots)
-            self.state, self._is_started = OPEN, True
-            self.check_not_closed()  # the interpreter may have come to its end just now
-        except BaseException:
-            self._supervisor.kill_all()
-            self.close()
-            raise
+    def start(self) -> None:
+        """Start the children, and wait until they are ready.
+
+        Raises:
+            OptionError, ResourceError: as Child.
+            PeerGoneError, ProtocolError, BridgeTimeoutError: a child did not become ready.
+        """
+        with stop_at_exit(self.interrupt):
+            try:
+                self._watcher.start()
+                uninterrupted(self._serve_stats)
+                self._supervisor.start_all()
+                self.scheduler.await_ready(self._supervisor.slots)
+                self.state, self._is_started = OPEN, True
+                self.check_not_closed()  # the interpreter may have come to its end just now
+            except BaseException:
+                self._supervisor.kill_all()
+                self.close()
+                raise
+
+    def _serve_stats(self) -> None:
+        executable = " ".join(self.options.command_line.command)
+        stats_socket.serve_stats(self._watcher, executable, self.stats)
 
     @property
     def is_closed(self) -> bool:
@@ -164,27 +168,43 @@ class Lifecycle:
             self.scheduler.interrupt()
 
     def close(self) -> None:
-        """End the children and the watcher. May be called again; does nothing in a fork."""
+        """End the children and the watcher. Does nothing in a fork.
+
+        May be called again, also to complete a call that a signal handler interrupted.
+        """
         outside_watcher(self._close)
 
     def _close(self) -> None:
         if self.state in (PoolState.CLOSED, PoolState.FORKED):
             return
-        self.state = PoolState.CLOSED
+        self.state = PoolState.CLOSING
         self.scheduler.interrupted = True
         try:
             self._supervisor.close()
         finally:
-            self._watcher.close()
-            self.scheduler.queue.fail_all(ClosedError("the pool was closed [closed]"))
+            try:
+                uninterrupted(self._end)
+            except ResourceError:  # no thread is left
+                self._end()
         self._ended = time.monotonic()
         if self._is_started:
             _log.info("pool closed: %s", self.stats())
 
+    def _end(self) -> None:
+        with self._ending:
+            if self.state is not PoolState.CLOSED:
+                self._supervisor.kill_all()  # Ctrl-C may have come while Sprint was ending
+                self._supervisor.close()
+                self._watcher.close()
+                self.scheduler.queue.fail_all(ClosedError("the pool was closed [closed]"))
+                self.state = PoolState.CLOSED
+
     def after_fork_in_child(self, owner_pid: int) -> None:
         """Leave everything to the parent: called in a fork of the trainer."""
         self.lock = CallLock()  # a thread that the fork did not copy may hold the old one
-        if self.state is not PoolState.CLOSED:
+        if self.is_closed:
+            self.state = PoolState.CLOSED
+        else:
             self.state, self._owner_pid = PoolState.FORKED, owner_pid
         self._supervisor.disown()
 
@@ -203,88 +223,3 @@ def outside_watcher(close: Callable[[], None]) -> None:
             close()
 
     start_thread(close_here)
-
-
-class OwnedPool:
-    """The end of a pool: what happens when it is closed, collected, copied or forked.
-
-    Args:
-        pool: its parts, which must not refer to this object.
-    """
-
-    def __init__(self, pool: Lifecycle) -> None:
-        self._pool = pool
-        # Runs at close, when the pool is collected, or at the interpreter's exit, whichever comes first.
-        self._close = weakref.finalize(self, pool.close)
-
-    def stats(self) -> PoolStatistics:
-        """Return what has crossed the bridge so far, and the state of each child.
-
-        Never blocks: if another thread is in a call, the figures are those of this moment. May be called
-        after `close`, which also logs them.
-
-        Raises:
-            UsageError: this process is a fork of the one that owns the pool.
-        """
-        return self._pool.stats()
-
-    @property
-    def num_instances(self) -> int:
-        """The number of children."""
-        return self._pool.options.num_instances
-
-    @property
-    def memories(self) -> list[Memory]:
-        """The shared memory of each child that is alive, to register it with a device."""
-        with self._pool.lock:
-            self._pool.check_open()
-            return [child.channel.memory for child in self._pool.scheduler.children if child.error is None]
-
-    def close(self) -> None:
-        """End the children and free all resources. Arrays that are held stay valid. May be called again.
-
-        A call that another thread is in raises ClosedError there. In a logging handler that Sprint's output
-        reaches, this returns before the pool is closed.
-
-        Raises:
-            UsageError: this is a call within a call of the same thread; that one raises ClosedError, and the
-                next `close` ends the children.
-        """
-        self._pool.interrupt()  # the other thread holds the lock while it waits for Sprint
-        outside_watcher(self._close_locked)
-
-    def _close_locked(self) -> None:
-        with self._pool.lock:
-            if self._pool.state is not PoolState.FORKED:
-                self._close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the pool was closed."""
-        return self._pool.is_closed
-
-    def __enter__(self: _Pool) -> _Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __copy__(self: _Pool) -> _Pool:
-        return self
-
-    def __deepcopy__(self: _Pool, _memo: dict[int, Any]) -> _Pool:
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        raise UsageError(
-            "a pool cannot be pickled: its children belong to this process; create a pool in each process, "
-            "and leave it out of what is saved, as torch's state_dict does [not-picklable]"
-        )
-
-    def __repr__(self) -> str:
-        options = self._pool.options
-        state = "closed" if self.closed else f"{options.num_instances} children"
-        return f"<{type(self).__name__} {options.sprint_exec_path!r}, {state}>"
-
-
-_Pool = TypeVar("_Pool", bound=OwnedPool)

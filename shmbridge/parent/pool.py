@@ -16,8 +16,9 @@ from .automata import Automata, request_automata
 from .batch import BatchResult
 from .copying import copy_checked, copy_out
 from .in_place import SegmentClaim, claim_segment
-from .lifecycle import OPEN, Lifecycle, OwnedPool
+from .lifecycle import OPEN
 from .options import DEFAULT_RING_SIZE, Options, Unnormalized
+from .owned_pool import OwnedPool
 from .returnn_options import accept_returnn_names, translate
 from .scoring import ScoreFunction, serve
 from .segment_request import CopyIn, CopyOut, run_segments
@@ -119,7 +120,7 @@ class SprintInstancePool(OwnedPool):
                 f"num_instances is {num_instances}; {type(self).__name__} has one child: use "
                 "SprintInstancePool for several [unknown-option]"
             )
-        super().__init__(Lifecycle(options))
+        super().__init__(options)
 
     @classmethod
     def from_returnn(cls, sprint_opts: Mapping[str, Any]) -> SprintInstancePool:

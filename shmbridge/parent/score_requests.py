@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import enum
+from collections import deque
+from operator import methodcaller
 from typing import Optional
 
 from .._native import lib
 from ..errors import ProtocolError, UsageError
-from ..ring import Claim, Producer, Record
+from ..ring import Claim, Consumer, Producer, Record
 from .clock import Clock
 
 _ANSWERED, _FLOAT32 = lib.SHMB_ANSWERED, lib.SHMB_FLOAT32
+_RECEIVE = methodcaller("receive")
 
 
 class Asking(enum.Enum):
@@ -50,6 +53,7 @@ class ScoreRequests:
         self.state = Asking.NOBODY
         self.features: Optional[Record] = None
         self.received = 0
+        self._inbox: deque[Optional[Record]] = deque()
 
     def begin_serving(self) -> None:
         """Expect requests from now on."""
@@ -70,6 +74,14 @@ class ScoreRequests:
         if self.state is not Asking.SPRINT:
             self.state = Asking.NEVER
 
+    def receive(self, receiver: Consumer) -> Optional[Record]:
+        """Receive a record, or the same one again until `take` has stored it: Ctrl-C must not lose it."""
+        inbox = self._inbox
+        if not inbox or inbox[0] is None:
+            inbox.clear()
+            inbox.extend(map(_RECEIVE, (receiver,)))  # one step in C, where no signal is handled
+        return inbox[0]
+
     def take(self, features: Record) -> None:
         """Store the child's next request.
 
@@ -87,6 +99,7 @@ class ScoreRequests:
         self.features = features
         self.received += 1
         self.state = Asking.SPRINT
+        self._inbox.clear()
 
     def try_claim_answer(self, sender: Producer, rows: int, columns: int, dtype: int) -> Optional[Claim]:
         """Claim a record for the answer; return None if the ring has no room now.

@@ -18,6 +18,7 @@ from .child_state import ChildState
 from .latch import Latch
 from .options import Options
 from .statistics import ChildStatistics
+from .uninterrupted import uninterrupted
 from .watcher import Watcher
 
 _log = logging.getLogger("shmbridge")
@@ -54,7 +55,7 @@ class Slot:
     def install(self, child: Child) -> None:
         """Replace the dead child with a new one."""
         dead, failures = self.child, self.consecutive_failures
-        self.child, self.is_vacant = child, False  # first: Ctrl-C must not leave the child without an owner
+        self.child, self.is_vacant = child, False
         self._failures = failures
         self._answered += dead.answered
         self._scored += dead.scored
@@ -115,8 +116,11 @@ class Supervisor:
         size = Geometry.for_ring_size(self._options.ring_size).total_size
         require_shared_memory(size, self._options.num_instances)
         for _ in range(self._options.num_instances):
-            self.slots.append(Slot(Child(self._options, self._watcher, self._answer_check)))
-            self._refresh()
+            uninterrupted(self._start_first)
+
+    def _start_first(self) -> None:
+        self.slots.append(Slot(Child(self._options, self._watcher, self._answer_check)))
+        self._refresh()
 
     def replace(self, dead: Child, *, may_start: bool) -> None:
         """Start another child in the place of a dead one if that can help; otherwise leave the slot vacant.
@@ -197,17 +201,13 @@ class Supervisor:
 
     def close(self) -> None:
         """End all children, and free their memory."""
-        try:
-            for slot in self.slots:
-                slot.child.request_exit()
-            for slot in self.slots:
-                slot.child.close()
-        except BaseException:  # another Ctrl-C, for instance: there is no further attempt
-            self.kill_all()
-            raise
+        for slot in self.slots:
+            slot.child.request_exit()
+        for slot in self.slots:
+            slot.child.close()
 
     def kill_all(self) -> None:
-        """Kill all children, also those after the one at which yet another Ctrl-C comes."""
+        """Kill all children, also those after one at which an exception comes."""
         with contextlib.ExitStack() as stack:
             for slot in list(self.slots):
                 stack.callback(slot.child.kill)
@@ -222,13 +222,11 @@ class Supervisor:
 
     def _start(self, slot: Slot) -> None:
         slot.child.close()  # first: there may not be room for the memory of both
-        child = Child(self._options, self._watcher, self._answer_check)
-        try:
-            slot.install(child)
-        finally:
-            if slot.child is not child:  # Ctrl-C: nothing owns it
-                child.kill()
-                child.close()
+        uninterrupted(lambda: self._start_next(slot))
+
+    def _start_next(self, slot: Slot) -> None:
+        slot.install(Child(self._options, self._watcher, self._answer_check))
+        self._refresh()
         self._refresh()
 
     def _refresh(self) -> None:

@@ -150,7 +150,8 @@ class Watcher:
         """
         if self._begun.is_open:
             self._new.append(None)
-            self._wake()
+            with contextlib.suppress(BrokenPipeError):  # an earlier wake may have ended the thread just now
+                self._wake()
             self._ended.wait()
         self._close_all()  # all that the thread could not
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
 import sys
 import threading
@@ -18,8 +19,9 @@ import numpy as np
 import pytest
 
 import shmbridge
-from support.internals import fork_lock_is_free, unfinished
+from support.internals import fork_lock_is_free, kill_child, restart_dead_children, unfinished
 from support.interruptions import interrupt, record
+from support.leftovers import Watch, marked_processes
 from support.sprint_env import SAFETY_NET
 
 pytestmark = pytest.mark.skipif(
@@ -66,9 +68,11 @@ class Scenario:
 
     Attributes:
         stride: `make test` checks each stride-th point.
+        keeps_children: whether no Sprint ends.
     """
 
     stride = 1
+    keeps_children = True
     num_instances = 1
     options: ClassVar[dict] = {}
 
@@ -91,6 +95,9 @@ class Scenario:
     def check(self, pool):
         """Check what is left of the call, and that the next one is right."""
         self.batch(pool, 3)
+
+    def sprints_without_owner(self, pool):
+        return sorted(set(self.sprint_env.sprint_pids()) - {child.pid for child in pool.stats().children})
 
     def batch(self, pool, size):
         names = [f"c/s{number}" for number in range(size)]
@@ -161,6 +168,67 @@ class Automata(Scenario):
     check = run
 
 
+# Sends the features of three segments, and checks their scores.
+SCORER = f"""
+scorer = init(sprint_unit="PythonFeatureScorer")
+scorer.init(input_dim=2, output_dim={LABELS})
+for segment in range(3):
+    scorer.add_feature(feature=np.full(2, segment, np.float32), time=0)
+    scorer.compute(num_frames=1)
+    assert scorer.get_scores(time=0).tolist() == [segment + 0.5] * {LABELS}
+    scorer.reset(num_frames=1)
+"""
+
+
+class Scores(Scenario):
+    """Each call ends the Sprint, and the next one starts another."""
+
+    keeps_children = False
+    stride = 12
+
+    def start(self):
+        return self.sprint_env.scripted_pool(SCORER, use_python_segment_order=False)
+
+    def prepare(self, pool):
+        restart_dead_children(pool)
+
+    def run(self, pool):
+        pool.serve_scores(lambda features: np.full((1, LABELS), features[0, 0] + 0.5))
+
+    check = run
+
+
+class ADeath(Scenario):
+    """A Sprint is dead when the call begins."""
+
+    keeps_children = False
+    stride = 20
+
+    def prepare(self, pool):
+        kill_child(pool)
+
+    def run(self, pool):
+        self.batch(pool, 2)
+
+
+class ADeathWithSegments(InPlace):
+    """A Sprint dies with two segments, which are sent again."""
+
+    options: ClassVar[dict] = {"max_restarts": 1}
+    keeps_children = False
+    stride = 20
+
+    def prepare(self, pool):
+        claims = [pool.claim(name, 3, LABELS) for name in ("c/s1", "c/s2")]
+        for claim in claims:
+            claim.posteriors[:] = 1
+        kill_child(pool)
+        self.held = [claim.send() for claim in claims]
+
+    def run(self, pool):
+        self.held[1].result()
+
+
 SCENARIOS = [
     ABatch,
     ABatchForTwo,
@@ -169,7 +237,42 @@ SCENARIOS = [
     InPlaceForTwo,
     InPlaceWithRestarts,
     Automata,
+    Scores,
+    ADeath,
+    ADeathWithSegments,
 ]
+
+
+class Start(Scenario):
+    """The start of a pool, of which nothing may be left."""
+
+    stride = 12
+    pool = None
+
+    def begin(self):
+        """Do what comes before the call."""
+
+    def call(self):
+        self.pool = self.start()
+
+    def end(self):
+        if self.pool is not None:
+            self.pool.close()
+            self.pool = None
+        gc.collect(0)
+
+    def left_behind(self, watch):
+        return watch.left_behind() + marked_processes(self.sprint_env.mark)
+
+
+class Close(Start):
+    """The end of a pool, of which nothing may be left."""
+
+    def begin(self):
+        self.pool = self.start()
+
+    def call(self):
+        self.pool.close()
 
 
 def points_of(scenario, pool):
@@ -188,9 +291,13 @@ def check_point(scenario, pool, point):
     raised = interrupt(lambda: scenario.run(pool), point)
     assert raised is not False, "KeyboardInterrupt was lost"
     answer_in_another_thread(lambda: scenario.check(pool))
-    assert wait_until(lambda: unfinished(pool)) == []
+    left = wait_until(lambda: unfinished(pool))
+    assert left == [], left
     assert fork_lock_is_free()
-    assert [child.pid for child in pool.stats().children] == pids, "a healthy Sprint was ended"
+    if scenario.keeps_children:
+        assert [child.pid for child in pool.stats().children] == pids, "a healthy Sprint was ended"
+    left = wait_until(lambda: scenario.sprints_without_owner(pool))
+    assert left == [], f"Sprints without an owner: {left}"
     return raised is not None
 
 
@@ -205,6 +312,8 @@ def check_points(scenario, stride):
             reached += check_point(scenario, pool, point)
         except Exception as error:
             failures.append(f"{point}: {type(error).__name__}: {error}")
+            for pid in scenario.sprints_without_owner(pool):
+                os.kill(pid, signal.SIGKILL)
             threading.Thread(target=pool.close, daemon=True).start()
             pool = scenario.start()
             points_of(scenario, pool)
@@ -223,3 +332,32 @@ def test_after_ctrl_c_the_next_call_is_right(sprint_env, kind):
 @pytest.mark.parametrize("kind", [kind for kind in SCENARIOS if kind.stride > 1])
 def test_after_ctrl_c_at_any_point_the_next_call_is_right(sprint_env, kind):
     check_points(kind(sprint_env), 1)
+
+
+def check_lifetime(kind, sprint_env, stride):
+    scenario = kind(sprint_env)
+    scenario.begin()
+    points = record(scenario.call, occurrences=2)[::stride]
+    scenario.end()
+    watch = Watch()
+    for point in points:
+        signal.setitimer(signal.ITIMER_REAL, SAFETY_NET, SAFETY_NET)
+        scenario.begin()
+        raised = interrupt(scenario.call, point)
+        scenario.end()
+        left = wait_until(lambda: scenario.left_behind(watch))
+        assert left == [], f"{point}: {left}"
+        assert raised is not False, f"{point}: KeyboardInterrupt was lost"
+        assert fork_lock_is_free()
+    print(f"{len(points)} points")
+
+
+@pytest.mark.parametrize("kind", [Start, Close])
+def test_ctrl_c_at_the_start_or_end_of_a_pool_leaves_nothing_behind(sprint_env, kind):
+    check_lifetime(kind, sprint_env, kind.stride)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("kind", [Start, Close])
+def test_ctrl_c_at_any_point_of_the_start_or_end_of_a_pool_leaves_nothing_behind(sprint_env, kind):
+    check_lifetime(kind, sprint_env, 1)
