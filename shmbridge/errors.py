@@ -133,7 +133,8 @@ class PeerGoneError(ShmbridgeError):
         exit_code: the exit code if the process exited by itself, else None.
         signal_name: the name of the signal that ended the process ("SIGSEGV"), else None.
         segments: the segments that were sent and not answered.
-        last_output: the last lines that the process wrote.
+        last_output: the last lines that the process wrote. The message quotes at most 20 of them.
+        reported: the lines of its latest report of an error, at most ten. The message quotes them first.
     """
 
     def __init__(
@@ -144,16 +145,18 @@ class PeerGoneError(ShmbridgeError):
         signal_name: Optional[str] = None,
         segments: Sequence[str] = (),
         last_output: Sequence[str] = (),
+        reported: Sequence[str] = (),
     ) -> None:
         if segments:
             named = ", ".join(repr(segment) for segment in segments[:5])
             more = f" and {len(segments) - 5} more" if len(segments) > 5 else ""
             message += f"; not answered: {named}{more}"
-        super().__init__(message + _quoted("its last output", last_output))
+        super().__init__(message + _output(reported, last_output))
         self.exit_code = exit_code
         self.signal_name = signal_name
         self.segments = tuple(segments)
         self.last_output = tuple(last_output)
+        self.reported = tuple(reported)
 
 
 class RemoteError(ShmbridgeError):
@@ -205,12 +208,15 @@ class BridgeTimeoutError(ShmbridgeError, TimeoutError):
     """The peer did not answer in time.
 
     Attributes:
-        last_output: the last lines that it wrote, if it was ended for that; else empty.
+        last_output, reported: as in PeerGoneError, if it was ended for that; else empty.
     """
 
-    def __init__(self, message: str, *, last_output: Sequence[str] = ()) -> None:
-        super().__init__(message + _quoted("its last output", last_output))
+    def __init__(
+        self, message: str, *, last_output: Sequence[str] = (), reported: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message + _output(reported, last_output))
         self.last_output = tuple(last_output)
+        self.reported = tuple(reported)
 
 
 class SegmentTimeoutError(PeerGoneError, BridgeTimeoutError):
@@ -218,6 +224,19 @@ class SegmentTimeoutError(PeerGoneError, BridgeTimeoutError):
 
     If it could still react, its last output has the stacks of its Python threads.
     """
+
+
+_QUOTED_LINES = 20
+
+
+def _output(reported: Sequence[str], last_output: Sequence[str]) -> str:
+    """Return the end of a message that quotes why a process ended, and its last lines."""
+    shown = list(last_output)[-_QUOTED_LINES:]
+    first = "" if set(reported) <= set(shown) else _quoted("it reported", reported)
+    what = "its last output"
+    if len(shown) < len(last_output):
+        what += f" ({len(shown)} of the {len(last_output)} lines in last_output)"
+    return first + _quoted(what, shown)
 
 
 def _quoted(what: str, lines: Sequence[str]) -> str:

@@ -38,11 +38,13 @@ class OutputLines:
     Attributes:
         last: the last lines.
         errors: the first lines that report errors.
+        latest_error: the lines of the latest report of an error.
     """
 
     def __init__(self) -> None:
         self.last: deque[str] = deque(maxlen=_KEPT_LINES)
         self.errors: list[str] = []
+        self.latest_error: tuple[str, ...] = ()
         self._severity = Severity()
         self._partial = b""
 
@@ -59,6 +61,9 @@ class OutputLines:
             level = self._severity.of(text)
             if level >= logging.ERROR and len(self.errors) < _KEPT_ERRORS:
                 self.errors.append(text)
+            if level >= logging.ERROR:
+                before = () if self._severity.begins else self.latest_error
+                self.latest_error = (*before, text)[-_KEPT_ERRORS:]
             with errors_contained():
                 _sprint_log.log(level, "[%d] %s", pid, text)
 

@@ -150,6 +150,7 @@ class SprintProcess:
             "(segment_timeout) and was ended [timeout]",
             segments=segments,
             last_output=tuple(self._output.last),
+            reported=self._output.latest_error,
         )
 
     def terminate_unready(self, timeout: float) -> BridgeTimeoutError:
@@ -159,6 +160,7 @@ class SprintProcess:
         return BridgeTimeoutError(
             f"Sprint was not ready within {timeout} seconds (start_timeout) [start-timeout]",
             last_output=tuple(self._output.last),
+            reported=self._output.latest_error,
         )
 
     def exit_error(self, segments: Sequence[str] = ()) -> PeerGoneError:
@@ -178,6 +180,7 @@ class SprintProcess:
             signal_name=self.status.signal_name,
             segments=segments,
             last_output=tuple(self._output.last),
+            reported=self._output.latest_error,
         )
 
     def reported_errors(self) -> tuple[str, ...]:

@@ -11,9 +11,14 @@ _MAX_LINES = 20  # of an element; another thread of Sprint may write between its
 
 
 class Severity:
-    """Return the logging level of each line of one Sprint."""
+    """Return the logging level of each line of one Sprint.
+
+    Attributes:
+        begins: whether the latest line begins a report, instead of continuing one.
+    """
 
     def __init__(self) -> None:
+        self.begins = False
         self._level = logging.INFO  # of the element that is open
         self._end = ""
         self._lines_left = 0
@@ -22,7 +27,9 @@ class Severity:
         """Return the level of the next line."""
         if self._lines_left > 0:
             self._lines_left = 0 if self._end in line else self._lines_left - 1
+            self.begins = False
             return self._level
+        self.begins = True
         match = _PROBLEM.search(line)
         if match is None:
             return logging.INFO

@@ -488,6 +488,30 @@ def test_only_the_last_lines_of_output_are_kept(sprint_env: SprintEnv) -> None:
     assert 10 <= len(caught.value.last_output) <= 100
 
 
+def test_the_reason_that_sprint_reports_comes_before_a_stack_trace(sprint_env: SprintEnv) -> None:
+    body = """
+    print('<error component="x">')
+    print('an old error')
+    print('</error>')
+    print('<critical-error component="reader">')
+    print("  Cannot calculate best from 'x' because it is empty")
+    print('</critical-error>')
+    for i in range(60):
+        print('stack', i)
+    sys.exit(1)
+    """
+    with pytest.raises(shmbridge.PeerGoneError) as caught:
+        sprint_env.scripted_pool(body)
+    error, message = caught.value, str(caught.value).splitlines()
+    assert "it reported:" in message[0]
+    assert message[2] == "      Cannot calculate best from 'x' because it is empty"
+    assert message[-1] == "    stack 59"
+    assert sum("stack" in line for line in message) == 20
+    assert "20 of the 66 lines in last_output" in str(error)
+    assert error.reported[1] == "  Cannot calculate best from 'x' because it is empty"
+    assert len(error.last_output) == 66
+
+
 def test_long_output_without_a_line_end_is_truncated_and_does_not_block(
     sprint_env: SprintEnv, sprint_log: Callable[[], list[str]]
 ) -> None:
