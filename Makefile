@@ -25,7 +25,7 @@ help:
 	@echo "make test-all  run all tests on every Python that is installed, with its lowest and highest numpy"
 	@echo "make bench     measure the exchange"
 	@echo "make fuzz      fuzz the code that reads untrusted bytes, for some minutes (ARGS=--seconds=600 for longer)"
-	@echo "make soak      load, kills and forks at random, for three minutes (ARGS=--seconds=3600 for longer)"
+	@echo "make soak      a million simulated schedules, then load, kills and forks (ARGS=--seconds=3600 for longer)"
 	@echo "make clean     remove everything that was built"
 
 .venv:
@@ -111,6 +111,7 @@ sanitize: .venvs/asan/ready
 
 soak: .venv/with-test
 	$(BIN)/python -m pytest -m "chance or exhaustive"
+	$(BIN)/python tests/simulation
 	$(BIN)/python tests/soak $(ARGS)
 
 clean:

@@ -57,3 +57,5 @@ def _process(child: Child, message: Message, timeout: Optional[float]) -> None:
         child.score_requests.expect_none()
     else:
         child.no_room = (message["sequence"], message["released"])
+        if child.in_flight:
+            child.clock.stop()  # until Child.deadline finds that Sprint can go on

@@ -9,18 +9,24 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import shmbridge
 from shmbridge import memory as shared_memory
+from shmbridge._native import lib
+from shmbridge.doorbell import Doorbell, WaitList
 from shmbridge.errors import PeerGoneError
 from shmbridge.memory import Memory, create_shared_memory
 from shmbridge.parent import (
     child,
     child_state,
+    command_line,
     ending,
     fork_safety,
     in_place,
@@ -33,11 +39,12 @@ from shmbridge.parent import (
     scheduler,
     scoring,
     spawn,
+    stats_socket,
     supervisor,
 )
 from shmbridge.parent.automata import AutomatonRequest
-from shmbridge.parent.batch import Batch
-from shmbridge.parent.request import RequestState
+from shmbridge.parent.batch import Batch, BatchRequest
+from shmbridge.parent.request import Request, RequestState
 from shmbridge.parent.statistics import Counters
 from shmbridge.ring import Array, Claim
 
@@ -51,11 +58,14 @@ __all__ = [
     "before_each_sleep",
     "change_control_messages",
     "child_of",
+    "child_with_news",
     "children",
     "create_shared_memory",
     "fail_in_watcher",
     "fork_lock_is_free",
+    "idle_child_of_queue",
     "in_place_of_start_wait",
+    "interrupt",
     "is_serving",
     "kill_child",
     "log_long_waits_every",
@@ -63,11 +73,15 @@ __all__ = [
     "once",
     "poll",
     "poll_after_exits_only",
+    "queued_names",
     "receive_automaton",
+    "record_requests",
     "restart_dead_children",
+    "simulated_environment",
     "unfinished",
     "use_cores",
     "watch_descriptor",
+    "what_is_held",
     "wrap_score_claims",
 ]
 
@@ -398,3 +412,103 @@ def receive_automaton(record: object) -> Array:
 def memory_reservation_file() -> str:
     """Return the path of the source of `create_shared_memory`."""
     return shared_memory.__file__
+
+
+# --- a simulated environment: tests/simulation
+
+
+@contextlib.contextmanager
+def simulated_environment(*, launch: Hook, watcher: type, clock: Any, uninterrupted: Hook) -> Iterator[None]:
+    """Replace the functions and modules through which the parent reaches processes, threads and time.
+
+    Args:
+        launch: replaces launch.launch.
+        watcher: replaces watcher.Watcher.
+        clock: replaces the module `time`.
+        uninterrupted: replaces the function that starts a thread for what signals must not interrupt.
+    """
+    with contextlib.ExitStack() as stack:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("shmbridge.parent."):
+                for attribute, value in list(vars(module).items()):
+                    if value is time:
+                        stack.enter_context(mock.patch.object(module, attribute, clock))
+                    elif value is time.monotonic:
+                        stack.enter_context(mock.patch.object(module, attribute, clock.monotonic))
+                    elif attribute == "uninterrupted" and callable(value):
+                        stack.enter_context(mock.patch.object(module, attribute, uninterrupted))
+        stack.enter_context(mock.patch.object(child, "launch", launch))
+        stack.enter_context(mock.patch.object(lifecycle, "Watcher", watcher))
+        stack.enter_context(mock.patch.object(supervisor, "require_shared_memory"))
+        stack.enter_context(mock.patch.object(stats_socket, "serve_stats"))
+        parsed = command_line.CommandLine.parse(sys.executable, "")
+        stack.enter_context(mock.patch.object(command_line.CommandLine, "parse", return_value=parsed))
+        yield
+
+
+@contextlib.contextmanager
+def record_requests(requests: list[weakref.ref[Request]]) -> Iterator[None]:
+    """Append a weak reference to each request that is created."""
+
+    def recording(init: Hook) -> Hook:
+        def recorded(self: Request, *arguments: Any, **more: Any) -> None:
+            requests.append(weakref.ref(self))
+            init(self, *arguments, **more)
+
+        return recorded
+
+    with contextlib.ExitStack() as stack:
+        for cls in (BatchRequest, in_place_request.InPlaceRequest):
+            stack.enter_context(mock.patch.object(cls, "__init__", recording(cls.__init__)))
+        yield
+
+
+def interrupt(pool: shmbridge.SprintInstancePool) -> None:
+    """Do what `close` does first, in another thread than that of a call."""
+    pool._pool.interrupt()
+
+
+def idle_child_of_queue(pool: shmbridge.SprintInstancePool) -> Any:
+    """Return the pid of a child that could receive the next queued request now, or None."""
+    scheduler_ = pool._pool.scheduler
+    if any(request.state is RequestState.QUEUED for request in scheduler_.queue):
+        for each in scheduler_.children:
+            if each.state is child_state.ChildState.READY and not each.in_flight:
+                memory = each.channel.memory
+                used = memory.used(shared_memory.POSTERIORS_LINES, each.channel.sender.capacity)
+                if not used and each.oldest_open_claim() is None:
+                    return each.pid
+    return None
+
+
+def queued_names(pool: shmbridge.SprintInstancePool) -> list[str]:
+    """Return the segment names of the requests that wait for a child."""
+    return [each.name for each in pool._pool.scheduler.queue if each.state is RequestState.QUEUED]
+
+
+def child_with_news(pool: shmbridge.SprintInstancePool) -> Any:
+    """Return the pid of a child whose answer was not received yet, or None."""
+    for each in pool._pool.scheduler.children:
+        if each.state is not child_state.ChildState.DEAD:
+            receiver = each.channel.receiver
+            doorbell = Doorbell(each.channel.memory, create=False)
+            ends = WaitList([receiver])
+            if lib.shmb_spin(doorbell.pointer, ends.pointer, ends.length, 0) == lib.SHMB_OK:
+                return each.pid
+    return None
+
+
+def what_is_held(pool: shmbridge.SprintInstancePool) -> list[str]:
+    """Return what the pool holds of requests, claims and records, in words."""
+    scheduler_ = pool._pool.scheduler
+    held = [f"{len(scheduler_.queue)} queued requests"] if scheduler_.queue else []
+    for each in scheduler_.children:
+        if each.state is child_state.ChildState.DEAD:
+            continue
+        if each.in_flight:
+            held.append(f"{each.pid}: in flight: {each.in_flight.names}")
+        if each.oldest_open_claim() is not None:
+            held.append(f"{each.pid}: an open claim: {each.oldest_open_claim()}")
+        if each.channel.receiver.used:
+            held.append(f"{each.pid}: {each.channel.receiver.used} bytes of results")
+    return held

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Optional
 
 import shmbridge
 
-__all__ = ["Point", "interrupt", "record"]
+__all__ = ["Point", "interrupt", "record", "signal_tracer"]
 
 _PACKAGE = os.path.dirname(shmbridge.__file__) + os.sep
 _ENTRY = -1  # in the place of an instruction
@@ -58,8 +58,12 @@ def _lines_of(code: CodeType) -> dict[int, int]:
     return found
 
 
-def _tracer(is_due: Callable[[CodeType, int], bool]) -> _Trace:
-    """Return a trace function that lets the signal arrive at the first point that is due."""
+def signal_tracer(is_due: Callable[[CodeType, int], bool]) -> _Trace:
+    """Return a trace function that lets SIGINT arrive at the first point that is due.
+
+    Args:
+        is_due: is called with the code and the instruction of each point.
+    """
 
     def in_function(frame: FrameType, _event: str, _argument: Any) -> Optional[_Trace]:
         if frame.f_lasti in _lines_of(frame.f_code) and is_due(frame.f_code, frame.f_lasti):
@@ -98,7 +102,7 @@ def record(call: Callable[[], object], occurrences: int) -> list[Point]:
             points.append(Point(*_place(code), line, instruction, counts[code, instruction]))
         return False
 
-    sys.settrace(_tracer(note))
+    sys.settrace(signal_tracer(note))
     try:
         call()
     finally:
@@ -128,7 +132,7 @@ def interrupt(call: Callable[[], object], point: Point) -> Optional[bool]:
     before = signal.signal(signal.SIGINT, handle)
     try:
         try:
-            sys.settrace(_tracer(is_due))
+            sys.settrace(signal_tracer(is_due))
             call()
         finally:
             sys.settrace(None)
