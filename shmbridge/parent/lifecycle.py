@@ -195,6 +195,7 @@ class Lifecycle:
             if self.state is not PoolState.CLOSED:
                 self._supervisor.kill_all()  # Ctrl-C may have come while Sprint was ending
                 self._supervisor.close()
+                self.scheduler.release_memory()
                 self._watcher.close()
                 self.scheduler.queue.fail_all(ClosedError("the pool was closed [closed]"))
                 self.state = PoolState.CLOSED

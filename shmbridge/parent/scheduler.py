@@ -76,6 +76,10 @@ class Scheduler:
         self.interrupted = True
         self._watcher.poke()
 
+    def release_memory(self) -> None:
+        """Drop the rings of children that have ended."""
+        self._receivers = None
+
     # --- what calls do
 
     def run(self, batch: Batch) -> None:

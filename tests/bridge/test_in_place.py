@@ -513,3 +513,27 @@ def test_an_invalid_claim_is_refused(
     with pytest.raises(shmbridge.BatchError, match=expected):
         pool.claim(*arguments)
     batch(pool)
+
+
+# --- the memory of a closed pool
+
+
+def mappings() -> int:
+    with open("/proc/self/maps") as maps:
+        return sum("memfd:shmbridge" in line or "/dev/shm/" in line for line in maps)
+
+
+def test_a_closed_pool_keeps_only_the_memory_that_held_arrays_need(sprint_env: SprintEnv) -> None:
+    before = mappings()
+    with sprint_env.scripted_pool(
+        "init().run_control_loop(callback=callback)", num_instances=2, unnormalized_posteriors="allow"
+    ) as pool:
+        kept = claim(pool).send().result().error_signal
+        batch(pool)
+    assert pool.closed
+    assert mappings() == before + 2  # the child whose array is kept, and the trainer's doorbell
+    assert (kept == kept[0, 0]).all()
+    del kept
+    assert mappings() == before + 1
+    del pool
+    assert mappings() == before
