@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import weakref
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from ..doorbell import WaitList
 from ..errors import (
     BridgeTimeoutError,
     ClosedError,
+    PeerGoneError,
     ProtocolError,
     ShmbridgeError,
     without_traceback,
@@ -34,6 +36,7 @@ from .watcher import Watcher, check_can_wait
 if TYPE_CHECKING:
     from .in_place_request import InPlaceRequest
 
+_log = logging.getLogger("shmbridge")
 
 # Global names cost less on the hot path.
 _DEAD, _QUEUED = ChildState.DEAD, RequestState.QUEUED
@@ -128,7 +131,13 @@ class Scheduler:
                 return
         if len(self.children) < len(self._supervisor.slots):
             self._receivers = None
-            self.await_ready(self._supervisor.fill_vacancies())
+            try:
+                self.await_ready(self._supervisor.fill_vacancies())
+            except (PeerGoneError, ProtocolError, BridgeTimeoutError) as error:
+                is_served = any(child.state is ChildState.READY for child in self.children)
+                if self.queue.max_restarts == 0 or not is_served:
+                    raise
+                _log.error("cannot replace the child that ended: %s [peer-gone]", error)
 
     def least_loaded(self) -> Child:
         """Return the child with the fewest frames in flight or claimed.

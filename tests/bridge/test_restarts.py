@@ -12,7 +12,7 @@ import pytest
 
 import shmbridge
 from shmbridge.memory import POSTERIORS_LINES
-from support.internals import before_each_memory_reservation, before_each_sleep, once
+from support.internals import before_each_memory_reservation, before_each_sleep, children, kill_child, once
 
 NAMES = [f"c/s{i}" for i in range(8)]
 
@@ -465,3 +465,31 @@ def test_unanswered_segments_are_resent_before_a_claim_that_waits_for_room(deadl
         later.posteriors[...] = -9
         assert later.send().result().loss == -4800.0 * 9
         assert pool.stats().restarts == 1
+
+
+# Only the first two Sprints start.
+TWO_STARTS = """
+import pathlib
+folder = pathlib.Path({folder!r})
+(folder / str(os.getpid())).touch()
+if len(list(folder.iterdir())) > 2:
+    os._exit(9)
+init().run_control_loop(callback=callback)
+"""
+
+
+def test_the_other_child_answers_all_if_each_replacement_ends_before_its_hello(sprint_env, caplog):
+    folder = sprint_env.path / "starts"
+    folder.mkdir()
+    sprint = TWO_STARTS.format(folder=str(folder))
+    with sprint_env.scripted_pool(sprint, num_instances=2, max_restarts=1) as pool:
+        kill_child(pool)
+        for _ in range(3):
+            loss, error_signal = pool.get_batch_loss_and_error_signal(*batch())
+            assert (loss == 1.5).all()
+            np.testing.assert_array_equal(error_signal, 2 * batch()[0])
+            children(pool)[0].wait_for_exit()
+        assert "exited with code 9" in caplog.text
+        kill_child(pool, 1)
+        with pytest.raises(shmbridge.PeerGoneError, match="exited with code 9"):
+            pool.get_batch_loss_and_error_signal(*batch())
