@@ -114,7 +114,7 @@ class Supervisor:
             ResourceError: as Child, or the memory of all children does not fit.
         """
         size = Geometry.for_ring_size(self._options.ring_size).total_size
-        require_shared_memory(size, self._options.num_instances)
+        uninterrupted(lambda: require_shared_memory(size, self._options.num_instances))
         for _ in range(self._options.num_instances):
             uninterrupted(self._start_first)
 
