@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -10,13 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from shmbridge import SprintInstancePool
+from shmbridge import PoolStatistics, SprintInstancePool
 
 from .data import Corpus
 from .train import Epoch
 
 matplotlib.use("Agg")  # no display needed
 from matplotlib import pyplot
+
+_COLORS = ("black", "tab:red")
 
 
 def progress_bar(console: Console) -> Progress:
@@ -53,8 +55,18 @@ def format_epoch(epoch: Epoch, epochs: int) -> str:
     )
 
 
-def summary(pool: SprintInstancePool, exchange_seconds: float, last: Epoch, total_seconds: float) -> Table:
-    """Return a table of the data exchanged, the time and the label error rates."""
+def format_lattices(stats: PoolStatistics) -> str:
+    """Return a line about the segments that lattice-processor received."""
+    return f"lattice-processor: {stats.segments + stats.skipped} segments, {stats.skipped} skipped"
+
+
+def summary(
+    pool: SprintInstancePool,
+    exchange_seconds: float,
+    histories: Mapping[str, Sequence[Epoch]],
+    total_seconds: float,
+) -> Table:
+    """Return a table of the data exchanged with nn-trainer, the time and the label error rates."""
     stats = pool.stats()
     num_segments = stats.segments + stats.skipped
     table = Table(title="Exchange with Sprint", show_header=False)
@@ -68,43 +80,46 @@ def summary(pool: SprintInstancePool, exchange_seconds: float, last: Epoch, tota
     table.add_row("time in the exchange (includes the criterion)", f"{exchange_seconds:.1f} s")
     table.add_row("  per segment", f"{1e3 * exchange_seconds / max(num_segments, 1):.2f} ms")
     table.add_row("total time", f"{total_seconds:.1f} s", end_section=True)
-    for name, rate in last.label_error_rates.items():
-        table.add_row(f"held-out label errors, {name}", f"{rate:.1%}")
-    table.add_row("held-out label errors", f"{last.label_error_rate:.1%}")
+    for criterion, history in histories.items():
+        last = history[-1]
+        title = "held-out label errors" if len(histories) == 1 else criterion
+        for name, rate in last.label_error_rates.items():
+            table.add_row(f"{title}, {name}", f"{rate:.1%}")
+        table.add_row(title, f"{last.label_error_rate:.1%}", end_section=True)
     return table
 
 
-def draw(history: Sequence[Epoch], path: Path) -> None:
-    """Write the learning curve as PNG."""
-    numbers = [epoch.number for epoch in history]
+def draw(histories: Mapping[str, Sequence[Epoch]], path: Path) -> None:
+    """Write the learning curves as PNG.
+
+    Args:
+        histories: by criterion. All have the same epochs.
+        path: the file.
+    """
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    every_epoch = [epoch for history in histories.values() for epoch in history]
+    for color, (criterion, history) in zip(_COLORS, histories.items()):
+        numbers = [epoch.number for epoch in history]
+        prefix = "" if len(histories) == 1 else f"{criterion}: "
+        losses = [epoch.train_loss for epoch in history]
+        left.plot(numbers, losses, color, linestyle=":", label=f"{prefix}training (distorted, dropout)")
+        left.plot(numbers, [epoch.held_out_loss for epoch in history], color, label=f"{prefix}held out")
+        rates = [100 * epoch.label_error_rate for epoch in history]
+        label = f"{prefix}all held out, at the end {history[-1].label_error_rate:.1%}"
+        right.plot(numbers, rates, color, label=label)
+        for style, name in zip(("--", "-."), history[0].label_error_rates):
+            rates = [100 * epoch.label_error_rates[name] for epoch in history]
+            right.plot(numbers, rates, color, linewidth=1, linestyle=style, label=f"{prefix}{name}")
 
-    left.plot(
-        numbers, [epoch.train_loss for epoch in history], label="training (distorted features, dropout)"
-    )
-    left.plot(numbers, [epoch.held_out_loss for epoch in history], label="held out")
     # The test criteria "none" and "null" return a loss of 0, which a logarithmic scale cannot show.
-    scale = "log" if all(min(epoch.train_loss, epoch.held_out_loss) > 0 for epoch in history) else "linear"
+    positive = all(min(epoch.train_loss, epoch.held_out_loss) > 0 for epoch in every_epoch)
+    scale = "log" if positive else "linear"
     left.set(xlabel="epoch", ylabel="loss per frame (nats)", yscale=scale, title="CTC loss from Sprint")
-    left.legend()
-
-    right.plot(
-        numbers, [100 * epoch.label_error_rate for epoch in history], color="black", label="all held out"
-    )
     # The first epochs are near 100 %. Cut them off, so that the later ones can be read.
-    top = min(100.0, max(10.0, 800 * history[-1].label_error_rate))
-    for name in history[0].label_error_rates:
-        rates = [100 * epoch.label_error_rates[name] for epoch in history]
-        right.plot(numbers, rates, linewidth=1, linestyle="--", label=name)
-    right.set(
-        xlabel="epoch",
-        ylabel="label error rate (%)",
-        ylim=(0, top),
-        title=f"Held-out label error rate: {history[-1].label_error_rate:.1%} after the last epoch",
-    )
-    right.legend()
-
+    top = min(100.0, max(10.0, 800 * every_epoch[-1].label_error_rate))
+    right.set(xlabel="epoch", ylabel="label error rate (%)", ylim=(0, top), title="Held-out label error rate")
     for axes in (left, right):
+        axes.legend(fontsize="x-small")
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     figure.savefig(path, dpi=120)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -43,6 +44,19 @@ class Epoch:
     label_error_rates: dict[str, float]
     segments_per_second: float
     exchange_share: float
+
+
+class Criterion(Protocol):
+    """Computes loss and error signal, and measures the time that this takes."""
+
+    @property
+    def seconds(self) -> float:
+        """The total time."""
+
+    def __call__(
+        self, log_posteriors: FloatArray, lengths: IntArray, names: list[str]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the loss, (batch,) float32, and the error signal, (time, batch, label) float32."""
 
 
 class Exchange:
@@ -93,42 +107,71 @@ class LossPerFrame:
         return self._loss / self._frames
 
 
+@dataclass
+class State:
+    """A training between two epochs. copy.deepcopy copies all of it.
+
+    Attributes:
+        model: the model.
+        optimizer: updates its parameters.
+        rng: the source of dropout, order and distortion.
+        step: the number of updates so far.
+    """
+
+    model: AcousticModel
+    optimizer: Adam
+    rng: np.random.Generator
+    step: int = 0
+
+
+def begin(corpus: Corpus, seed: int) -> State:
+    """Return a training before its first epoch."""
+    rng = np.random.default_rng(seed)
+    model = AcousticModel(corpus.train[0].features.shape[1], len(corpus.labels), rng)
+    return State(model, Adam(model.parameters), rng)
+
+
 def train(
-    corpus: Corpus, exchange: Exchange, epochs: int, seed: int, on_batch: Callable[[int], None]
+    corpus: Corpus,
+    state: State,
+    numbers: Iterable[int],
+    epochs: int,
+    criterion: Criterion,
+    ctc: Exchange,
+    on_batch: Callable[[int], None],
 ) -> Iterator[Epoch]:
-    """Train a model, and measure it on the held-out segments after each epoch.
+    """Train for some epochs, and measure the model on the held-out segments after each.
 
     Args:
         corpus: the data.
-        exchange: computes loss and error signal.
-        epochs: the number of epochs.
-        seed: the seed of weights, dropout, order and distortion.
+        state: the model, which is changed.
+        numbers: the numbers of the epochs.
+        epochs: the number of epochs in all, for the learning rate.
+        criterion: computes the error signal, and the loss to report.
+        ctc: computes the loss of the held-out segments.
         on_batch: called after each training batch with its number of segments.
 
     Raises:
         TrainingError: Sprint skipped every segment.
         shmbridge.ShmbridgeError: the bridge or Sprint failed.
     """
-    rng = np.random.default_rng(seed)
-    model = AcousticModel(corpus.train[0].features.shape[1], len(corpus.labels), rng)
-    optimizer = Adam(model.parameters)
+    model = state.model
     steps = epochs * -(-len(corpus.train) // BATCH_SIZE)
-    step = 0
-    for number in range(1, epochs + 1):
+    for number in numbers:
         train_loss = LossPerFrame()
-        start, exchanged_before = time.perf_counter(), exchange.seconds
-        for batch in batches(corpus.train, BATCH_SIZE, rng):
+        start, exchanged_before = time.perf_counter(), criterion.seconds
+        for batch in batches(corpus.train, BATCH_SIZE, state.rng):
             log_posteriors, lengths = model.forward(batch.features, batch.lengths, train=True)
-            loss, error_signal = exchange(log_posteriors, lengths, batch.names)
+            loss, error_signal = criterion(log_posteriors, lengths, batch.names)
             model.backward(error_signal)
             used = int(np.isfinite(loss).sum())
-            optimizer.step(learning_rate(step / steps), scale=1.0 / max(used, 1))
-            step += 1
+            state.optimizer.step(learning_rate(state.step / steps), scale=1.0 / max(used, 1))
+            state.step += 1
             train_loss.add(loss, lengths)
             on_batch(len(batch.segments))
         seconds = time.perf_counter() - start
-        exchanged = exchange.seconds - exchanged_before
-        held_out_loss, errors, labels = measure(corpus, model, exchange)
+        exchanged = criterion.seconds - exchanged_before
+        held_out_loss, errors, labels = measure(corpus, model, ctc)
         yield Epoch(
             number,
             train_loss.mean(),
