@@ -20,8 +20,17 @@ _sprint_log = logging.getLogger("shmbridge.sprint")
 # For the error that reports a death: RASR writes 50 lines of stack trace below the reason.
 _KEPT_LINES = 100
 _KEPT_ERRORS = 10
+_READ_SIZE = 65536  # bytes
 _MAX_LINE = 4096  # bytes; a longer line is split or cut there
 _LATEST_COUNTS = frozenset({"dimension", "no_room", "ready_for_requests"})
+
+
+def read_some(descriptor: int) -> Optional[bytes]:
+    """Return the bytes that a pipe contains; b"" at its end, None if there are none now."""
+    try:
+        return os.read(descriptor, _READ_SIZE)
+    except BlockingIOError:
+        return None
 
 
 def read_available(descriptor: int) -> bytes:

@@ -23,12 +23,11 @@ from . import fork_safety
 from .ending import UNKNOWN, Ending, kill_and_wait, open_pidfd, signal_group, signal_member
 from .latch import Latch
 from .options import Options
-from .pipes import LatestMessages, OutputLines, read_available
+from .pipes import LatestMessages, OutputLines, read_available, read_some
 from .spawn import spawn
 from .watcher import Watcher, errors_contained
 
 _STACK_GRACE = 2.0  # seconds for a hung process to write its stacks before it is killed
-_READ_SIZE = 65536
 
 
 class SprintProcess:
@@ -215,7 +214,7 @@ class SprintProcess:
 
     def _pump(self, descriptor: int, take: Callable[[bytes], None]) -> bool:
         """Read once and pass the data on. Return False at the end: the watcher then closes the descriptor."""
-        data = _read(descriptor)
+        data = read_some(descriptor)
         if data is None:
             return True
         if not data:
@@ -292,11 +291,3 @@ def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[i
     reader.callback(os.close, read_end)
     writer.callback(os.close, write_end)
     return read_end, write_end
-
-
-def _read(descriptor: int) -> Optional[bytes]:
-    """Return the available bytes; b"" at the end, None if there are none now."""
-    try:
-        return os.read(descriptor, _READ_SIZE)
-    except BlockingIOError:
-        return None
