@@ -148,6 +148,7 @@ def test_close_logs_no_warning(sprint, way, caplog):
     """RASR may abort while it destroys its layers. This is after the last answer, and not a failure."""
     with sprint.pool(way, num_instances=2) as pool:
         sprint.loss_and_error_signal(pool, sprint.names, sprint.posteriors(sprint.names))
+        caplog.clear()  # segment order alone skips all segments, and warns
     assert sprint_pids() == []
     ours = [r for r in caplog.records if r.name.startswith("shmbridge") and r.name != "shmbridge.sprint"]
     assert not [record.getMessage() for record in ours if record.levelname in ("WARNING", "ERROR")]
