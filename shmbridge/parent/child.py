@@ -139,6 +139,8 @@ class Child:
                 return False
             self._deliver(record)
         except ProtocolError as error:
+            error.__traceback__, process = None, self._process
+            process.broken, process.has_events = error, True  # the next poll kills it if Ctrl-C comes now
             self.kill_for(error)
         except BaseException:  # Ctrl-C, or a copy of the user's
             self._fail_lost()
@@ -233,6 +235,8 @@ class Child:
                 self._deliver(record)
                 progress = True
         except ProtocolError as error:
+            error.__traceback__, process = None, self._process
+            process.broken, process.has_events = error, True  # as in poll
             self.kill_for(error)
         except BaseException:
             self._fail_lost()
