@@ -15,6 +15,7 @@ from shmbridge.bliss.lexicon import Lexicon, read_lexicon
 from shmbridge.lattices import Lattice
 from shmbridge.refsprint.console import CriticalError
 from shmbridge.refsprint.lattice_criterion import LatticeCriterion
+from support.lattices import accuracy, finite_differences, phones
 
 LEXICON = """<lexicon><phoneme-inventory>
 <phoneme><symbol>s</symbol></phoneme><phoneme><symbol>a</symbol></phoneme>
@@ -42,21 +43,6 @@ def best_alignment(labels: tuple[int, ...], start: int, end: int, matrix: Any) -
         path = [label for label, b, e in zip(labels, edges, edges[1:]) for _ in range(b, e)]
         found.append((sum(matrix[start + t, label] for t, label in enumerate(path)), path))
     return max(found)[1]
-
-
-def phones(path: list[int], start: int) -> list[tuple[int, int, int]]:
-    """Return (label, begin, end) of each stretch of one label."""
-    edges = [0, *(t for t in range(1, len(path)) if path[t] != path[t - 1]), len(path)]
-    return [(path[b], start + b, start + e) for b, e in zip(edges, edges[1:])]
-
-
-def accuracy(phone: tuple[int, int, int], reference: set[tuple[int, int, int]]) -> float:
-    found = []
-    for label, begin, end in reference:
-        overlap = min(end, phone[2]) - max(begin, phone[1])
-        if overlap > 0:
-            found.append((2 if label == phone[0] else 1) * overlap / (end - begin) - 1)
-    return max(found, default=0.0)
 
 
 def enumerated(lattice: Lattice, reference: str, matrix: Any, criterion: LatticeCriterion) -> float:
@@ -151,14 +137,9 @@ def test_loss_and_error_signal_are_those_of_all_paths(
     outcome = criterion(lattice, reference, lexicon, matrix)
     assert outcome is not None
     assert outcome.loss == pytest.approx(enumerated(lattice, reference, matrix, criterion), abs=1e-9)
-    gradient = np.zeros(matrix.shape)
-    for place in np.ndindex(*matrix.shape):
-        losses = []
-        for step in (1e-6, -1e-6):
-            moved = matrix.copy()
-            moved[place] += step
-            losses.append(enumerated(lattice, reference, moved, criterion))
-        gradient[place] = (losses[0] - losses[1]) / 2e-6
+    gradient = finite_differences(
+        lambda moved: enumerated(lattice, reference, moved, criterion), matrix, 1e-6
+    )
     np.testing.assert_allclose(criterion.acoustic_scale * outcome.error_signal, gradient, atol=1e-6)
     assert np.abs(outcome.error_signal.sum(1)).max() < 1e-9
 

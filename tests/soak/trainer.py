@@ -381,7 +381,7 @@ class Trainer:
             try:
                 return self.pool.claim(exchange.name, exchange.frames, self.plan.labels)
             except (BufferError, UsageError) as error:
-                # There is no room until the open claims are sent and the held arrays are released.
+                # The ring has room only after the open claims are sent and the held arrays are released.
                 if not (open_claims or self._kept or self._kept_posteriors or sent):
                     raise
                 self._note(f"make room: {type(error).__name__}")

@@ -6,7 +6,7 @@ compare the derivatives with finite differences of the values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -178,24 +178,38 @@ class Oracle:
             phone
             for alignment, share in zip(self._alignments, occupied)
             if share > 0
-            for phone in _phones(alignment)
+            for phone in phones(alignment.labels.tolist(), alignment.start)
         }
         return [
-            sum(_accuracy(phone, reference) for phone in _phones(alignment)) for alignment in self._alignments
+            sum(accuracy(phone, reference) for phone in phones(alignment.labels.tolist(), alignment.start))
+            for alignment in self._alignments
         ]
 
 
-def _phones(alignment: Alignment) -> list[tuple[int, int, int]]:
-    """Return (label, begin, end) of each stretch of one label."""
-    labels = alignment.labels.tolist()
+def phones(labels: Sequence[int], start: int) -> list[tuple[int, int, int]]:
+    """Return (label, begin, end) of each stretch of one label; the first label is that of frame `start`."""
     edges = [0, *(t for t in range(1, len(labels)) if labels[t] != labels[t - 1]), len(labels)]
-    return [(labels[b], alignment.start + b, alignment.start + e) for b, e in zip(edges, edges[1:])]
+    return [(labels[b], start + b, start + e) for b, e in zip(edges, edges[1:])]
 
 
-def _accuracy(phone: tuple[int, int, int], reference: set[tuple[int, int, int]]) -> float:
+def accuracy(phone: tuple[int, int, int], reference: set[tuple[int, int, int]]) -> float:
+    """Return the approximate accuracy of one phone."""
     found = []
     for label, begin, end in reference:
         overlap = min(end, phone[2]) - max(begin, phone[1])
         if overlap > 0:
             found.append((2 if label == phone[0] else 1) * overlap / (end - begin) - 1)
     return max(found, default=0.0)
+
+
+def finite_differences(loss: Callable[[Array], float], matrix: Array, step: float) -> Array:
+    """Return the gradient of a loss at a matrix."""
+    gradient = np.zeros(matrix.shape)
+    for place in np.ndindex(*matrix.shape):
+        losses = []
+        for sign in (1, -1):
+            moved = matrix.copy()
+            moved[place] += sign * step
+            losses.append(loss(moved))
+        gradient[place] = (losses[0] - losses[1]) / (2 * step)
+    return gradient
