@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -102,11 +103,11 @@ class Lattice:
         )
 
     def arc_order(self) -> IntArray:
-        """Return the arcs in topological order: each behind all arcs that end at its source.
+        """Return the arcs in topological order: each behind all arcs that end at its source."""
+        return self._order
 
-        Raises:
-            UsageError: the arcs form a cycle.
-        """
+    @functools.cached_property
+    def _order(self) -> IntArray:
         outgoing: list[list[int]] = [[] for _ in range(self.num_nodes)]
         for arc, source in enumerate(self.sources.tolist()):
             outgoing[source].append(arc)
@@ -123,7 +124,8 @@ class Lattice:
         if len(order) < self.num_arcs:
             node = next(node for node, count in enumerate(missing) if count > 0)
             raise UsageError(f"node {node} lies on or behind a cycle; a lattice must be acyclic [lattice]")
-        return np.array(order, np.int32)
+        arcs: IntArray = _vector(order, np.int32, self.num_arcs, "order")
+        return arcs
 
     def _check(self) -> None:
         if self.num_nodes == 0:
@@ -148,7 +150,7 @@ class Lattice:
             raise UsageError(
                 f"arc {arc} lasts from {begin} to {end} s; it must not end before it begins [lattice]"
             )
-        self.arc_order()
+        self._order  # noqa: B018 - raises if there is a cycle
 
 
 def _vector(values: ArrayLike, dtype: Any, length: Optional[int], name: str) -> Any:
