@@ -21,7 +21,7 @@ def prune(
         acoustic_scale, language_scale: factors of the scores.
 
     Raises:
-        UsageError: `beam` is negative or NaN, or there is no path with a finite score.
+        UsageError: `beam` is negative or NaN, or the score of each path is infinite.
     """
     if not beam >= 0:
         raise UsageError(f"beam is {beam}; it must be at least 0 [lattice]")

@@ -45,7 +45,7 @@ class CommandLine:
         """Return the command line of these two options.
 
         Raises:
-            OptionError: there is no such executable; or the words cannot be split, or Sprint would not
+            OptionError: the executable does not exist; or the words cannot be split, or Sprint would not
                 receive them as they are.
         """
         head = _words_of_command(sprint_exec_path)

@@ -146,7 +146,7 @@ def open_pidfd(pid: int) -> Optional[int]:
     """Return a descriptor that is readable once the process has ended; None before Linux 5.3.
 
     Raises:
-        ProcessLookupError: there is no such process.
+        ProcessLookupError: the process does not exist.
         ResourceError: no descriptor is left.
     """
     try:
