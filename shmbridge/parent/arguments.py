@@ -181,14 +181,15 @@ def check_segments(
             f"log_posteriors has {num_frames} frames and a batch of {batch_size}, seq_lengths the shape "
             f"{lengths.shape}, and there are {len(names)} segment names; {advice} [batch-shapes]"
         )
-    for index, (name, length) in enumerate(zip(names, lengths.tolist())):
+    checked: list[int] = lengths.tolist()
+    for index, (name, length) in enumerate(zip(names, checked)):
         check_shape(name, length, labels, *known_labels)
         if length > num_frames:
             raise BatchError(
                 f"seq_lengths[{index}] is {length} (segment {name!r}); log_posteriors has {num_frames} frames"
                 " [batch-shapes]"
             )
-    return lengths.tolist(), names
+    return checked, names
 
 
 def invalid_error(

@@ -51,7 +51,7 @@ class Automata(NamedTuple):
         return Automata(self.edges.view(np.int32), self.weights, self.start_end_states.view(np.int32))
 
 
-class AutomatonRequest(BatchRequest):
+class AutomatonRequest(BatchRequest[Batch]):
     """A request for one segment's automaton.
 
     Attributes:

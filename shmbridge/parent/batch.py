@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, Generic, NamedTuple, Optional, TypeVar
 
 import numpy as np
 
@@ -75,7 +75,7 @@ class Batch:
     def __init__(self, statistics: Counters, children: Sequence[Child]) -> None:
         self.statistics = statistics
         self.children = children
-        self.requests: list[BatchRequest] = []
+        self.requests: list[BatchRequest[Any]] = []
         self.outstanding = 0
         self.errors: dict[str, ShmbridgeError] = {}
 
@@ -102,7 +102,10 @@ class Batch:
             del error  # the error's traceback refers to this frame, which must not refer back
 
 
-class BatchRequest(Request):
+AnyBatch = TypeVar("AnyBatch", bound=Batch)
+
+
+class BatchRequest(Request, Generic[AnyBatch]):
     """A request that belongs to a batch.
 
     Args:
@@ -110,7 +113,7 @@ class BatchRequest(Request):
         name: the full segment name.
     """
 
-    def __init__(self, batch: Batch, name: str) -> None:
+    def __init__(self, batch: AnyBatch, name: str) -> None:
         self.name = name
         self._batch = batch
         batch.requests.append(self)

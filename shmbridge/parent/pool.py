@@ -213,8 +213,7 @@ class SprintInstancePool(OwnedPool):
             self._pool.check_open()
             known = self._pool.known_labels()
             lengths, names = check_segments(posteriors.shape, seq_lengths, segment_names, known)
-            copies = {"copy_in": copy_in, "copy_out": copy_out}
-            return run_segments(self._pool, posteriors, lengths, names, error_signal, **copies).loss
+            return run_segments(self._pool, posteriors, lengths, names, error_signal, copy_in, copy_out).loss
 
     @accept_old_names(_OLD_NAMES)
     def get_automata_for_batch(

@@ -10,16 +10,17 @@ import numpy as np
 
 from .._native import lib
 from ..errors import ShmbridgeError
-from ..ring import Array, Claim, FloatArray, Record
+from ..ring import Claim, FloatArray, Record
 from .arguments import invalid_error
 from .batch import Batch, BatchRequest, BatchResult
 from .copying import copy_checked, copy_out
-from .normalization import NormalizationCheck
 from .placement import second_thread_is_free
 from .request import RequestState
 
 if TYPE_CHECKING:
     from .lifecycle import Lifecycle
+
+_SKIPPED = lib.SHMB_SKIPPED  # a global name costs less on the hot path
 
 # The last argument of both: whether a second thread may copy.
 # (target in the ring, source, …) -> (time, label) of the first NaN or +inf, at which the copy ended, or None
@@ -28,7 +29,33 @@ CopyIn = Callable[[FloatArray, Any, bool], Optional[tuple[int, int]]]
 CopyOut = Callable[[Any, FloatArray, bool], None]
 
 
-class SegmentRequest(BatchRequest):
+class SegmentBatch(Batch):
+    """The shared state of one call's segments: where their results go, and how they are copied.
+
+    Args:
+        pool: the pool's parts.
+        size: the number of segments.
+        copy_in: copies posteriors into a claim, as copying.copy_checked does.
+        copy_out: copies a received error signal, as copying.copy_out does.
+
+    Attributes:
+        loss: (batch,) float32; NaN for segments that are not answered.
+        skipped: (batch,) bool.
+        normalization: the pool's.
+        copy_in, copy_out: as above.
+    """
+
+    def __init__(self, pool: Lifecycle, size: int, copy_in: CopyIn, copy_out: CopyOut) -> None:
+        super().__init__(pool.statistics, pool.scheduler.children)
+        self.loss: FloatArray = np.empty(size, np.float32)
+        self.loss.fill(np.nan)
+        self.skipped = np.zeros(size, np.bool_)
+        self.normalization = pool.normalization
+        self.copy_in = copy_in
+        self.copy_out = copy_out
+
+
+class SegmentRequest(BatchRequest[SegmentBatch]):
     """One segment of a batch: posteriors into the ring, loss and error signal out of it.
 
     Args:
@@ -36,40 +63,19 @@ class SegmentRequest(BatchRequest):
         index: of the segment in the batch.
         name: the full segment name.
         posteriors: (time,label), only the segment's own frames.
-        loss: (batch,) float32; [index] is written.
-        skipped: (batch,) bool; [index] is written.
         error_signal: (time,label) with the whole batch's time; zeroed beyond the segment. None: the error
             signal is not stored.
-        normalization: the pool's.
-        copy_in: copies the posteriors into a claim, as copying.copy_checked does.
-        copy_out: copies a received error signal, as copying.copy_out does.
     """
 
     def __init__(
-        self,
-        batch: Batch,
-        index: int,
-        name: str,
-        posteriors: Any,
-        loss: FloatArray,
-        skipped: Array,
-        error_signal: Any,
-        normalization: NormalizationCheck,
-        *,
-        copy_in: CopyIn = copy_checked,
-        copy_out: CopyOut = copy_out,
+        self, batch: SegmentBatch, index: int, name: str, posteriors: Any, error_signal: Any
     ) -> None:
         super().__init__(batch, name)
         self.rows, self.columns = posteriors.shape
         self._index = index
         self._posteriors = posteriors
-        self._loss = loss
-        self._skipped = skipped
         self._error_signal = error_signal
         self.takes_loss_alone = error_signal is None
-        self._normalization = normalization
-        self._copy_in = copy_in
-        self._copy_out = copy_out
 
     def fill(self, claim: Claim) -> None:
         """Copy the posteriors into the claim.
@@ -80,12 +86,12 @@ class SegmentRequest(BatchRequest):
         batch = self._batch
         begin = time.perf_counter()
         matrix = claim.matrix
-        invalid = self._copy_in(matrix, self._posteriors, second_thread_is_free(batch.children))
+        invalid = batch.copy_in(matrix, self._posteriors, second_thread_is_free(batch.children))
         batch.statistics.copy_seconds += time.perf_counter() - begin
         if invalid is not None:
             raise invalid_error(self.name, matrix, invalid, self._index)
-        if self._normalization.is_active:
-            self._normalization.check(self.name, matrix)
+        if batch.normalization.is_active:
+            batch.normalization.check(self.name, matrix)
 
     def sent(self) -> None:
         """Zero the error signal beyond the segment while Sprint computes."""
@@ -104,20 +110,20 @@ class SegmentRequest(BatchRequest):
     def _take_matrix(self, record: Record) -> None:
         batch = self._batch
         matrix = record.matrix
-        is_skipped = record.status == lib.SHMB_SKIPPED
-        batch.statistics.count(is_skipped, record.rows * record.columns)
+        is_skipped = record.status == _SKIPPED
+        batch.statistics.count(is_skipped, self.rows * self.columns)
         if is_skipped or matrix is None:
             self._take_skip()
             return
-        self._loss[self._index] = record.loss
+        batch.loss[self._index] = record.loss
         if self._error_signal is not None:
             begin = time.perf_counter()
-            self._copy_out(self._error_signal[: self.rows], matrix, second_thread_is_free(batch.children))
+            batch.copy_out(self._error_signal[: self.rows], matrix, second_thread_is_free(batch.children))
             batch.statistics.copy_seconds += time.perf_counter() - begin
 
     def _take_skip(self) -> None:
-        self._loss[self._index] = np.inf
-        self._skipped[self._index] = True
+        self._batch.loss[self._index] = np.inf
+        self._batch.skipped[self._index] = True
         if self._error_signal is not None:
             self._error_signal[: self.rows] = 0
 
@@ -128,7 +134,8 @@ def run_segments(
     lengths: list[int],
     names: list[str],
     error_signal: Any,
-    **copies: Any,
+    copy_in: CopyIn = copy_checked,
+    copy_out: CopyOut = copy_out,
 ) -> BatchResult:
     """Send the segments of a batch, and return their answers. The caller holds the lock.
 
@@ -136,7 +143,7 @@ def run_segments(
         pool: the pool's parts.
         posteriors, error_signal: as in SprintInstancePool.run_batch.
         lengths, names: as arguments.check_segments returns them.
-        copies: copy_in and copy_out of SegmentRequest.
+        copy_in, copy_out: as in SegmentBatch.
 
     Raises:
         ShmbridgeError: as in SprintInstancePool.get_batch_loss_and_error_signal.
@@ -144,30 +151,17 @@ def run_segments(
     scheduler = pool.scheduler
     num_labels = posteriors.shape[2]
     scheduler.restart_dead_children()
-    scheduler.least_loaded().channel.sender.check_size(
-        max(lengths, default=0), num_labels, max((len(name.encode()) for name in names), default=0)
-    )
-    loss: FloatArray = np.empty(len(names), np.float32)
-    loss.fill(np.nan)
-    skipped = np.zeros(len(names), np.bool_)
-    batch = Batch(pool.statistics, scheduler.children)
+    if names:
+        longest_name = max(map(len, map(str.encode, names)))
+        scheduler.least_loaded().channel.sender.check_size(max(lengths), num_labels, longest_name)
+    batch = SegmentBatch(pool, len(names), copy_in, copy_out)
     for b, (name, length) in enumerate(zip(names, lengths)):
         error_segment = None if error_signal is None else error_signal[:, b]
-        SegmentRequest(
-            batch,
-            b,
-            name,
-            posteriors[:length, b],
-            loss,
-            skipped,
-            error_segment,
-            pool.normalization,
-            **copies,
-        )
+        SegmentRequest(batch, b, name, posteriors[:length, b], error_segment)
     if len(names) > 1:
         batch.requests.sort(key=lambda request: request.rows, reverse=True)
     scheduler.run(batch)
-    result = BatchResult(loss, error_signal, skipped)
+    result = BatchResult(batch.loss, error_signal, batch.skipped)
     batch.raise_errors(result)
     if names:
         pool.last_num_labels = num_labels
