@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, Callable, Literal, Optional, TypeVar, Union, cast, get_args
 
@@ -43,11 +45,13 @@ def sprint_loss(
     from_logits: bool = False,
     skipped: SkippedLoss = "zero",
     pin_memory: bool = True,
+    error_signal_scale: float = 1.0,
 ) -> torch.Tensor:
     """Return Sprint's loss of a batch of segments; its gradient is Sprint's error signal.
 
-    The gradient with respect to log_probs is Sprint's "error-signal", y - y_hat, times the incoming gradient.
-    As with torch.nn.CTCLoss, it is correct if log_probs is the output of log_softmax (docs/torch.md).
+    The gradient with respect to log_probs is Sprint's "error-signal", y - y_hat, times error_signal_scale and
+    the incoming gradient. As with torch.nn.CTCLoss, it is correct if log_probs is the output of log_softmax
+    (docs/torch.md).
 
     Under torch.compile, each call is a graph break.
 
@@ -70,12 +74,16 @@ def sprint_loss(
             "zero", "inf", or "error" to raise BatchError. Its gradient is always zero.
         pin_memory: whether to register the rings with CUDA as pinned memory, once for each child, if
             log_probs is on a CUDA device.
+        error_signal_scale: the factor, positive and finite, by which Sprint's error signal is smaller than
+            the gradient of its loss: the acoustic scale of a lattice criterion, else 1. The loss is not
+            scaled.
 
     Returns:
         loss, a scalar or (batch,), on the device of log_probs: float64 if log_probs is float64, else float32.
 
     Raises:
-        OptionError: pool is not a pool; or reduction or skipped is not a valid choice.
+        OptionError: pool is not a pool; reduction or skipped is not a valid choice; or error_signal_scale is
+            not a positive, finite number.
         BatchError: the arguments do not fit together, a value is NaN or a segment has no frames; or Sprint
             skipped a segment and `skipped` is "error".
         UsageError: in the backward pass, with create_graph=True: Sprint's loss has no second derivative.
@@ -83,13 +91,21 @@ def sprint_loss(
         SegmentTooLargeError, RemoteError, PeerGoneError, ClosedError: as in
             SprintInstancePool.get_batch_loss_and_error_signal.
     """
-    _check_options(pool, reduction, skipped)
+    _check_options(pool, reduction, skipped, error_signal_scale)
     _check_tensor(log_probs, batch_first)
     lengths = seq_lengths.detach().cpu().numpy() if isinstance(seq_lengths, torch.Tensor) else seq_lengths
     by_time = log_probs.transpose(0, 1) if batch_first else log_probs
     loss: torch.Tensor
     loss, num_answered = _Criterion.apply(
-        by_time, pool, lengths, segment_names, torch.is_grad_enabled(), skipped, from_logits, pin_memory
+        by_time,
+        pool,
+        lengths,
+        segment_names,
+        torch.is_grad_enabled(),
+        skipped,
+        from_logits,
+        pin_memory,
+        error_signal_scale,
     )
     if reduction == "none":
         return loss
@@ -103,10 +119,10 @@ class SprintLoss(torch.nn.Module):
 
     Args:
         pool: the pool that computes. It works only in the process that created it.
-        reduction, batch_first, from_logits, skipped, pin_memory: as in `sprint_loss`.
+        reduction, batch_first, from_logits, skipped, pin_memory, error_signal_scale: as in `sprint_loss`.
 
     Raises:
-        OptionError: pool is not a pool; or reduction or skipped is not a valid choice.
+        OptionError: as in `sprint_loss`.
     """
 
     @accept_old_names(_OLD_NAMES)
@@ -119,15 +135,17 @@ class SprintLoss(torch.nn.Module):
         from_logits: bool = False,
         skipped: SkippedLoss = "zero",
         pin_memory: bool = True,
+        error_signal_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        _check_options(pool, reduction, skipped)
+        _check_options(pool, reduction, skipped, error_signal_scale)
         self.pool = pool
         self.reduction = reduction
         self.batch_first = batch_first
         self.from_logits = from_logits
         self.skipped = skipped
         self.pin_memory = pin_memory
+        self.error_signal_scale = error_signal_scale
 
     @accept_old_names(_OLD_NAMES, stacklevel=4)  # below Module.__call__
     def forward(
@@ -147,13 +165,15 @@ class SprintLoss(torch.nn.Module):
             from_logits=self.from_logits,
             skipped=self.skipped,
             pin_memory=self.pin_memory,
+            error_signal_scale=self.error_signal_scale,
         )
 
     def extra_repr(self) -> str:
         """Return the options, for the printed module."""
         return (
             f"{self.pool!r}, reduction={self.reduction!r}, batch_first={self.batch_first}, "
-            f"from_logits={self.from_logits}, skipped={self.skipped!r}"
+            f"from_logits={self.from_logits}, skipped={self.skipped!r}, "
+            f"error_signal_scale={self.error_signal_scale}"
         )
 
 
@@ -171,6 +191,7 @@ class _Criterion(torch.autograd.Function):
         skipped: SkippedLoss,
         from_logits: bool,
         pin_memory: bool,
+        error_signal_scale: float,
     ) -> tuple[torch.Tensor, int]:
         """Compute the loss and, if it is needed, store the error signal, which Sprint computes with it."""
         error_signal: Optional[torch.Tensor] = None
@@ -199,6 +220,7 @@ class _Criterion(torch.autograd.Function):
         if error_signal is not None:
             ctx.save_for_backward(error_signal, torch.from_numpy(answered).to(log_probs.device))
             ctx.dtype = log_probs.dtype
+            ctx.error_signal_scale = error_signal_scale
         return torch.from_numpy(losses).to(log_probs.device, dtype), int(answered.sum())
 
     @staticmethod
@@ -211,13 +233,13 @@ class _Criterion(torch.autograd.Function):
             )
         error_signal, answered = ctx.saved_tensors
         # An infinite loss can make the incoming gradient infinite or NaN, which zeros do not cancel.
-        scale = torch.where(answered, grad_loss, 0).to(torch.float32)[None, :, None]
+        scale = torch.where(answered, grad_loss * ctx.error_signal_scale, 0).to(torch.float32)[None, :, None]
         gradient = torch.empty_like(error_signal, dtype=ctx.dtype)
         torch.mul(error_signal, scale, out=gradient)
-        return gradient, None, None, None, None, None, None, None
+        return gradient, *[None] * 8
 
 
-def _check_options(pool: Any, reduction: str, skipped: str) -> None:
+def _check_options(pool: Any, reduction: str, skipped: str, error_signal_scale: Any) -> None:
     if not isinstance(pool, SprintInstancePool):
         raise OptionError(
             f"pool is {pool!r}; it must be the shmbridge.SprintInstancePool to use [loss-input]"
@@ -230,6 +252,11 @@ def _check_options(pool: Any, reduction: str, skipped: str) -> None:
             raise OptionError(
                 f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))} [loss-input]"
             )
+    is_number = isinstance(error_signal_scale, numbers.Real) and not isinstance(error_signal_scale, bool)
+    if not is_number or not 0 < error_signal_scale < math.inf:
+        raise OptionError(
+            f"error_signal_scale is {error_signal_scale!r}; it must be a positive, finite number [loss-input]"
+        )
 
 
 def _check_tensor(log_probs: Any, batch_first: bool) -> None:
