@@ -9,7 +9,7 @@ from typing import Optional
 from .child import Child
 from .child_state import ChildState
 
-__all__ = ["free_child", "least_loaded", "second_thread_is_free"]
+__all__ = ["free_child", "least_loaded", "queue_receivers", "second_thread_is_free"]
 
 # One segment that Sprint computes, and the next one in its ring. More would bind segments to a child before
 # it is known which child is free first.
@@ -33,9 +33,15 @@ def free_child(children: Sequence[Child], full: Collection[Child]) -> Optional[C
     """
     if len(children) == 1:
         return children[0] if _is_free(children[0], full) else None
+    return min(
+        (child for child in queue_receivers(children) if _is_free(child, full)), key=_in_flight, default=None
+    )
+
+
+def queue_receivers(children: Sequence[Child]) -> Sequence[Child]:
+    """Return the children that may receive queued requests, now or once they are free."""
     # Behind an open claim, a request would wait for the user.
-    unblocked = [child for child in children if child.oldest_open_claim() is None] or children
-    return min((child for child in unblocked if _is_free(child, full)), key=_in_flight, default=None)
+    return [child for child in children if child.oldest_open_claim() is None] or children
 
 
 def second_thread_is_free(children: Sequence[Child]) -> bool:

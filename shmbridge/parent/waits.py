@@ -16,6 +16,7 @@ from ..ring import Claim
 from .batch import Batch
 from .child import Child
 from .child_state import ChildState
+from .placement import queue_receivers
 from .request import Request, RequestState, no_answer
 from .score_requests import Asking
 from .supervisor import Slot
@@ -86,7 +87,7 @@ class Answer(Wait):
                 return
         if request not in self._queue:
             raise no_answer(request)
-        _check_any_can_answer(self._children)
+        _check_queue_moves(self._children)
 
 
 class Room(Wait):
@@ -133,7 +134,7 @@ class Room(Wait):
     def check_possible(self) -> None:
         """Raise if the child will release nothing."""
         if self._queue:
-            _check_any_can_answer(self._children)
+            _check_queue_moves(self._children)
         for child in self.room_at:
             _check_can_answer(child)
 
@@ -210,7 +211,7 @@ def _check_can_answer(child: Child) -> None:
         UsageError: Sprint waits for scores; or the oldest request lies behind a claim that is not sent.
         BufferError: Sprint has no room for the answer, and the user holds results.
     """
-    if not child.in_flight:
+    if not child.in_flight or child.state is _DEAD:  # its end is the next event
         return
     oldest, request = child.in_flight[0]
     name = request.name
@@ -237,13 +238,14 @@ def _check_can_answer(child: Child) -> None:
         )
 
 
-def _check_any_can_answer(children: Sequence[Child]) -> None:
-    """Raise if no child can answer anything: none will ever have room for the queue."""
-    for child in children:
+def _check_queue_moves(children: Sequence[Child]) -> None:
+    """Raise if none of the children that may receive queued requests can become free for one."""
+    receivers = queue_receivers(children)
+    for child in receivers:
         with contextlib.suppress(UsageError, BufferError):
             _check_can_answer(child)
             return
-    for child in children:  # the error of the first says what to do
+    for child in receivers:  # the error of the first says what to do
         _check_can_answer(child)
 
 

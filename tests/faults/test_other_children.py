@@ -99,6 +99,50 @@ def test_a_retry_is_an_error_and_not_a_hang_if_all_children_wait_for_the_user(
         assert [each.result().loss for each in (first.send(), retried, *sent)] == [1.5] * 4
 
 
+class HeldResults:
+    """No room for answers. One child has two requests, the other an open claim alone; a retry is queued."""
+
+    def __init__(self, pool):
+        orphans = [claim(pool, f"c/orphan{number}", 3) for number in range(2)]
+        for index in range(2):
+            kill_child(pool, index)
+        fill = [claim(pool, f"c/held{number}", 1900) for number in range(4)]
+        self.held = [sent.result() for sent in [each.send() for each in fill]]
+        full = claim(pool, "c/full", 300)
+        pid = child_of(full)
+        self.sent = [full.send()]
+        self.open = claim(pool, "c/open", 3)
+        assert child_of(self.open) != pid
+        self.sent += [each.send() for each in orphans]
+
+    def release(self):
+        for result in self.held:
+            result.release()
+
+
+def test_a_retry_is_an_error_and_not_a_hang_if_the_only_child_for_it_has_no_room(sprint_env):
+    with sprint_env.scripted_pool(QUICK, max_restarts=1, num_instances=2, ring_size=1 << 16) as pool:
+        children = HeldResults(pool)
+        for sent in (*children.sent, *children.sent):
+            with pytest.raises(BufferError, match=r"'c/full'.*\[ring-full\]"):
+                sent.result()
+        children.release()
+        for sent in children.sent:
+            with sent.result() as result:
+                assert result.loss == 1.5
+        children.open.abort()
+
+
+def test_a_claim_is_an_error_and_not_a_hang_if_no_child_has_room_for_the_queue(sprint_env):
+    with sprint_env.scripted_pool(QUICK, max_restarts=1, num_instances=2, ring_size=1 << 16) as pool:
+        children = HeldResults(pool)
+        with pytest.raises(BufferError, match=r"'c/full'.*\[ring-full\]"):
+            claim(pool, "c/next", 3)
+        children.release()
+        claim(pool, "c/next", 3).abort()
+        children.open.abort()
+
+
 @pytest.mark.parametrize("call", ["claim", "automata", "batch"])
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_child_that_could_not_be_restarted_is_an_error_only_if_it_is_needed(sprint_env, call, lost):
