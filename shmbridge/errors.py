@@ -232,11 +232,10 @@ _QUOTED_LINES = 20
 def _output(reported: Sequence[str], last_output: Sequence[str]) -> str:
     """Return the end of a message that quotes why a process ended, and its last lines."""
     shown = list(last_output)[-_QUOTED_LINES:]
-    first = "" if set(reported) <= set(shown) else _quoted("it reported", reported)
     what = "its last output"
     if len(shown) < len(last_output):
         what += f" ({len(shown)} of the {len(last_output)} lines in last_output)"
-    return first + _quoted(what, shown)
+    return _quoted("it reported", reported) + _quoted(what, shown)
 
 
 def _quoted(what: str, lines: Sequence[str]) -> str:

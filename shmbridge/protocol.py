@@ -34,6 +34,7 @@ from .errors import ProtocolError
 PROTOCOL_VERSION = 3
 MAX_MESSAGE = 1 << 20  # bytes; the longest message that shmbridge sends holds a traceback
 MAX_REPORT = 8192  # bytes of a failure report's message, and of its traceback
+CHILD_LINE = "shmbridge child"  # at the beginning of each line that the child prints on Sprint's output
 
 _LENGTH = struct.Struct("<I")
 

@@ -13,8 +13,10 @@ from .callback import Callback
 from .control import PythonControl
 from .feature_scorer import FeatureScorer
 from .output import Verbosity, log_call, warn
+from .request import SprintParts
 
 _PYTHON_CONTROL = "Sprint.PythonControl"  # the name that RASR's PythonControl passes to init
+_CALLBACK_CONTROL = "NnTrainer.pythonControl"  # the unit without a trainer, whose callback takes posteriors
 _SEGMENTWISE_TRAINER = "SegmentwiseNnTrainer"  # the unit of lattice criteria
 _FEATURE_SCORER = "PythonFeatureScorer"  # the unit that RASR's feature scorer passes to init
 
@@ -97,6 +99,10 @@ def connect(
         raise
     if callback is not None:
         control.callback = callback
+    if name == _PYTHON_CONTROL and sprint_unit != _FEATURE_SCORER:
+        control.parts |= SprintParts.CONTROL
+    if sprint_unit == _CALLBACK_CONTROL:
+        control.parts |= SprintParts.POSTERIORS
     if sprint_unit == _SEGMENTWISE_TRAINER:
         control.keeps_last_segment = True
     return control

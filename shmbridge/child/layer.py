@@ -10,6 +10,7 @@ from ..errors import UsageError
 from ..ring import Array
 from .connect import connect
 from .output import detail, log_call
+from .request import SprintParts
 
 
 class SprintNnPythonLayer:
@@ -24,6 +25,7 @@ class SprintNnPythonLayer:
 
     def __init__(self, config: str, **_newer: object) -> None:
         self._control = connect(name="shmbridge.SprintNnPythonLayer", config=config)
+        self._control.parts |= SprintParts.POSTERIORS
         self.input_sizes: dict[int, int] = {}  # of each stream
         self.output_size = 0
 

@@ -12,6 +12,8 @@ import os
 import sys
 from typing import Any, Optional, TextIO
 
+from ..protocol import CHILD_LINE
+
 
 class Verbosity:
     """How much the child prints. One setting per process, because Sprint has one standard output.
@@ -39,7 +41,7 @@ def say(*args: object, **kwargs: Any) -> None:
 
 def log_call(text: str) -> None:
     """Print a line about a call that Sprint makes once or a few times."""
-    say(f"shmbridge child[pid {os.getpid()}] {text}", flush=True)
+    say(f"{CHILD_LINE}[pid {os.getpid()}] {text}", flush=True)
 
 
 def detail(text: str) -> None:
@@ -50,7 +52,7 @@ def detail(text: str) -> None:
 
 def warn(text: str) -> None:
     """Print a warning, even if the config string has `quiet:True`."""
-    _write(sys.stderr, f"shmbridge child[pid {os.getpid()}] warning: {text}\n", flush=True)
+    _write(sys.stderr, f"{CHILD_LINE}[pid {os.getpid()}] warning: {text}\n", flush=True)
 
 
 def _write(stream: Optional[TextIO], text: str, *, flush: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import enum
 import threading
 from typing import Optional
 
@@ -20,6 +21,17 @@ _ERROR_SIGNAL, _FLOAT32, _ANSWERED = lib.SHMB_ERROR_SIGNAL, lib.SHMB_FLOAT32, li
 _ON_TRIAL, _ON, _OFF = Landing
 
 _NOTHING: Array = np.empty((0, 0), np.float32)
+
+
+class SprintParts(enum.Flag):
+    """The parts of Sprint that have called Python. They tell what Sprint's configuration enables."""
+
+    NONE = 0
+    CONTROL = enum.auto()  # PythonControl, which announces each segment
+    POSTERIORS = enum.auto()  # a Python layer or the callback, which request posteriors
+
+
+_ALL_PARTS = SprintParts.CONTROL | SprintParts.POSTERIORS
 
 
 class Request(abc.ABC):
@@ -113,10 +125,13 @@ class SegmentRequest(Request):
             self.answered = True
             self._skip()
 
-    def finish(self) -> None:
+    def finish(self, parts: SprintParts) -> None:
         """Answer with the loss alone, or skip the segment, if Sprint is done with it without an answer.
 
-        In the second case, log what may be the cause.
+        In the second case, log the likely cause.
+
+        Args:
+            parts: those that have called Python.
         """
         if self.answered:
             self.settle()
@@ -125,13 +140,18 @@ class SegmentRequest(Request):
             self.answered = True
             self._answer_loss(self.loss)
             return
-        warn(f"segment {self.name!r}: Sprint gave no error signal; answered as skipped [skipped]")
-        if not self.announced:
+        cause = ""
+        if self.announced and self.posteriors_requested:
+            cause = "; often it has too few frames for its words, or its lattice does not fit"
+        elif not self.announced and not self.posteriors_requested and parts == _ALL_PARTS:
+            cause = "; Sprint did not begin it: often its lattice or its features cannot be read"
+        warn(f"segment {self.name!r}: Sprint gave no error signal; answered as skipped{cause} [skipped]")
+        if not self.announced and SprintParts.CONTROL not in parts:
             warn(
                 f"segment {self.name!r}: no segment notification: "
                 "is PythonControl enabled in Sprint's trainer? [segment-order]"
             )
-        if not self.posteriors_requested:
+        if not self.posteriors_requested and SprintParts.POSTERIORS not in parts:
             warn(
                 f"segment {self.name!r}: not asked for posteriors: "
                 "does Sprint's network have the Python layer? [segment-order]"

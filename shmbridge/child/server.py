@@ -13,7 +13,7 @@ from .callback import Callback, compute_criterion_by_name, export_automaton, no_
 from .inbox import Inbox
 from .link import ParentLink
 from .output import detail
-from .request import AutomatonRequest, LocalSegment, SegmentRequest
+from .request import AutomatonRequest, LocalSegment, SegmentRequest, SprintParts
 
 
 def _no_other_segment(name: str) -> UsageError:
@@ -39,6 +39,7 @@ class RequestServer:
         callback: Sprint's callback, or None until Sprint passes one.
         in_callback: whether Sprint is in its callback, called on behalf of a request.
         current: the segment that Sprint works on, or None.
+        parts: the parts of Sprint that have called Python.
         keeps_last_segment: Sprint reuses alignments if one segment follows itself. Another one is passed in
             between.
     """
@@ -50,6 +51,7 @@ class RequestServer:
         self.callback: Optional[Callback] = None
         self.in_callback = False
         self.current: Optional[SegmentRequest] = None
+        self.parts = SprintParts.NONE
         self.keeps_last_segment = False
         self._inbox = Inbox(link)
         self._serving_thread: Optional[int] = None
@@ -93,7 +95,7 @@ class RequestServer:
             self.current = request
             detail(f"segment order: {last!r}")
             yield last
-            request.finish()
+            request.finish(self.parts)
             self.current = None
             if self.keeps_last_segment and request.loss is not None and last not in answered:
                 answered.append(last)

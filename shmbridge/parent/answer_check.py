@@ -66,10 +66,10 @@ class AnswerCheck:
         count = len(self._skipped)
         if statistics.skipped == 0:
             _log.warning(
-                "Sprint skipped segment %r, often for too few frames: its loss is infinite, its error signal "
-                "zero. Sprint's last line about it: %s [skipped]",
+                "Sprint skipped segment %r: its loss is infinite, its error signal zero. Sprint's last line "
+                "about it: %s [skipped]",
                 name,
-                process.last_line_with(name) or "none",
+                process.last_line_with(name) or "none; often it has too few frames",
             )
         elif count >= self._warn_from and number >= self._next_warning:
             self._next_warning = number + _WINDOW

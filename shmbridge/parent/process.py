@@ -188,9 +188,14 @@ class SprintProcess:
         return tuple(self._output.errors)
 
     def last_line_with(self, text: str) -> Optional[str]:
-        """Return the latest line that contains the text, of all that Sprint has written so far."""
+        """Return the latest line that contains the text, of all that Sprint has written so far.
+
+        The child's own lines count only if there are no others: Sprint's say why, the child's what follows.
+        """
         self._watcher.catch_up()
-        return next((line for line in reversed(tuple(self._output.last)) if text in line), None)
+        found = [line.strip() for line in tuple(self._output.last) if text in line]
+        own = [line for line in found if not line.startswith(protocol.CHILD_LINE)]
+        return next(reversed(own or found), None)
 
     def _close_pipe(self) -> None:
         # Reset before closing: otherwise a fork in between closes a descriptor that reuses the number.

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import NoReturn
 
-__all__ = ["CriticalError", "FailedAssertionError", "abort", "exit_now", "log", "warn"]
+__all__ = ["CriticalError", "FailedAssertionError", "abort", "exit_now", "log", "report", "warn"]
 
 
 class CriticalError(Exception):
@@ -34,13 +34,18 @@ def warn(message: str) -> None:
     _write(sys.stderr, f"refsprint: {message}\n")
 
 
+def report(kind: str, message: str) -> None:
+    """Write an "error" or a "critical-error" to standard error, in the element that RASR writes."""
+    _write(sys.stderr, f'<{kind} component="refsprint">\n  {message}\n</{kind}>\n')
+
+
 def exit_now(code: int, message: str = "") -> NoReturn:
     """End the process, even below Python frames that catch exceptions.
 
     Run the functions that are registered with atexit, because RASR finalizes Python before it exits.
     """
     if message:
-        warn(f"critical error: {message} [refsprint-exit]")
+        report("critical-error", f"{message} [refsprint-exit]")
     atexit._run_exitfuncs()
     _flush()
     os._exit(code)

@@ -86,7 +86,8 @@ def expand(lattice: Lattice, lexicon: Lexicon, lm_scale: float, am_scale: float)
                 item = items.setdefault(key, len(items))
                 arcs.append(Arc(source, target, item, scores[arc], lemma))
     final = frozenset(lattice.is_final.nonzero()[0].tolist())
-    return _connected(Graph(lattice.num_nodes, final, tuple(arcs), tuple(items)))
+    reason = "no path consists of words of the lexicon"
+    return _connected(Graph(lattice.num_nodes, final, tuple(arcs), tuple(items)), reason)
 
 
 def numerator(graph: Graph, orthography: str, lexicon: Lexicon) -> Graph:
@@ -108,7 +109,8 @@ def numerator(graph: Graph, orthography: str, lexicon: Lexicon) -> Graph:
                     reached[arc.target].append(end)
                 arcs.append(Arc(nodes[arc.source, position], target, arc.item, arc.score, arc.lemma))
     final = frozenset(nodes[node, len(words)] for node in graph.final if (node, len(words)) in nodes)
-    return _connected(Graph(len(nodes), final, tuple(arcs), graph.items))
+    reason = f"no path has the reference {orthography.strip()!r}"
+    return _connected(Graph(len(nodes), final, tuple(arcs), graph.items), reason)
 
 
 def _ends(lemma: Lemma, words: tuple[str, ...], position: int, silence: Lemma | None) -> set[int]:
@@ -120,8 +122,12 @@ def _ends(lemma: Lemma, words: tuple[str, ...], position: int, silence: Lemma | 
     return ends | {position} if lemma is silence else ends
 
 
-def _connected(graph: Graph) -> Graph:
-    """Return the arcs on paths from node 0 to a final node."""
+def _connected(graph: Graph, reason: str) -> Graph:
+    """Return the arcs on paths from node 0 to a final node.
+
+    Raises:
+        CriticalError: there are none, for this reason.
+    """
     forward = {0}
     for arc in graph.arcs:
         if arc.source in forward:
@@ -132,5 +138,5 @@ def _connected(graph: Graph) -> Graph:
             backward.add(arc.source)
     arcs = tuple(arc for arc in graph.arcs if arc.source in forward and arc.target in backward)
     if not arcs:
-        raise CriticalError("cannot calculate best from the lattice because it is empty [lattice]")
+        raise CriticalError(f"cannot calculate best from the lattice because it is empty: {reason} [lattice]")
     return Graph(graph.num_nodes, graph.final, arcs, graph.items)

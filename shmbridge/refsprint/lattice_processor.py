@@ -25,7 +25,7 @@ from shmbridge.lattices import Lattice, read_htk
 
 from . import CALLBACK_VERSION
 from .configuration import Configuration
-from .console import FailedAssertionError, log, warn
+from .console import FailedAssertionError, log, report
 from .criterion import Model
 from .features import Features
 from .lattice_alignment import Alignments
@@ -124,7 +124,7 @@ class _Processor:
             except FileFormatError as error:
                 if not self._skips_errors:
                     raise
-                warn(f"<error> {error}; the segment is skipped [lattice]")
+                report("error", f"{error}; the segment is skipped [lattice]")
                 continue
             self._process(segment, lattice)
         self._network.finalize()

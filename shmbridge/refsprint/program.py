@@ -40,7 +40,7 @@ def run_program(arguments: Optional[Sequence[str]], usage: str, run: Callable[[S
     except console.FailedAssertionError as failure:
         console.abort(str(failure))
     except (console.CriticalError, FileFormatError, OptionError) as error:
-        console.warn(f"critical error: {error} [refsprint-exit]")
+        console.report("critical-error", f"{error} [refsprint-exit]")
         console.log("exiting...")
         return 1
     console.log("done")

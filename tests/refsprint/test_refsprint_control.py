@@ -306,7 +306,7 @@ def loop(callback, posteriors):
     )
     finished = sprint_env.run(*LOOP)
     assert finished.code == code
-    assert "refsprint: " in finished.err
+    assert "refsprint" in finished.err
     # Neither except nor finally has run.
     assert finished.names == ["init", "run_control_loop"]
 
