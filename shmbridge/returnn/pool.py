@@ -40,7 +40,7 @@ def get_batch_loss_and_error_signal(
         ShmbridgeError: as in shmbridge.SprintInstancePool.
     """
     names = _names(tags)
-    loss, error_signal = _pool_of(self).get_batch_loss_and_error_signal(log_posteriors, seq_lengths, names)
+    loss, error_signal = pool_of(self).get_batch_loss_and_error_signal(log_posteriors, seq_lengths, names)
     return loss, error_signal
 
 
@@ -58,7 +58,7 @@ def get_automata_for_batch(self: Any, tags: Sequence[Any]) -> tuple[Array, Array
     Raises:
         ShmbridgeError: as in shmbridge.SprintInstancePool.
     """
-    return _pool_of(self).get_automata_for_batch(_names(tags))
+    return pool_of(self).get_automata_for_batch(_names(tags))
 
 
 def get_free_instance(self: Any) -> Any:
@@ -98,7 +98,7 @@ def _names(tags: Any) -> Any:
     return [row.tobytes().rstrip(b"\0") for row in tags]
 
 
-def _pool_of(self: Any) -> SprintInstancePool:
+def pool_of(self: Any) -> SprintInstancePool:
     """Return the pool that does the work. As RETURNN's children do, it starts at the first call."""
     with self.lock:
         pool = _pools.get(self)

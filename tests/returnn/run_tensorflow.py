@@ -89,6 +89,8 @@ def main(task_path: str, results_path: str) -> None:
         loss_and_error_signal = get_sprint_loss_and_error_signal(
             opts, constant(posteriors), constant(lengths), tags
         )
+        if not task.get("automata", True):
+            return [*loss_and_error_signal]
         return [*loss_and_error_signal, *get_sprint_automata_for_batch_op(opts, tags)]
 
     if real:
