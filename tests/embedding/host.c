@@ -6,7 +6,8 @@
  *
  *   host.labels=N                 the model's number of labels
  *   host.python-layer=below|top   below a layer of identity, or the top layer
- *   host.notifications=segmentwise  as SegmentwiseNnTrainer: init_segment late, notify_segment_loss with the name
+ *   host.notifications=segmentwise  as SegmentwiseNnTrainer: the layer comes before init, both before the
+ *                                 segment order; init_segment late, notify_segment_loss with the name
  *   host.control=twice            a second part of Sprint calls init; its exit comes after the first segment
  *   host.thread=other|each        calls from a thread that Python did not create; from a new one for each segment
  *   host.answer=..., host.answer-for=SEGMENT   an invalid answer of the criterion (callback.c)
@@ -194,8 +195,8 @@ typedef struct {
 
 static void start_trainer(trainer *self) {
     bool segmentwise = option_is("host.notifications", "segmentwise");
-    if (is_set("python-control-enabled"))
-        self->control = new_control(segmentwise ? "SegmentwiseNnTrainer" : "FeedForwardTrainer");
+    if (!segmentwise && is_set("python-control-enabled"))
+        self->control = new_control("FeedForwardTrainer");
     start_python();
     PyGILState_STATE state = PyGILState_Ensure();
     PyObject *module = import_module(option("pymod-path", ""), option("pymod-name", ""));
@@ -215,6 +216,8 @@ static void start_trainer(trainer *self) {
         fail("getNumberOfFreeParameters() returned a negative number");
     Py_XDECREF(count);
     PyGILState_Release(state);
+    if (segmentwise && is_set("python-control-enabled"))
+        self->control = new_control("SegmentwiseNnTrainer");
 }
 
 static bool is_trainable(trainer *self) {
@@ -327,6 +330,8 @@ static void visit_all(void (*visitor)(const segment *, void *), void *context) {
 static void *act(void *nothing) {
     if (option_is("action", "supervised-segmentwise-training")) {
         trainer self = {.layer = NULL};
+        if (option_is("host.notifications", "segmentwise"))
+            start_trainer(&self);
         visit_all(train, &self);
         if (self.layer != NULL) {
             PyGILState_STATE state = PyGILState_Ensure();

@@ -1,7 +1,8 @@
-"""Three Sprints on one corpus: refsprint, the host, and the nn-trainer that SHMBRIDGE_NN_TRAINER names.
+"""Three Sprints on one corpus: the stand-ins, the host, and RASR.
 
-SHMBRIDGE_NN_TRAINER_PYTHONPATH is the place of numpy for nn-trainer's embedded Python. If it is not set, that
-Python must have the version of the tests' Python.
+RASR's programs are the nn-trainer that SHMBRIDGE_NN_TRAINER names, and, for lattices, the lattice-processor
+that SHMBRIDGE_LATTICE_PROCESSOR names. SHMBRIDGE_NN_TRAINER_PYTHONPATH is the place of numpy for their
+embedded Python. If it is not set, that Python must have the version of the tests' Python.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 VARIABLE = "SHMBRIDGE_NN_TRAINER"
 NN_TRAINER = os.environ.get(VARIABLE)
+LATTICE_PROCESSOR = os.environ.get("SHMBRIDGE_LATTICE_PROCESSOR")
 SAFETY_NET = int(os.environ.get("SHMBRIDGE_TEST_TIMEOUT", "120"))
 
 # Full name -> frames, speaker, orthography. The words are letters; the label of a word is its byte modulo 6.
@@ -56,6 +58,8 @@ WAYS = {
         "top.layer-type=identity",
         f"top.dimension-output={LABELS}",
     ),
+    # lattice-processor has its options in a file.
+    "lattices": ("python-control-enabled=true",),
 }
 # CTC over single phonemes, without priors, transition probabilities or pruning.
 MODEL = """
@@ -92,6 +96,7 @@ SCORE = {
     "refsprint": ("action=refsprint-recognition", "feature-dimension=3"),
     "host": ("action=score",),
 }
+HOST_LATTICES = ("action=supervised-segmentwise-training", "host.notifications=segmentwise")
 
 
 class Sprint:
@@ -107,20 +112,22 @@ class Sprint:
             assert host is not None
             words = [f"corpus.file={self._write_lines()}", f"python-home={build_host.python_home()}"]
             self._command = [str(host), *(f"--*.{word}" for word in (*words, f"host.labels={LABELS}"))]
+            self._lattices = [*self._command, *(f"--*.{word}" for word in HOST_LATTICES)]
             python_path.append(build_host.python_path())
         elif name == "refsprint":
             self._command = [sys.executable, "-m", "shmbridge.refsprint", "--*.bottom.dimension-input=2"]
+            self._lattices = [sys.executable, "-m", "shmbridge.refsprint.lattice_processor"]
             python_path.append(str(Path(shmbridge.__file__).resolve().parent.parent))
         else:
-            assert NN_TRAINER is not None
-            self._command = [NN_TRAINER]
+            self._command, self._lattices = [NN_TRAINER or ""], [LATTICE_PROCESSOR or ""]
             given = os.environ.get(f"{VARIABLE}_PYTHONPATH")
             python_path.append(given if given is not None else build_host.python_path())
             self._env.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
         if name != "host":
             self._command.append(f"--config={self._write_bliss()}")
-        if name == "nn-trainer":
             self.has_features = self._write_features()
+            self._lattices.append(f"--config={path}/lattices.config")
+        if name == "rasr":
             self._command.append(f"--*.feature-extraction.file={path}/features.flow")
         self._env["PYTHONPATH"] = os.pathsep.join(python_path)
 
@@ -139,7 +146,7 @@ class Sprint:
             *options,
         ]
         done = subprocess.run(
-            [*self._command, *(f"--*.{word}" for word in words)],
+            [*(self._lattices if way == "lattices" else self._command), *(f"--*.{word}" for word in words)],
             env={**self._env, "PROBE": json.dumps(probe)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -185,29 +192,58 @@ class Sprint:
         for phoneme in LETTERS:
             lexicon += f"<lemma><orth>{phoneme}</orth><phon>{phoneme}</phon></lemma>\n"
         for special, phoneme in (("silence", "SIL"), ("blank", "BLANK")):
-            orth = f"<orth>[{phoneme}]</orth>"
-            lexicon += f'<lemma special="{special}">{orth}<phon>{phoneme}</phon></lemma>'
+            orth, phon = f"<orth>[{phoneme}]</orth>", f"<phon>{phoneme}</phon>"
+            lexicon += f'<lemma special="{special}">{orth}{phon}</lemma>'
         config = (
             f"[*.corpus]\nfile = {self.path}/corpus.xml\n[*.lexicon]\nfile = {self.path}/lexicon.xml\n{MODEL}"
         )
         (self.path / "corpus.xml").write_text(corpus + "</recording></corpus>\n", encoding="utf-8")
-        (self.path / "lexicon.xml").write_text(lexicon + "</lexicon>\n", encoding="utf-8")
+        lexicon += "</lexicon>\n"
+        (self.path / "lexicon.xml").write_text(lexicon, encoding="utf-8")
+        # Between the words of a lattice, there may be silence.
+        silence = "<phon>SIL</phon>"
+        lexicon = lexicon.replace(silence, f"<orth/>{silence}<synt/><eval/>")
+        (self.path / "lattice-lexicon.xml").write_text(lexicon, encoding="utf-8")
         path = self.path / "sprint.config"
         path.write_text(config, encoding="utf-8")
         return path
 
     def _write_features(self) -> bool:
-        """Write the features for nn-trainer; return False if examples/, which writes them, is missing."""
+        """Write features, lattices and a config; return False if examples/, which writes them, is missing."""
         sys.path.append(str(ROOT))
         try:
             features: Any = importlib.import_module("examples.rasr.feature_cache")
+            lattices: Any = importlib.import_module("examples.rasr.lattices")
         except ImportError:
             return False
         finally:
             sys.path.remove(str(ROOT))
         segments = [SimpleNamespace(full_name=name, frames=SEGMENTS[name][0]) for name in SEGMENTS]
+        task = SimpleNamespace(segments=segments, phonemes=[*LETTERS, "SIL", "BLANK"])
         with open(self.path / "features.cache", "wb") as file:
-            features.write_cache(file, SimpleNamespace(segments=segments))
-        network = features.flow_network(f"{self.path}/features.cache")
-        (self.path / "features.flow").write_text(network, encoding="utf-8")
+            features.write_cache(file, task)
+        texts = {
+            "features.flow": features.flow_network(f"{self.path}/features.cache"),
+            "mixtures.pms": lattices.mixture_set(task),
+            "lattices.config": lattices.config(task, self.path, "mmi"),
+            **{f"lattices/{name}.lat": _lattice(name) for name in SEGMENTS},
+        }
+        for name, text in texts.items():
+            path = self.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
         return True
+
+
+def _lattice(name: str) -> str:
+    """Return the HTK lattice of a segment: its words, and another one next to each."""
+    frames, _, orthography = SEGMENTS[name]
+    words = orthography.split()
+    # RASR discards a segment if the alignment of its words does not have all its frames.
+    frames -= frames < len(words)
+    lines = [f"N={len(words) + 1} L={2 * len(words)}"]
+    lines += [f"I={node} t={round(frames * node / len(words)) / 100:.2f}" for node in range(len(words) + 1)]
+    for node, word in enumerate(words):
+        for arc, said in enumerate((word, "f")):
+            lines.append(f"J={2 * node + arc} S={node} E={node + 1} W={said} a=0 l=0")
+    return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
 """One table of Sprint's calls, their arguments, and the outcome of Python errors, for three Sprints.
 
-refsprint and the host are always compared with it, nn-trainer if there is one (sprints.py).
+The stand-ins and the host are always compared with it, RASR's programs if they are there (sprints.py).
 """
 
 from __future__ import annotations
@@ -84,6 +84,16 @@ def train(name: str) -> list[tuple[str, dict[str, Any]]]:
     return calls
 
 
+def train_with_lattice(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the calls of SegmentwiseNnTrainer: it forwards before init_segment, and names the segment."""
+    init_segment, forward, *rest = train(name)
+    calls = [forward, init_segment]
+    if rest:
+        _, backpropagate = rest
+        calls += [("notify_segment_loss", {"segment_name": text(name), "loss": ["float"]}), backpropagate]
+    return calls
+
+
 def scored(name: str) -> list[tuple[str, dict[str, Any]]]:
     frames = sprints.SEGMENTS[name][0]
     feature = ["ndarray", [3], "float32", True, True, True]
@@ -118,6 +128,16 @@ CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("setInputDimension", {"stream": number(0), "size": number(2)}),
         ("initializeNetworkParameters", {}),
         *(call for name in NAMES for call in train(name)),
+        ("finalize", {}),
+    ],
+    "lattices": [
+        ("SprintNnPythonLayer", {"config": text("some:thing")}),
+        ("setOutputDimension", {"size": number(sprints.LABELS)}),
+        ("setInputDimension", {"stream": number(0), "size": number(2)}),
+        ("initializeNetworkParameters", {}),
+        ("init", init("SegmentwiseNnTrainer")),
+        ("getSegmentList", ORDER),
+        *(call for name in NAMES for call in train_with_lattice(name)),
         ("finalize", {}),
     ],
     "score": [
@@ -193,6 +213,14 @@ WRONG: list[tuple[str, str, dict[str, int]]] = [
         "backpropagate",
         {**BASIC, "returns None": 1, "returns a list of matrices": 1},
     ),
+    ("lattices", "init", {**BASIC, "returns None": 1}),
+    ("lattices", "getSegmentList", {**BASIC, "returns None": 1}),
+    ("lattices", "init_segment", BASIC),
+    ("lattices", "notify_segment_loss", BASIC),
+    ("lattices", "SprintNnPythonLayer", BASIC),
+    ("lattices", "isTrainable", {"raises OSError": 1, "returns None": 1, "returns 1": 1}),
+    ("lattices", "forward", {**RAISES, **SIGNATURES, "returns None": 1, "returns float16": 1}),
+    ("lattices", "backpropagate", {**BASIC, "returns None": 1, "returns a list of matrices": 1}),
     ("score", "add_feature", BASIC),
     ("score", "compute", BASIC),
     ("score", "reset", BASIC),
@@ -227,6 +255,9 @@ IGNORED = [
     ("trainer", "setInputDimension", "returns 1"),
     ("trainer", "initializeNetworkParameters", "returns 1"),
     ("trainer", "finalize", "returns 1"),
+    ("lattices", "init_segment", "returns a str"),
+    ("lattices", "notify_segment_loss", "returns a list"),
+    ("lattices", "finalize", "returns 1"),
     ("score", "add_feature", "returns 1"),
     ("score", "compute", "returns a str"),
     ("score", "reset", "returns a list"),
@@ -296,19 +327,22 @@ ASKED: list[tuple[str, dict[str, Any], Outcome]] = [
 ]
 
 
-@pytest.fixture(params=["refsprint", "host", "nn-trainer"])
+@pytest.fixture(params=["refsprint", "host", "rasr"])
 def sprint(request: pytest.FixtureRequest, tmp_path: Path) -> sprints.Sprint:
-    if request.param == "nn-trainer" and not sprints.NN_TRAINER:
-        pytest.skip(f"{sprints.VARIABLE} is not set; it must be the path of RASR's nn-trainer")
     host = request.getfixturevalue("host_program") if request.param == "host" else None
     return sprints.Sprint(request.param, tmp_path, host)
 
 
 def run(sprint: sprints.Sprint, way: str, *options: str, **probe: Any) -> Finished:
-    if way == "trainer" and not sprint.has_features:
-        pytest.skip("examples/rasr, which writes the features for nn-trainer, is missing")
-    if way == "score" and sprint.name not in sprints.SCORE:
-        pytest.skip("nn-trainer has no recogniser: see tests/rasr/test_rasr_feature_scorer.py")
+    if way in ("trainer", "lattices") and not sprint.has_features:
+        pytest.skip("examples/rasr, which writes the features and the lattices, is missing")
+    if sprint.name == "rasr":
+        if way == "score":
+            pytest.skip("nn-trainer has no recogniser: see tests/rasr/test_rasr_feature_scorer.py")
+        if way == "lattices" and not sprints.LATTICE_PROCESSOR:
+            pytest.skip("SHMBRIDGE_LATTICE_PROCESSOR is not set; it must be the path of RASR's program")
+        if way != "lattices" and not sprints.NN_TRAINER:
+            pytest.skip(f"{sprints.VARIABLE} is not set; it must be the path of RASR's nn-trainer")
     finished = sprint.run(way, *options, **probe)
     print(finished.out)  # pytest shows this if the test fails
     finished.calls = [call for call in finished.calls if call[0] not in ANY_NUMBER_OF_TIMES]
@@ -336,7 +370,7 @@ def assert_agree(arguments: dict[str, Any], expected: dict[str, Any]) -> None:
 
 def ended_well(sprint: sprints.Sprint, finished: Finished, way: str) -> bool:
     # RASR may abort after a complete training with a Python layer (docs/ways.md).
-    may_abort = sprint.name == "nn-trainer" and way == "trainer" and finished.names[-1:] == ["finalize"]
+    may_abort = sprint.name == "rasr" and way == "trainer" and finished.names[-1:] == ["finalize"]
     return finished.code == 0 or (may_abort and finished.code == ABORTED)
 
 
