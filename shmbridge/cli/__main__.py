@@ -29,7 +29,7 @@ _NO_RICH = "error: this command needs the package rich; run pip install rich, or
 _COMMANDS = {
     "demo": (demo, "train a small network with refsprint's CTC criterion on a synthetic corpus"),
     "bench": (bench, "measure the exchange on this machine"),
-    "doctor": (doctor, "check this machine and, if given, an nn-trainer for problems"),
+    "doctor": (doctor, "check this machine and, if given, a Sprint for problems"),
     "stats": (stats, "show the running pools of this user"),
 }
 

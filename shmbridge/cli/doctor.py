@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import importlib.util
 import json
+import logging
 from collections.abc import Iterator
 
 from .arguments import count, seconds
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="PATH",
-        help="executables to check, such as RASR's nn-trainer",
+        help="executables to check: RASR's nn-trainer or lattice-processor",
     )
     parser.add_argument(
         "--sprint-config",
@@ -43,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run and print all checks. Return 3 if one of them failed, else 0."""
+    if not options.verbose:
+        # Sprint's warnings about the probe's own files would hide the checks, which quote its output.
+        logging.getLogger("shmbridge").setLevel(logging.CRITICAL)
     checks = _checks(options)
     if options.json:
         done = list(checks)
@@ -63,11 +67,14 @@ def run(options: argparse.Namespace) -> int:
 def _checks(options: argparse.Namespace) -> Iterator[Check]:
     # Imported here: `shmbridge --help` must work even if NumPy or the C part is broken.
     from .machine import check_machine
-    from .sprint import check_sprint
 
     native = True
     for check in check_machine(options.children, options.ring_size):
         yield check
         native = native and not (check.name == "C part" and check.status == FAILED)
-    for path in options.sprint if native else ():
+    if not native:
+        return
+    from .sprint import check_sprint
+
+    for path in options.sprint:
         yield from check_sprint(path, options.sprint_config, options.timeout)

@@ -1,59 +1,73 @@
-"""The doctor's checks of an nn-trainer."""
+"""The doctor's checks of a Sprint, with a module in place of sprint_entry."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import re
 import select
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from shmbridge.errors import BridgeTimeoutError, OptionError, ShmbridgeError
+from shmbridge.errors import OptionError
 
+from . import probe_task
 from .checks import FAILED, OK, Check, check
+from .criteria import Probed, check_criteria
 
 if TYPE_CHECKING:
     from shmbridge.parent.command_line import CommandLine
 
 __all__ = ["check_sprint"]
 
-_CONTROL_LOOP = (
-    "--*.action=python-control --*.python-control-loop-type=python-control-loop --*.extract-features=false"
-)
 _GRACE = 2.0  # seconds from the end of its output to the end of the process
 _MAX_OUTPUT = 1 << 20  # bytes
 _SHOWN_LINES = 8  # of output
 
 
 def check_sprint(path: str, config: str, timeout: float) -> Iterator[Check]:
-    """Start the executable twice: with sprint_probe, which reports what it can import, and in a pool.
+    """Start the executable with sprint_probe, which reports what it can import, and then in pools.
+
+    The configuration is that of probe_task, with the options of nn-trainer and of lattice-processor. The call
+    to Python says which of them the program is.
 
     Args:
         path: of the executable, or a name on PATH.
         config: more options for it, as in sprint_config.
-        timeout: seconds for each of the two.
+        timeout: seconds for each step.
     """
-    from shmbridge.parent.options import Options
+    from shmbridge.parent.command_line import CommandLine
 
-    config = f"{config} {_CONTROL_LOOP}"
     try:
-        options = Options.parse({"sprint_exec_path": path, "sprint_config": config})
+        user = CommandLine.parse(path, config).options
     except OptionError as error:
-        advice = "give the path of nn-trainer; run chmod +x if the file is not executable"
+        advice = "give the path of nn-trainer or lattice-processor; chmod +x makes a file executable"
         yield Check(f"{path}: executable", FAILED, str(error), advice)
         return
-    command_line = options.command_line
+    with tempfile.TemporaryDirectory(prefix="shmbridge-doctor-") as folder:
+        files = Path(folder)
+        probe_task.write(files)
+        yield from _check_in(files, path, list(user), timeout)
+
+
+def _check_in(files: Path, path: str, user: list[str], timeout: float) -> Iterator[Check]:
+    """Check an executable with the files of probe_task, and the user's own options."""
+    from shmbridge.parent.command_line import CommandLine
+
+    both = dict.fromkeys([*probe_task.options(files, "MMI"), *probe_task.options(files, "CTC")])
+    command_line = CommandLine.parse(path, [*both, *user])
     report, how, output = _probe(command_line, timeout)
     if report is None:
         yield _no_report(path, how, output)
         return
     python = report.get("python")
-    version, _ = _part(report, "sprint")
+    version = re.sub("<[^>]*>", "", _part(report, "sprint")[0]).strip()  # RASR writes XML
     starts = f"{command_line.command[0]}, callback version {report.get('callback_version')}, {version}"
     yield Check(f"{path}: starts", OK, starts)
     prefix = f"{python}, prefix {report.get('prefix')}; the trainer has {platform.python_version()}"
@@ -69,7 +83,8 @@ def check_sprint(path: str, config: str, timeout: float) -> Iterator[Check]:
         found, works = _part(report, name)
         yield check(f"{path}: {name}", works, found, advice)
     if works:
-        yield _hello(path, config, timeout)
+        probed = Probed(path, files, user, timeout, str(report.get("unit")), report.get("commands") or [])
+        yield from check_criteria(probed)
 
 
 def _probe(command_line: CommandLine, timeout: float) -> tuple[Optional[dict[str, Any]], str, list[str]]:
@@ -147,8 +162,8 @@ def _no_report(path: str, how: str, output: list[str]) -> Check:
         advice = "it hangs or needs longer; raise --timeout, or run it by hand with --help"
     elif how == "exited with code 0":
         advice = (
-            "it never called Python; it is not nn-trainer, or was built without Python (RASR's Modules.make: "
-            "MODULE_PYTHON)"
+            "it never called Python; it is neither nn-trainer nor lattice-processor, or was built without "
+            "Python (RASR's Modules.make: MODULE_PYTHON)"
         )
     else:
         advice = "see its output; run it by hand with --help"
@@ -164,24 +179,3 @@ def _part(report: dict[str, Any], name: str) -> tuple[str, bool]:
     if not isinstance(part, dict):
         return "unknown", False
     return str(part.get("found") or part.get("error")), "found" in part
-
-
-def _hello(path: str, config: str, timeout: float) -> Check:
-    from shmbridge.parent import SprintInstancePool
-
-    name = f"{path}: hello"
-    try:
-        with SprintInstancePool(
-            sprint_exec_path=path,
-            sprint_config=config,
-            use_python_segment_order=False,
-            ring_size=1 << 16,
-            start_timeout=timeout,
-            exit_timeout=timeout,
-        ) as pool:
-            seconds = pool.stats().start_seconds
-    except BridgeTimeoutError as error:
-        return Check(name, FAILED, str(error), "raise --timeout, and check what the process does meanwhile")
-    except ShmbridgeError as error:
-        return Check(name, FAILED, str(error), "see the last output; --verbose shows all of Sprint's output")
-    return Check(name, OK, f"completed {seconds:.2f} s after the start")

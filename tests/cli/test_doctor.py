@@ -24,16 +24,61 @@ def test_a_working_sprint_passes_all_checks(run, sprint):
     assert all(check["status"] != "failed" for check in done.json["checks"])
     assert {name.rpartition(": ")[2] for name in checks(done)} >= {
         "C part", "shared memory", "doorbell (futex)", "pidfd", "open files", "cores",
-        "starts", "Python", "numpy", "sprint_entry", "hello",
+        "starts", "Python", "numpy", "sprint_entry", "hello", "CTC", "automata", "callback",
     }  # fmt: skip
     assert "refsprint" in of(done, "starts")["found"]
+
+
+def test_a_lattice_processor_is_recognised_and_has_lattice_criteria(run, sprint):
+    path = sprint("import sys; from shmbridge.refsprint.lattice_processor import main; sys.exit(main())")
+    done = run("doctor", "--json", "--ring-size", 1 << 16, "--sprint", path)
+    assert done.code == 0, done.out
+    assert {name.rpartition(": ")[2] for name in checks(done) if name.startswith(path)} == {
+        "starts", "Python", "numpy", "sprint_entry", "hello", "MMI", "ME",
+    }  # fmt: skip
+    assert done.err == ""
+    assert "0.274905, as it must be" in of(done, "MMI")["found"]
+    assert "-0.759644, as it must be" in of(done, "ME")["found"]
+
+
+def test_the_commands_of_the_callback_are_shown(run, sprint):
+    done = run("doctor", "--json", "--ring-size", 1 << 16, "--sprint", sprint())
+    found = of(done, "callback")["found"]
+    assert "calculate_criterion" in found
+    assert "export_allophone_state_fsa_by_segment_name" in found
+    assert "get_ctc_alignment" not in found  # refsprint refuses it
+
+
+def test_a_sprint_without_ctc_gets_a_warning_and_automata(run, sprint):
+    """RASR's master takes the unknown criterion for none."""
+    config = "--sprint-config=--*.training-criterion=gone"
+    done = run("doctor", "--json", "--ring-size", 1 << 16, "--sprint", sprint(), config)
+    assert done.code == 0, done.out
+    assert of(done, "CTC")["status"] == "warning"
+    assert "get_automata_for_batch" in of(done, "CTC")["advice"]
+    assert of(done, "automata")["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("option", "found"),
+    [
+        ("refsprint.criterion=null", "is 0; it must be 3.10555"),
+        ("refsprint.criterion-sleep=1000", "segment_timeout"),
+    ],
+)
+def test_a_criterion_that_does_not_work_is_reported(run, sprint, option, found):
+    arguments = ["--ring-size", 1 << 16, "--timeout", 3, "--sprint", sprint()]
+    done = run("doctor", "--json", *arguments, f"--sprint-config=--*.{option}")
+    assert done.code == 3
+    assert of(done, "CTC")["status"] == "failed"
+    assert found in of(done, "CTC")["found"]
 
 
 def test_a_failed_check_shows_advice_and_sets_exit_code_3(run):
     done = run("doctor", "--sprint", "/nowhere/nn-trainer")
     assert done.code == 3
     assert "/nowhere/nn-trainer" in done.out
-    assert "→ give the path of nn-trainer" in done.out
+    assert "→ give the path of nn-trainer or lattice-processor" in done.out
     assert "failed: 1" in done.out
 
 
@@ -42,7 +87,7 @@ def test_without_rich_the_checks_are_printed_as_plain_lines(run, without_rich):
     assert done.code == 3
     assert done.err == ""
     assert "  failed  /nowhere/nn-trainer: executable\n" in done.out
-    assert "          → give the path of nn-trainer" in done.out
+    assert "          → give the path of nn-trainer or lattice-processor" in done.out
     assert done.out.endswith("failed: 1\n")
 
 
