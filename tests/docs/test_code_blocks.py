@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -122,7 +123,7 @@ def test_the_blocks_of_the_torch_page_run(tmp_path):
 
 
 def test_the_blocks_of_the_page_on_lattices_run(tmp_path):
-    criterion, n_best, check = fenced(DOCS / "lattices.md")
+    criterion, n_best, check, *_ = fenced(DOCS / "lattices.md")
     folder = tmp_path / "files"
     subprocess.run([sys.executable, "-m", "examples.rasr", folder], cwd=ROOT, check=True, capture_output=True)
     out = run(criterion.replace("FOLDER", str(folder)) + "print(loss, error_signal.shape)", tmp_path)
@@ -133,3 +134,37 @@ def test_the_blocks_of_the_page_on_lattices_run(tmp_path):
     assert "segment-1" not in out
     run(n_best, tmp_path)
     assert "W=yellow" in (tmp_path / "segment.lat").read_text()
+
+
+LATTICE_READER = """
+import torch
+torch.manual_seed(1)
+lengths = {"example/recording/segment-1": 40, "example/recording/segment-2": 25}
+alignments = torch.randint(0, 6, (40, 2))
+alignments[25:, 1] = -1
+targets, target_lengths, blank = torch.tensor([[1, 2, 3], [3, 1, 0]]), torch.tensor([3, 2]), 7
+network = torch.nn.Linear(3, 8)
+optimizer = torch.optim.SGD(network.parameters(), lr=0.02)
+batch = (torch.randn(40, 2, 3), torch.tensor(list(lengths.values())), list(lengths), alignments)
+loader = [batch] * 8
+losses = []
+"""
+
+
+@pytest.mark.parametrize("smoothed_with", ["cross-entropy", "CTC"])
+def test_the_recipe_for_smoothing_trains_with_a_loss_below_zero(tmp_path, smoothed_with):
+    import_or_skip("torch")
+    *_, training, ctc = fenced(DOCS / "lattices.md")
+    folder = tmp_path / "files"
+    subprocess.run([sys.executable, "-m", "examples.rasr", folder], cwd=ROOT, check=True, capture_output=True)
+    if smoothed_with == "CTC":
+        replaced = re.sub(r" *frame_loss = .*?\n        \)\n", lambda _: ctc, training, flags=re.DOTALL)
+        assert replaced != training
+        training = replaced
+    noted = "        losses.append((sequence_loss.item(), frame_loss.item(), loss.item()))\n"
+    code = LATTICE_READER + training.replace("FOLDER", str(folder)) + noted + "print(losses)"
+    losses = ast.literal_eval(run(code, tmp_path))
+    assert len(losses) == 8
+    assert min(sequence_loss for sequence_loss, _, _ in losses) < 0
+    for first, last in zip(losses[0], losses[-1]):  # the criterion, the smoothing, and their sum
+        assert last < first
