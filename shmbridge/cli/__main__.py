@@ -14,13 +14,13 @@ from typing import Optional
 from shmbridge import __version__
 from shmbridge.errors import ShmbridgeError
 
-from . import bench, demo, doctor, stats
+from . import bench, demo, doctor, lattices, stats
 
 __all__ = ["main"]
 
 _EXIT_CODES = """exit codes:
   0    success
-  1    error; the message is on standard error
+  1    error; the message is on standard error. lattices: a lattice has a problem
   2    invalid arguments
   3    doctor: a check failed; stats: no such pool is running
   130  interrupted (Ctrl-C)
@@ -30,6 +30,7 @@ _COMMANDS = {
     "demo": (demo, "train a small network with refsprint's CTC criterion on a synthetic corpus"),
     "bench": (bench, "measure the exchange on this machine"),
     "doctor": (doctor, "check this machine and, if given, a Sprint for problems"),
+    "lattices": (lattices, "compare lattices with corpus and lexicon"),
     "stats": (stats, "show the running pools of this user"),
 }
 
