@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import shmbridge
 from examples import rasr
 from examples.rasr.feature_cache import features
 from examples.rasr.lattices import make_lattices
+from shmbridge.bliss import read_corpus, read_lexicon
+from shmbridge.lattices import Lattice, check_lattice, write_htk
 from support.lattices import Oracle, make_task
 
 SMALL = {"labels": 10, "segments": 4, "frames": 30}
@@ -46,6 +50,15 @@ class LatticeSprint:
             options["sprint_exec_path"] = [sys.executable, "-m", "shmbridge.refsprint.lattice_processor"]
         options.update(exit_timeout=SAFETY_NET, start_timeout=SAFETY_NET)
         return shmbridge.SprintInstancePool(**{**options, **more})
+
+    def run(self, criterion: str, *options: str) -> None:
+        """Run RASR's program without a pool."""
+        words = (f"--*.{option}" for option in options)
+        command = [LATTICE_PROCESSOR, f"--config={self.files.config(criterion)}", *words]
+        done = subprocess.run(
+            command, env=environment(), capture_output=True, text=True, timeout=SAFETY_NET, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def posteriors(self, names: list[str], seed: int = 0) -> tuple[np.ndarray, list[int]]:
         """Return log posteriors (time,batch,label) and the lengths."""
@@ -172,6 +185,25 @@ def test_lattices_may_be_gzipped(sprint: LatticeSprint, criterion: str) -> None:
         sprint.check(pool, criterion, sprint.names)
 
 
+@CRITERIA
+def test_lattices_may_be_in_rasrs_own_archive(sprint: LatticeSprint, criterion: str) -> None:
+    if not sprint.is_rasr:
+        pytest.skip("the stand-in reads HTK lattices only")
+    archive = sprint.files.folder / "lattices.archive"
+    writer = {"type": "fsa", "path": archive}
+    options = ["actions=read,write", "selections=lattice-reader,lattice-writer"]
+    options += ["lattice-writer.writers=total"]
+    options += [f"lattice-writer.lattice-archive.{name}={value}" for name, value in writer.items()]
+    sprint.run(criterion, *options)
+    shutil.rmtree(sprint.files.folder / "lattices")
+    # Its scores are not scaled again.
+    reader = {**writer, "suffix": "", "am-scale": 1, "lm-scale": 0, "penalty-scale": 1}
+    options = [f"lattice-reader.lattice-archive.{name}={value}" for name, value in reader.items()]
+    with sprint.pool(criterion, *options) as pool:
+        sprint.check(pool, criterion, sprint.names)
+        sprint.check(pool, criterion, sprint.names[::-1], seed=1)
+
+
 def test_a_segment_with_too_few_frames_is_skipped_without_effect_on_others(sprint: LatticeSprint) -> None:
     names = [sprint.names[0], sprint.too_short, sprint.names[1]]
     posteriors, lengths = sprint.posteriors(names)
@@ -179,6 +211,35 @@ def test_a_segment_with_too_few_frames_is_skipped_without_effect_on_others(sprin
         result = pool.get_batch_loss_and_error_signal(posteriors, lengths, names)
         assert result.skipped.tolist() == [False, True, False]
         sprint.check(pool, "mmi", sprint.names)
+
+
+def test_rasr_does_not_skip_a_word_that_is_too_short_next_to_the_reference(sprint: LatticeSprint) -> None:
+    """RASR gives an arc without an alignment the score 0: a probability of 1. The stand-in skips it."""
+    name = sprint.names[0]
+    lattice = sprint.lattices[name]
+    posteriors, lengths = sprint.posteriors([name])
+    expected, _ = sprint.expected("mmi", name, posteriors[: lengths[0], 0])
+    long = next(word for word in sprint.task.words if min(map(len, word.pronunciations)) > 1)
+    short = next(word for word in sprint.task.words if max(map(len, word.pronunciations)) == 1)
+    # The long word has one frame; the short one has the other frames of the lattice's first word.
+    added = len(lattice.times)
+    longer = Lattice(
+        [*lattice.times, lattice.times[0] + 0.01],
+        [*lattice.sources, 0, added],
+        [*lattice.targets, added, 1],
+        [*lattice.words, long.orthography, short.orthography],
+        language=[*lattice.language, 10, 10],
+    )
+    write_htk(longer, sprint.files.folder / "lattices" / f"{name}.lat")
+    with sprint.pool("mmi") as pool:
+        result = pool.get_batch_loss_and_error_signal(posteriors, lengths, [name])
+        assert result.skipped.tolist() == [not sprint.is_rasr]
+        assert result.loss[0] > expected + 1
+    corpus = read_corpus(str(sprint.files.folder / "corpus.xml"))
+    lexicon = read_lexicon(str(sprint.files.folder / "lattice-lexicon.xml"))
+    segment = next(segment for segment in corpus.segments if segment.full_name == name)
+    assert not list(check_lattice(lattice, segment, lexicon))
+    assert [long.orthography in str(problem) for problem in check_lattice(longer, segment, lexicon)] == [True]
 
 
 BAD = {

@@ -6,6 +6,18 @@ import numpy as np
 import pytest
 
 
+@pytest.fixture
+def sprint(any_sprint):
+    """Each program: no criterion is needed if no segment is computed."""
+    return any_sprint
+
+
+@pytest.fixture
+def large_nn_trainer(any_large_nn_trainer):
+    """nn-trainer, likewise."""
+    return any_large_nn_trainer
+
+
 @pytest.mark.parametrize("children", [1, 2])
 def test_without_a_python_layer_segments_are_skipped_with_a_reason_in_the_log(sprint, children, sprint_log):
     names = sprint.names
