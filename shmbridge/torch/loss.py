@@ -211,8 +211,8 @@ class _Criterion(torch.autograd.Function):
             if skipped == "error":
                 names = [decode_name(name)[0] for name, good in zip(segment_names, answered) if not good]
                 raise BatchError(
-                    f"Sprint skipped the segments {', '.join(map(repr, names))}, often for too few frames; "
-                    'read Sprint\'s log, or pass skipped="zero" to train without them [skipped]'
+                    f"Sprint skipped the segments {', '.join(map(repr, names))}, often for too few frames or "
+                    'a bad lattice; read its log, or pass skipped="zero" to train without them [skipped]'
                 )
             if skipped == "zero":
                 losses[~answered] = 0
