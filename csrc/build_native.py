@@ -13,7 +13,7 @@ from cffi import FFI
 CSRC = Path("csrc")
 SOURCES = [
     *("memory.c", "doorbell.c", "ring.c", "wait.c", "latch.c", "parent_death.c", "copy.c", "allocation.c"),
-    *("signals.c", "ring_objects.c", "call_lock.c"),
+    *("signals.c", "ring_objects.c", "call_lock.c", "path_sums.c"),
 ]
 
 ffibuilder = FFI()

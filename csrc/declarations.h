@@ -169,3 +169,39 @@ void shmb_latch_open(uint32_t *latch);
 /* Wait until it is open (SHMB_OK), until timeout_ns have passed (SHMB_TIMED_OUT; negative: no limit), or until a
  * signal arrives (SHMB_INTERRUPTED). */
 int shmb_latch_wait(uint32_t *latch, int64_t timeout_ns);
+
+/* --- path_sums.c: sums over all paths of automata, on the CPU */
+
+/* Automata of a batch. A node is a state entered, or left, with one label; a path visits one node for each frame. Nodes
+ * and labels of a sequence are contiguous. Weights are natural logarithms of probabilities; -inf forbids. */
+typedef struct {
+    const int64_t *node_begin;  /* (batch + 1) */
+    const double *initial;      /* (node): weight of a path that begins there */
+    const double *final;        /* (node): weight of a path that ends there */
+    const int64_t *in_begin;    /* (node + 1): the incoming arcs of each node */
+    const int64_t *in_nodes;    /* (arc): where they come from */
+    const double *in_weights;   /* (arc) */
+    const int64_t *out_begin;   /* (node + 1): the outgoing arcs of each node, the same arcs */
+    const int64_t *out_nodes;   /* (arc): where they lead */
+    const double *out_weights;  /* (arc) */
+    const int64_t *label_begin; /* (batch + 1) */
+    const int64_t *labels;      /* (used label): columns of the scores */
+    const int64_t *node_label;  /* (node): which of the used labels of its sequence */
+} shmb_path_graph;
+
+/* Scores (time,batch,label). Strides count elements. */
+typedef struct {
+    const void *values;
+    int is_double; /* else float */
+    int64_t time_stride;
+    int64_t batch_stride;
+    int64_t label_stride;
+    int64_t batch;
+    const int64_t *lengths; /* (batch), each at least 1 */
+} shmb_path_scores;
+
+/* Store ln of the sum over all paths of each sequence: -inf if it has no path, NaN if a score that it uses is NaN or plus
+ * infinity. Unless NULL, `occupations` has dtype and strides of the scores, and gets the probability that a path emits the
+ * label in the frame; what no path can emit stays as it is. Trusts all arguments. Returns SHMB_OK or SHMB_NO_MEMORY. */
+int shmb_sum_paths(const shmb_path_graph *graph, const shmb_path_scores *scores, double *log_sums,
+                   void *occupations, int threads);

@@ -9,7 +9,7 @@ from ..errors import BatchError
 from .pool import pool_of
 
 if TYPE_CHECKING:
-    from ..torch.loss import SkippedLoss
+    from ..torch.arguments import SkippedLoss
 
 __all__ = ["torch_loss"]
 

@@ -1,4 +1,4 @@
-"""Sprint's criterion as a PyTorch loss: `SprintLoss` and `sprint_loss`.
+"""Losses of PyTorch: Sprint's criterion, and the sum over all paths of Sprint's automata.
 
 Requires the extra `torch`. See docs/torch.md.
 """
@@ -12,6 +12,8 @@ except ImportError as error:
         f"shmbridge.torch cannot import PyTorch ({error}); run pip install torch [no-torch]"
     ) from error
 
+from .full_sum import FullSumLoss, full_sum_loss
 from .loss import SprintLoss, sprint_loss
+from .viterbi import Alignment, viterbi
 
-__all__ = ["SprintLoss", "sprint_loss"]
+__all__ = ["Alignment", "FullSumLoss", "SprintLoss", "full_sum_loss", "sprint_loss", "viterbi"]

@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-import math
-import numbers
-from collections.abc import Sequence
-from typing import Any, Callable, Literal, Optional, TypeVar, Union, cast, get_args
+from typing import Any, Optional
 
 import numpy as np
 import torch
 
 from ..deprecation import accept_old_names
-from ..errors import BatchError, OptionError, UsageError
+from ..errors import BatchError, UsageError
 from ..parent import SprintInstancePool
 from ..parent.arguments import decode_name
 from ..ring import Array
+from .arguments import (
+    Lengths,
+    Reduction,
+    SegmentNames,
+    SkippedLoss,
+    check_choice,
+    check_pool,
+    check_scale,
+    check_tensor,
+    outside_the_graph,
+)
 from .copying import get_batch_loss
-
-Reduction = Literal["none", "sum", "mean"]
-SkippedLoss = Literal["zero", "inf", "error"]
-SegmentNames = Union[Sequence[str], Sequence[bytes], Array]
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 _OLD_NAMES = {"discarded": "skipped", "tags": "segment_names"}
 
 
-def _outside_the_graph(function: _Function) -> _Function:
-    """Make each call a graph break under torch.compile. torch's own decorator would lose the types."""
-    reason = "shmbridge.torch.sprint_loss: Sprint computes in another process"
-    return cast(_Function, torch.compiler.disable(function, reason=reason))
-
-
-@_outside_the_graph
+@outside_the_graph("shmbridge.torch.sprint_loss: Sprint computes in another process")
 @accept_old_names(_OLD_NAMES, stacklevel=3)
 def sprint_loss(
     pool: SprintInstancePool,
     log_probs: torch.Tensor,
-    seq_lengths: Union[torch.Tensor, Array, Sequence[int]],
+    seq_lengths: Lengths,
     segment_names: SegmentNames,
     *,
     reduction: Reduction = "mean",
@@ -92,7 +88,7 @@ def sprint_loss(
             SprintInstancePool.get_batch_loss_and_error_signal.
     """
     _check_options(pool, reduction, skipped, error_signal_scale)
-    _check_tensor(log_probs, batch_first)
+    check_tensor(log_probs, batch_first)
     lengths = seq_lengths.detach().cpu().numpy() if isinstance(seq_lengths, torch.Tensor) else seq_lengths
     by_time = log_probs.transpose(0, 1) if batch_first else log_probs
     loss: torch.Tensor
@@ -151,7 +147,7 @@ class SprintLoss(torch.nn.Module):
     def forward(
         self,
         log_probs: torch.Tensor,
-        seq_lengths: Union[torch.Tensor, Array, Sequence[int]],
+        seq_lengths: Lengths,
         segment_names: SegmentNames,
     ) -> torch.Tensor:
         """Return the loss; arguments, result and errors are those of `sprint_loss`."""
@@ -240,37 +236,7 @@ class _Criterion(torch.autograd.Function):
 
 
 def _check_options(pool: Any, reduction: str, skipped: str, error_signal_scale: Any) -> None:
-    if not isinstance(pool, SprintInstancePool):
-        raise OptionError(
-            f"pool is {pool!r}; it must be the shmbridge.SprintInstancePool to use [loss-input]"
-        )
-    for name, value, choices in (
-        ("reduction", reduction, get_args(Reduction)),
-        ("skipped", skipped, get_args(SkippedLoss)),
-    ):
-        if value not in choices:
-            raise OptionError(
-                f"{name} is {value!r}; it must be one of {', '.join(map(repr, choices))} [loss-input]"
-            )
-    is_number = isinstance(error_signal_scale, numbers.Real) and not isinstance(error_signal_scale, bool)
-    if not is_number or not 0 < error_signal_scale < math.inf:
-        raise OptionError(
-            f"error_signal_scale is {error_signal_scale!r}; it must be a positive, finite number [loss-input]"
-        )
-
-
-def _check_tensor(log_probs: Any, batch_first: bool) -> None:
-    if not isinstance(log_probs, torch.Tensor):
-        raise BatchError(
-            f"log_probs is of type {type(log_probs).__name__}; it must be a torch.Tensor [loss-input]"
-        )
-    if log_probs.is_nested or log_probs.layout != torch.strided:
-        layout = "nested" if log_probs.is_nested else log_probs.layout
-        raise BatchError(
-            f"log_probs has layout {layout}; it must be dense: pad it, or call to_dense() [loss-input]"
-        )
-    if log_probs.ndim != 3:
-        axes = "(batch,time,label)" if batch_first else "(time,batch,label)"
-        raise BatchError(f"log_probs has shape {tuple(log_probs.shape)}; it must be {axes} [loss-input]")
-    if not log_probs.is_floating_point():
-        raise BatchError(f"log_probs has dtype {log_probs.dtype}; it must be a float dtype [loss-input]")
+    check_pool(pool)
+    check_choice("reduction", reduction, Reduction)
+    check_choice("skipped", skipped, SkippedLoss)
+    check_scale("error_signal_scale", error_signal_scale)

@@ -111,7 +111,7 @@ def test_the_blocks_of_the_readme_run_with_refsprint_instead_of_rasr(tmp_path):
 
 def test_the_blocks_of_the_torch_page_run(tmp_path):
     import_or_skip("torch")
-    batch, in_place = fenced(DOCS / "torch.md")
+    batch, full_sum, in_place = fenced(DOCS / "torch.md")
     (tmp_path / "sprint.config").write_text(CONFIG)
     code = batch.replace("sprint_exec_path=…, sprint_config=…", OPTIONS)
     assert code != batch
@@ -120,6 +120,10 @@ def test_the_blocks_of_the_torch_page_run(tmp_path):
     blocks = code + between + textwrap.indent(in_place, "    ")
     out = run(files_of_quick_start() + TORCH_READER + blocks + "print(bool(before.any()))", tmp_path)
     assert out.strip() == "True"
+    code = full_sum.replace("sprint_exec_path=…, sprint_config=…", OPTIONS)
+    show = "print(loss.item() > 0, network.weight.grad.any().item(), labels.shape, scores.item() < 0)"
+    out = run(files_of_quick_start() + TORCH_READER + "import shmbridge\n" + code + show, tmp_path)
+    assert out.strip() == "True True torch.Size([20, 1]) True"
 
 
 def test_the_blocks_of_the_page_on_lattices_run(tmp_path):
