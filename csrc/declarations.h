@@ -4,7 +4,7 @@
  */
 
 enum shmb_constants {
-    SHMB_ABI = 2,           /* increases when a diagram or enum here or in shmbridge.h changes */
+    SHMB_ABI = 3,           /* increases when a diagram or enum here or in shmbridge.h changes */
     SHMB_ALIGNMENT = 64,    /* of records and matrices, in bytes */
     SHMB_HEADER_SIZE = 64,  /* bytes */
     SHMB_NAME_MAX = 4096,   /* bytes of UTF-8 */

@@ -82,12 +82,12 @@ void shmb_doorbell_poke(shmb_doorbell *doorbell) {
     syscall(SYS_futex, tokens, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-void shmb_doorbell_ring(shmb_doorbell *doorbell) {
+void shmb_doorbell_ring(shmb_doorbell *doorbell, uint32_t role) {
     _Atomic uint32_t *waiting = &doorbell->shared->waiting;
     /* The fence orders the store of a position before the load of `waiting`; the waiter stores `waiting` before it
      * loads the position. At least one of them sees the other's store. */
     FENCE(doorbell, memory_order_seq_cst);
-    if (atomic_load_explicit(waiting, memory_order_relaxed) != 0 && atomic_exchange(waiting, 0) != 0)
+    if ((atomic_load_explicit(waiting, memory_order_relaxed) & role) != 0 && atomic_exchange(waiting, 0) != 0)
         shmb_doorbell_poke(doorbell);
 }
 
@@ -105,8 +105,8 @@ int shmb_doorbell_take_token(shmb_doorbell *doorbell) {
     return 0;
 }
 
-void shmb_doorbell_announce(shmb_doorbell *doorbell, int waiting) {
-    atomic_store(&doorbell->shared->waiting, (uint32_t)waiting);
+void shmb_doorbell_announce(shmb_doorbell *doorbell, uint32_t roles) {
+    atomic_store(&doorbell->shared->waiting, roles);
     FENCE(doorbell, memory_order_seq_cst); /* before the last check of the rings: see shmb_doorbell_ring */
 }
 

@@ -169,7 +169,7 @@ static void publish(shmb_ring_end *end, uint64_t position) {
     atomic_store_explicit(end->role == SHMB_PRODUCER ? &end->lines->tail : &end->lines->head, position,
                           memory_order_release);
     if (end->peer_doorbell != NULL)
-        shmb_doorbell_ring(end->peer_doorbell);
+        shmb_doorbell_ring(end->peer_doorbell, (uint32_t)end->role);
 }
 
 static void fill_pointers(shmb_ring_end *end, shmb_record *record) {

@@ -55,6 +55,9 @@ typedef struct {
     int64_t typical; /* moving average */
     int64_t start;   /* of the current wait; 0 outside of waits */
     int64_t max_spin;
+    int64_t spin_end;  /* of the current wait, if its spin should have seen the news; else 0 */
+    int64_t pause;     /* the duration of the last pause of spins */
+    int64_t pause_end; /* when it ends, or ended */
     _Atomic int64_t total; /* of all finished waits; any thread may read it */
 } shmb_waits;
 
@@ -66,16 +69,16 @@ void shmb_memory_retain(shmb_memory *memory);
 /* --- doorbell.c */
 
 void shmb_doorbell_retain(shmb_doorbell *doorbell);
-/* Wake the waiter, if it sleeps: for news that it sees in a ring. */
-void shmb_doorbell_ring(shmb_doorbell *doorbell);
+/* Wake the waiter, if it sleeps and waits for what an end of this role (shmb_role) publishes. */
+void shmb_doorbell_ring(shmb_doorbell *doorbell, uint32_t role);
 
 /* The steps of shmb_spin and shmb_sleep. */
 
 shmb_waits *shmb_doorbell_waits(shmb_doorbell *doorbell);
 /* Return whether a ring or poke left a token, and take it. */
 int shmb_doorbell_take_token(shmb_doorbell *doorbell);
-/* Set whether shmb_doorbell_ring must wake a sleeper. */
-void shmb_doorbell_announce(shmb_doorbell *doorbell, int waiting);
+/* Set the roles (shmb_role, combined by |) for which shmb_doorbell_ring must wake the waiter; 0 for none. */
+void shmb_doorbell_announce(shmb_doorbell *doorbell, uint32_t roles);
 /* Sleep until a token arrives (SHMB_OK), until the monotonic deadline (SHMB_TIMED_OUT; negative: none), or until a
  * signal arrives (SHMB_INTERRUPTED). */
 int shmb_doorbell_sleep(shmb_doorbell *doorbell, int64_t deadline_ns);

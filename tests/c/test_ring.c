@@ -507,11 +507,11 @@ static void a_spin_of_any_length_is_bounded(void) {
 
 static void ringing_without_a_waiter_leaves_no_token(void) {
     for (int i = 0; i < 1000; i++)
-        shmb_doorbell_ring(consumer_bell);
+        shmb_doorbell_ring(consumer_bell, SHMB_PRODUCER);
     CHECK(!shmb_doorbell_take_token(consumer_bell));
     shmb_doorbell_announce(consumer_bell, 1);
     for (int i = 0; i < 1000; i++)
-        shmb_doorbell_ring(consumer_bell);
+        shmb_doorbell_ring(consumer_bell, SHMB_PRODUCER);
     CHECK(shmb_doorbell_take_token(consumer_bell));
     CHECK(!shmb_doorbell_take_token(consumer_bell));
 }

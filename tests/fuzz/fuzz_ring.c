@@ -370,9 +370,9 @@ static void call_doorbell(void) {
     shmb_doorbell *bell = op & 1 ? S.consumer_bell : S.producer_bell;
     begin_call(SHMB_PRODUCER | SHMB_CONSUMER);
     switch (op / 2 % 4) {
-    case 0: shmb_doorbell_ring(bell); break;
+    case 0: shmb_doorbell_ring(bell, op & 8 ? SHMB_PRODUCER : SHMB_CONSUMER); break;
     case 1: shmb_doorbell_poke(bell); break;
-    case 2: shmb_doorbell_announce(bell, op & 8); break;
+    case 2: shmb_doorbell_announce(bell, op / 8 % 4); break;
     default: shmb_doorbell_take_token(bell);
     }
     end_call(SHMB_PRODUCER | SHMB_CONSUMER);

@@ -106,7 +106,10 @@ class Bridge:
             self.futex_wake(thread)
 
     def ring(self, thread: Thread) -> None:
-        """fence; load waiting; if it is set, exchange it with 0; if it was set, poke."""
+        """fence; load waiting; if it has the role, exchange it with 0; if it was not 0, poke.
+
+        The sleepers here wait for tails only, so `waiting` is 0 or the role of a producer, 1.
+        """
         c = self.c["shmb_doorbell_ring"]
         thread.fence(c.fence_before("load waiting"))
         waiting = thread.load("waiting", c.order("load waiting"))
@@ -212,7 +215,7 @@ class Sleeper:
                 self.seen[name] = z3.Or(self.seen[name], z3.And(self.thread.guard, value.expression == 1))
 
     def _sleep(self, attempts: int) -> None:
-        """shmb_sleep: announce 1; any_news; if there is none, shmb_doorbell_sleep; announce 0."""
+        """shmb_sleep: announce the role; any_news; if there is none, shmb_doorbell_sleep; announce 0."""
         if "checks before announcing" in self.bridge.mistakes:
             news = self._any_news()
             self.bridge.announce(self.thread, 1)

@@ -78,7 +78,7 @@ def relaxed(operation):
 ACQUIRE, RELEASE, RELAXED = (f"memory_order_{order}" for order in ("acquire", "release", "relaxed"))
 EXCHANGE = relaxed("atomic_exchange(waiting, 0)")
 COMPARE = relaxed("atomic_compare_exchange_weak(tokens, &count, left)")
-STORE = relaxed("atomic_store(&doorbell->shared->waiting, (uint32_t)waiting)")
+STORE = relaxed("atomic_store(&doorbell->shared->waiting, roles)")
 LOAD = relaxed("atomic_load(tokens)")
 ADD = relaxed("atomic_fetch_add(tokens, 1)")
 

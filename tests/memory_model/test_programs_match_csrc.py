@@ -8,11 +8,11 @@ from c_atomics import read_functions, read_sources
 # What was modelled: the operations of each function, and a digest of its text without orders and fences.
 MODELLED = {
     "shmb_doorbell_poke": (["load tokens", "fetch_add tokens", "syscall"], "35d86017d74a7ae3"),
-    "shmb_doorbell_ring": (["load waiting", "exchange waiting", "shmb_doorbell_poke"], "d9652f86974ee9ba"),
+    "shmb_doorbell_ring": (["load waiting", "exchange waiting", "shmb_doorbell_poke"], "f189da29c3d28187"),
     "shmb_doorbell_take_token": (["load tokens", "compare_exchange_weak tokens"], "c83d838a8f214c2b"),
-    "shmb_doorbell_announce": (["store waiting"], "360a32583dac3a62"),
+    "shmb_doorbell_announce": (["store waiting"], "58ddf3ad9760e723"),
     "shmb_doorbell_sleep": (["shmb_doorbell_take_token", "syscall"], "7147e0f29c75fae0"),
-    "publish": (["store own line", "shmb_doorbell_ring"], "684b9f3006edd000"),
+    "publish": (["store own line", "shmb_doorbell_ring"], "d45d4f688b721913"),
     "finished_position": ([], "ec5b3291cc53b82f"),
     "load_head": (["load head"], "3cf6e08198c109d2"),
     "load_tail": (["load tail"], "b1c7130da3eb3019"),
@@ -30,7 +30,7 @@ MODELLED = {
             "shmb_doorbell_sleep",
             "shmb_doorbell_announce",
         ],
-        "ba371d58bd3ffe40",
+        "e0aea861dde6705e",
     ),
 }
 

@@ -69,7 +69,11 @@ byte tail[2], head[2];
 byte cell[2 * CAPACITY];     /* of both rings, one after the other */
 byte position[2 * CAPACITY]; /* header of the record that begins in the cell */
 byte size[2 * CAPACITY];
-byte tokens[2], waiting[2];
+byte tokens[2], waiting[2]; /* `waiting`: for what, see below */
+
+/* What a process waits for: a tail, a head, or both. */
+#define FOR_TAIL 1
+#define FOR_HEAD 2
 
 #define at(r, p) ((r) * CAPACITY + (p) % CAPACITY)
 
@@ -144,16 +148,22 @@ inline poke(bell) {
 #endif
 }
 
-inline ring(me, bell) {
+#ifdef RINGS_FOR_THE_OTHER_POSITION
+#define awaits(bell, what) (waiting[bell] & (FOR_TAIL + FOR_HEAD - what))
+#else
+#define awaits(bell, what) (waiting[bell] & what)
+#endif
+
+inline ring(me, bell, what) {
     atomic {
 #ifndef RING_WITHOUT_FENCE
         drain(me);
 #endif
-        was_waiting = waiting[bell]
+        was_waiting = awaits(bell, what) != 0
     };
     if
     :: was_waiting ->
-        atomic { was_waiting = waiting[bell]; waiting[bell] = false };
+        atomic { was_waiting = waiting[bell] != 0; waiting[bell] = 0 };
         if
 #ifndef CLEARS_WITHOUT_POKE
         :: was_waiting -> was_waiting = false; poke(bell)
@@ -174,8 +184,8 @@ inline take_token(me) {
     fi
 }
 
-inline announce(me, on) {
-    store(me, WAITING, on);
+inline announce(me, what) {
+    store(me, WAITING, what);
 #ifndef ANNOUNCE_WITHOUT_FENCE
     drain(me)
 #endif
@@ -244,9 +254,9 @@ inline wait_for_news(me, to_receive, of_room) {
     :: else ->
 #ifdef CHECKS_BEFORE_ANNOUNCING
         atomic { receiver_has_news(me, to_receive) };
-        atomic { sender_has_news(me, of_room); announce(me, 1) };
+        atomic { sender_has_news(me, of_room); announce(me, (to_receive -> FOR_TAIL : 0) + (of_room -> FOR_HEAD : 0)) };
 #else
-        atomic { announce(me, 1); receiver_has_news(me, to_receive) };
+        atomic { announce(me, (to_receive -> FOR_TAIL : 0) + (of_room -> FOR_HEAD : 0)); receiver_has_news(me, to_receive) };
         atomic { sender_has_news(me, of_room) };
 #endif
 #ifdef NO_SECOND_CHECK
@@ -324,7 +334,7 @@ inline claim(me) {
 #ifndef PADDING_IS_NOT_SENT_AHEAD
     :: !claimed && p_published != p_next ->
         atomic { publish_tail(me) };
-        ring(me, 1 - me)
+        ring(me, 1 - me, FOR_TAIL)
 #endif
     :: else
     fi
@@ -347,7 +357,7 @@ inline commit(me) {
     atomic { fill(me); publish_tail(me); committed[me]++; claimed = false };
 #endif
 #ifndef COMMIT_DOES_NOT_RING
-    ring(me, 1 - me)
+    ring(me, 1 - me, FOR_TAIL)
 #endif
 }
 
@@ -392,7 +402,7 @@ inline receive(me, r) {
     :: got || c_published == c_next -> break
     :: else -> /* skipped padding */
         atomic { publish_head(me) };
-        ring(me, 1 - me);
+        ring(me, 1 - me, FOR_HEAD);
         atomic { take_header(r) }
     od
 }
@@ -405,7 +415,7 @@ inline release(me, r) {
     atomic { check_record(r); publish_head(me); c_size = 0; got = false };
 #endif
 #ifndef RELEASE_DOES_NOT_RING
-    ring(me, 1 - me)
+    ring(me, 1 - me, FOR_HEAD)
 #endif
 }
 

@@ -65,6 +65,18 @@ def test_ringing_without_a_waiter_leaves_no_token(ring):
     assert ring.wait("consumer", SHORT) is False
 
 
+def test_a_release_does_not_wake_a_process_that_does_not_wait_for_room(ring):
+    ring.must_send(64)
+    record = ring.receive(0)
+    woken = []
+    thread = threading.Thread(target=lambda: woken.append(ring.producer_bell.wait(WaitList([]), 0.3, 0)))
+    thread.start()
+    time.sleep(0.05)  # until it sleeps
+    record.release()
+    thread.join(20)
+    assert woken == [False]
+
+
 def test_the_producer_has_news_when_the_head_moved_since_its_last_claim(ring):
     ring.must_send(1024)
     assert not ring.send(64)
