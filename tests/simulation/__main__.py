@@ -16,7 +16,6 @@ from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from simulation import schedules as schedules_module
 from simulation.schedules import simulation
 
 _PART = 1000  # schedules
@@ -41,9 +40,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="replay the schedule of this seed, and print what happens")
     parser.add_argument("--schedules", type=int, default=1_000_000, help="how many (default: 1,000,000)")
     parser.add_argument("--first", type=int, help="the first seed (default: a random one)")
-    parser.add_argument("--ctrl-c", action="store_true", help="also interrupt calls")
     arguments = parser.parse_args()
-    schedules_module.CTRL_C = float(arguments.ctrl_c)
     if arguments.seed is not None:
         with simulation() as schedules:
             try:

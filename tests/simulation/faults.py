@@ -181,4 +181,46 @@ FAULTS = (
         "(dead.died_working or slot.consecutive_failures <= limit)",
         "not dead.died_working",
     ),
+    Fault(
+        "Ctrl-C between receiving an answer and delivering it loses the answer",
+        "child",
+        "        except BaseException:  # Ctrl-C, or a copy of the user's\n            self._fail_lost()",
+        "        except BaseException:\n            pass",
+    ),
+    Fault(
+        "Ctrl-C while an event is handled loses the event",
+        "child",
+        "            process.has_events = True\n            raise\n        return progress or",
+        "            raise\n        return progress or",
+    ),
+    Fault(
+        "Ctrl-C after a message was taken loses the message",
+        "control_messages",
+        "            _process(child, message, timeout)\n            messages.mark_read(message)",
+        "            messages.mark_read(message)\n            _process(child, message, timeout)",
+    ),
+    Fault(
+        "Ctrl-C before a request is sent leaves it in flight",
+        "child",
+        "                in_flight.discard(entry)\n",
+        "",
+    ),
+    Fault(
+        "Ctrl-C before the try leaves a request in flight",
+        "child",
+        "        try:\n            (in_flight.append if was_idle else in_flight.add)(entry)\n",
+        "        (in_flight.append if was_idle else in_flight.add)(entry)\n        try:\n",
+    ),
+    Fault(
+        "Ctrl-C at a start leaves the Sprint",
+        "supervisor",
+        "uninterrupted(self._start_first)",
+        "self._start_first()",
+    ),
+    Fault(
+        "Ctrl-C at a restart leaves the Sprint",
+        "supervisor",
+        "uninterrupted(lambda: self._start_next(slot))",
+        "self._start_next(slot)",
+    ),
 )

@@ -185,16 +185,15 @@ class Process:
     def _check_reason(self, what: str) -> None:
         sprint, environment = self.sprint, self._environment
         late = sprint.is_late(self._options.start_timeout, self._options.segment_timeout)
-        # Nothing may own a Sprint yet whose start Ctrl-C interrupts.
-        is_new = environment.world.interrupts > 0 and not sprint.was_ready
-        if sprint.alive and not (environment.is_closing or sprint.lied or late or is_new):
+        if sprint.alive and not (environment.is_closing or sprint.lied or late):
             raise ViolationError(f"Sprint {sprint.pid} is healthy, and is {what}")
 
     def _on_message(self, message: dict[str, Any]) -> None:
         if message["kind"] == "hello":
             self.sprint.was_ready = True
         self._world.note("the watcher reads {} of {}", message["kind"], self.pid)
-        self.messages.put(message)
+        with _untraced():  # this is the watcher's thread
+            self.messages.put(message)
         self._news = True
         self._watcher.doorbell.poke()
 
@@ -268,16 +267,26 @@ def _launch(options: Options, watcher: Any) -> tuple[Channel, Any]:
     return _current.launch(options, watcher)
 
 
+@contextlib.contextmanager
+def _untraced() -> Iterator[None]:
+    """Run the block as another thread does: the trainer cannot be interrupted in it."""
+    trace = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(trace)
+
+
 def _uninterrupted(function: Callable[[], Any]) -> Any:
     """Call a function as another thread does, in which no signal handler runs."""
-    world, trace = _current.world, sys.gettrace()
-    sys.settrace(None)
+    world = _current.world
     before, world.defers_interrupts = world.defers_interrupts, True
     try:
-        return function()
+        with _untraced():
+            return function()
     finally:
         world.defers_interrupts = before
-        sys.settrace(trace)
         world.check_interrupt()
 
 

@@ -17,7 +17,6 @@ from .sprint import MEMORIES, Ledger, Plan
 from .trainer import Trainer
 from .world import Costs, ViolationError, World
 
-CTRL_C = 0.0  # 1.0: also interrupt calls (--ctrl-c), which still finds faults
 _STEPS = 12  # of the user, at most
 _SECONDS = 2.0  # of a core for one schedule, which takes a millisecond
 
@@ -55,7 +54,7 @@ class Simulation:
         random = world.random
         options = draw_options(world)
         plan = draw_plan(world, can_hang=options["segment_timeout"] is not None)
-        interrupts = random.choice((0.0, 0.0, 0.1, 0.3)) * CTRL_C
+        interrupts = random.choice((0.0, 0.0, 0.1, 0.3))
         environment = Environment(world, plan, Ledger(options["num_instances"]))
         self._enter(environment)
         self._requests.clear()

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 from unittest import mock
 
@@ -498,12 +498,17 @@ def child_with_news(pool: shmbridge.SprintInstancePool) -> Any:
     return None
 
 
-def what_is_held(pool: shmbridge.SprintInstancePool) -> list[str]:
-    """Return what the pool holds of requests, claims and records, in words."""
+def what_is_held(pool: shmbridge.SprintInstancePool, *, but_not_by: Collection[int]) -> list[str]:
+    """Return what the pool holds of requests, claims and records, in words.
+
+    Args:
+        pool: the pool.
+        but_not_by: the pids of children that do not count.
+    """
     scheduler_ = pool._pool.scheduler
     held = [f"{len(scheduler_.queue)} queued requests"] if scheduler_.queue else []
     for each in scheduler_.children:
-        if each.state is child_state.ChildState.DEAD:
+        if each.state is child_state.ChildState.DEAD or each.pid in but_not_by:
             continue
         if each.in_flight:
             held.append(f"{each.pid}: in flight: {each.in_flight.names}")
