@@ -505,6 +505,32 @@ static void a_spin_of_any_length_is_bounded(void) {
     }
 }
 
+/* A wait whose sleep ends right after its spin, as if the peer needed the core. */
+static void wait_with_a_short_sleep(void) {
+    CHECK_EQUAL(shmb_spin(consumer_bell, &consumer, 1, 200000), SHMB_EMPTY);
+    shmb_doorbell_waits(consumer_bell)->spin_end = INT64_MAX / 2;
+    shmb_doorbell_poke(consumer_bell);
+    CHECK_EQUAL(shmb_sleep(consumer_bell, &consumer, 1, -1), SHMB_OK);
+}
+
+static void spins_pause_if_the_peer_needs_the_core(void) {
+    shmb_waits *waits = shmb_doorbell_waits(consumer_bell);
+    wait_with_a_short_sleep();
+    CHECK(waits->pause_end > 0);
+    int64_t first = waits->pause;
+    waits->pause_end = INT64_MAX / 2;
+    CHECK_EQUAL(shmb_spin(consumer_bell, &consumer, 1, 200000), SHMB_EMPTY);
+    CHECK(waits->spin_end == 0); /* it did not spin */
+    wait_with_a_short_sleep();
+    CHECK(waits->pause == 2 * first);
+    for (int i = 0; i < 20; i++)
+        wait_with_a_short_sleep();
+    CHECK(waits->pause == 1000000000);
+    waits->pause_end = 0; /* long ago */
+    wait_with_a_short_sleep();
+    CHECK(waits->pause == first);
+}
+
 static void ringing_without_a_waiter_leaves_no_token(void) {
     for (int i = 0; i < 1000; i++)
         shmb_doorbell_ring(consumer_bell, SHMB_PRODUCER);
@@ -607,6 +633,7 @@ int main(void) {
         invalid_offsets_are_refused,
         a_doorbell_wakes_only_for_news_and_pokes,
         a_spin_of_any_length_is_bounded,
+        spins_pause_if_the_peer_needs_the_core,
         ringing_without_a_waiter_leaves_no_token,
         the_copy_converts_and_finds_the_first_invalid_value,
         the_check_distinguishes_infinities_from_large_numbers,
