@@ -39,6 +39,7 @@ class Simulation:
         try:
             self._run(world)
         except BaseException as error:
+            world.defers_interrupts = True  # the interpreter closes the pool at its end
             if isinstance(error, KeyboardInterrupt) and not world.interrupts:
                 raise
             journal = "\n".join(world.journal)
