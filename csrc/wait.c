@@ -33,7 +33,8 @@ enum {
     MIN_SPIN_NS = 5000,        /* if waits are typically too long to spin for */
     MAX_SPIN_NS = 1000000000,  /* eight times this does not overflow */
     GAP_NS = 500000,           /* a spin that did not run for so long shares its core with another process */
-    SHORT_SLEEP_NS = 50000,    /* a sleep this short after a spin without news: the peer needed this core */
+    LONG_SPIN_NS = 100000,     /* longer than a sleeping peer needs to wake and answer */
+    SHORT_SLEEP_NS = 50000,    /* a sleep this short after a long spin: the peer needed this core */
     FIRST_PAUSE_NS = 10000000, /* of spins; it doubles if the next reason comes soon after its end */
     MAX_PAUSE_NS = 1000000000,
     SOON_NS = 50000000,        /* plus twice the last pause */
@@ -75,10 +76,11 @@ static void pause_spins(shmb_waits *waits, int64_t now) {
 }
 
 /* Note that a spin ended without news. `ran` is when it last ran before `now`. */
-static void end_spin(shmb_waits *waits, int64_t ran, int64_t now, int64_t limit) {
-    if (now - ran >= GAP_NS || (limit > MIN_SPIN_NS && was_paused_recently(waits, now)))
+static void end_spin(shmb_waits *waits, int64_t ran, int64_t now) {
+    int is_long = now - waits->start >= LONG_SPIN_NS;
+    if (now - ran >= GAP_NS || (is_long && was_paused_recently(waits, now)))
         pause_spins(waits, now);
-    else if (limit > MIN_SPIN_NS)
+    else if (is_long)
         waits->spin_end = now;
 }
 
@@ -105,7 +107,7 @@ int shmb_spin(shmb_doorbell *doorbell, shmb_ring_end **ends, size_t n_ends, int6
         int64_t now = now_ns();
         int64_t passed = now - waits->start;
         if (now - ran >= GAP_NS || passed >= limit) {
-            end_spin(waits, ran, now, limit);
+            end_spin(waits, ran, now);
             return SHMB_EMPTY;
         }
         ran = now;
