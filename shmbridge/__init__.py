@@ -21,8 +21,10 @@ from .errors import *  # noqa: F403 - the list is errors.__all__
 if TYPE_CHECKING:
     from .parent import (
         Automata,
+        BatchHandle,
         BatchResult,
         ChildStatistics,
+        CompletedSegment,
         PoolStatistics,
         SegmentClaim,
         SegmentResult,
@@ -35,8 +37,10 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: PLE0604
     *errors.__all__,
     "Automata",
+    "BatchHandle",
     "BatchResult",
     "ChildStatistics",
+    "CompletedSegment",
     "PoolStatistics",
     "SegmentClaim",
     "SegmentResult",

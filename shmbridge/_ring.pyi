@@ -9,14 +9,22 @@ class CallLock:
 
     Call `acquire` or `acquire_now` within a `try`, and then `release` once, also if that failed: a signal
     handler may raise in between. `with` works too, but costs more.
+
+    Attributes:
+        is_wanted: whether another thread waits for it.
     """
 
+    @property
+    def is_wanted(self) -> bool: ...
     def acquire(self) -> None:
         """Wait for the lock, and take it.
 
         Raises:
             UsageError: this thread holds it: a call nests in another one.
         """
+
+    def acquire_in_turn(self) -> None:
+        """Like acquire, but let threads that wait already go first."""
 
     def acquire_now(self) -> bool:
         """Take the lock if nobody holds it. Return whether that succeeded."""

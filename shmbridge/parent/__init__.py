@@ -2,6 +2,7 @@
 
 from .automata import Automata
 from .batch import BatchResult
+from .batch_handle import BatchHandle, CompletedSegment
 from .in_place import SegmentClaim, SentSegment
 from .pool import SprintInstancePool, SprintSubprocessInstance
 from .segment_result import SegmentResult
@@ -9,8 +10,10 @@ from .statistics import ChildStatistics, PoolStatistics
 
 __all__ = [
     "Automata",
+    "BatchHandle",
     "BatchResult",
     "ChildStatistics",
+    "CompletedSegment",
     "PoolStatistics",
     "SegmentClaim",
     "SegmentResult",

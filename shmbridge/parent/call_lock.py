@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NoReturn
 
 from .. import _ring
@@ -12,7 +13,14 @@ __all__ = ["CallLock"]
 
 
 class CallLock(_ring.CallLock):
-    """The lock that the pool's call holds. Other threads wait for it; this thread gets a UsageError."""
+    """The lock that the pool's call holds. Other threads wait for it; this thread gets a UsageError.
+
+    Args:
+        before_wait: is called by a thread that must wait; the holder can learn of it.
+    """
+
+    def __init__(self, before_wait: Callable[[], None]) -> None:
+        self._notify = before_wait
 
     def _raise_nested(self) -> NoReturn:
         raise UsageError(
@@ -21,5 +29,6 @@ class CallLock(_ring.CallLock):
             "another pool [nested-call]"
         )
 
-    def _check_can_wait(self) -> None:
+    def _before_wait(self) -> None:
         check_can_wait()
+        self._notify()

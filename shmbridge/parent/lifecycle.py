@@ -13,6 +13,7 @@ from ..errors import ClosedError, ResourceError, UsageError
 from . import fork_safety, stats_socket
 from .answer_check import AnswerCheck
 from .arguments import KnownLabels
+from .background import Background
 from .call_lock import CallLock
 from .normalization import NormalizationCheck
 from .options import Options
@@ -52,6 +53,7 @@ class Lifecycle:
         options: the pool's.
         may_retry: whether a segment may be sent to another child after a death.
         lock: held by the call that works.
+        background: works on submitted batches.
         state: see PoolState.
         scheduler: has the children answer requests.
         last_num_labels: of the last batch; None before.
@@ -62,7 +64,6 @@ class Lifecycle:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.may_retry = options.max_restarts > 0
-        self.lock = CallLock()
         self.state = PoolState.STARTING
         self.last_num_labels: Optional[int] = None
         self.statistics = Counters()
@@ -73,6 +74,8 @@ class Lifecycle:
         self._ended: Optional[float] = None
         self._ending = threading.Lock()
         self._watcher = Watcher()
+        self.lock = CallLock(self._watcher.poke)
+        self.background = Background(options.max_batches_in_flight, self._watcher.poke)
         self._supervisor = Supervisor(options, self._watcher, AnswerCheck(options, self.statistics))
         queue = RequestQueue(options.max_restarts, options.skip_fatal_segments)
         self.scheduler = Scheduler(self._watcher, self._supervisor, queue, self.statistics)
@@ -178,7 +181,8 @@ class Lifecycle:
         if self.state in (PoolState.CLOSED, PoolState.FORKED):
             return
         self.state = PoolState.CLOSING
-        self.scheduler.interrupted = True
+        self.scheduler.interrupt()
+        self.background.join()
         try:
             self._supervisor.close()
         finally:
@@ -202,7 +206,9 @@ class Lifecycle:
 
     def after_fork_in_child(self, owner_pid: int) -> None:
         """Leave everything to the parent: called in a fork of the trainer."""
-        self.lock = CallLock()  # a thread that the fork did not copy may hold the old one
+        self.lock = CallLock(self._watcher.poke)  # a thread that the fork did not copy may hold the old one
+        # The fork did not copy its thread.
+        self.background = Background(self.options.max_batches_in_flight, self._watcher.poke)
         if self.is_closed:
             self.state = PoolState.CLOSED
         else:

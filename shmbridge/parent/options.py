@@ -41,6 +41,7 @@ class Options:
     num_labels: Optional[int] = None
     max_restarts: int = 0
     skip_fatal_segments: bool = False
+    max_batches_in_flight: int = 2
     unnormalized_posteriors: Unnormalized = "warn"
     allow_zero_error_signal: bool = False
     skip_warning_share: float = 0.1
@@ -80,6 +81,7 @@ class Options:
             ("ring_size", 1),
             ("min_python_control_version", 0),
             ("max_restarts", 0),
+            ("max_batches_in_flight", 1),
         ):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < minimum:

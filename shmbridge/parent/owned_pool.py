@@ -64,6 +64,7 @@ class OwnedPool:
         outside_watcher(self._close_locked)
 
     def _close_locked(self) -> None:
+        self._pool.background.join()  # its thread may need the lock to end
         with self._pool.lock:
             self._pool.close()
             self._finalizer.detach()

@@ -18,15 +18,15 @@ from .copying import copy_checked, copy_out
 from .in_place import SegmentClaim, claim_segment
 from .lifecycle import OPEN
 from .options import DEFAULT_RING_SIZE, Options, Unnormalized
-from .owned_pool import OwnedPool
 from .returnn_options import accept_returnn_names, translate
 from .scoring import ScoreFunction, serve
 from .segment_request import CopyIn, CopyOut, run_segments
+from .submitting_pool import SubmittingPool
 
 _OLD_NAMES = {"tags": "segment_names"}
 
 
-class SprintInstancePool(OwnedPool):
+class SprintInstancePool(SubmittingPool):
     """Sprint children that share the segments of each batch.
 
     The longest segments go first, each to the child with the least to do. Use the pool as a context manager,
@@ -52,6 +52,7 @@ class SprintInstancePool(OwnedPool):
             requires 0.
         skip_fatal_segments: with max_restarts, treat a segment as skipped (and log it) if Sprint ends at it
             each time; otherwise it is an error.
+        max_batches_in_flight: how many batches may be submitted and not answered (`submit`).
         unnormalized_posteriors: if posteriors do not sum to 1 in the middle frame of a segment, as logits:
             "warn" logs it once, "error" raises BatchError, "allow" does not check.
         allow_zero_error_signal: accept a loss of exactly 0 with an error signal of zeros. By default it is a
@@ -88,6 +89,7 @@ class SprintInstancePool(OwnedPool):
         num_labels: Optional[int] = None,
         max_restarts: int = 0,
         skip_fatal_segments: bool = False,
+        max_batches_in_flight: int = 2,
         unnormalized_posteriors: Unnormalized = "warn",
         allow_zero_error_signal: bool = False,
         skip_warning_share: float = 0.1,
@@ -107,6 +109,7 @@ class SprintInstancePool(OwnedPool):
             num_labels=num_labels,
             max_restarts=max_restarts,
             skip_fatal_segments=skip_fatal_segments,
+            max_batches_in_flight=max_batches_in_flight,
             unnormalized_posteriors=unnormalized_posteriors,
             allow_zero_error_signal=allow_zero_error_signal,
             skip_warning_share=skip_warning_share,

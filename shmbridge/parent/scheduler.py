@@ -94,8 +94,7 @@ class Scheduler:
             ClosedError: the pool was closed meanwhile.
         """
         try:
-            for child in self.children:
-                check_no_open_claim(child)
+            check_no_open_claim(self.children)
             self.queue.extend(batch.requests)
             self.run_until(BatchAnswers(batch, self.children))
         except BaseException:

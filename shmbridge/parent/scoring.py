@@ -77,7 +77,7 @@ def _check_idle(child: Child) -> None:
             f"segment {child.in_flight[0][1].name!r} was sent and is not answered; wait for its result "
             "before you call serve_scores [serving]"
         )
-    check_no_open_claim(child)
+    check_no_open_claim([child])
 
 
 def _answer(pool: Lifecycle, child: Child, score: ScoreFunction) -> None:

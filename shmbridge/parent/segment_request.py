@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, TypeVar
 
 import numpy as np
 
@@ -55,7 +55,10 @@ class SegmentBatch(Batch):
         self.copy_out = copy_out
 
 
-class SegmentRequest(BatchRequest[SegmentBatch]):
+AnySegmentBatch = TypeVar("AnySegmentBatch", bound=SegmentBatch)
+
+
+class SegmentRequest(BatchRequest[AnySegmentBatch]):
     """One segment of a batch: posteriors into the ring, loss and error signal out of it.
 
     Args:
@@ -68,7 +71,7 @@ class SegmentRequest(BatchRequest[SegmentBatch]):
     """
 
     def __init__(
-        self, batch: SegmentBatch, index: int, name: str, posteriors: Any, error_signal: Any
+        self, batch: AnySegmentBatch, index: int, name: str, posteriors: Any, error_signal: Any
     ) -> None:
         super().__init__(batch, name)
         self.rows, self.columns = posteriors.shape
@@ -128,6 +131,37 @@ class SegmentRequest(BatchRequest[SegmentBatch]):
             self._error_signal[: self.rows] = 0
 
 
+def add_segments(
+    pool: Lifecycle,
+    batch: AnySegmentBatch,
+    request_type: type[SegmentRequest[AnySegmentBatch]],
+    posteriors: Any,
+    lengths: list[int],
+    names: list[str],
+    error_signal: Any,
+) -> None:
+    """Add the requests to a batch, the longest first.
+
+    Args:
+        pool: the pool's parts.
+        batch: has no requests yet.
+        request_type: of the requests.
+        posteriors, lengths, names, error_signal: as in run_segments.
+
+    Raises:
+        SegmentTooLargeError: a segment does not fit into a ring.
+    """
+    if names:
+        longest_name = max(map(len, map(str.encode, names)))
+        sender = pool.scheduler.least_loaded().channel.sender
+        sender.check_size(max(lengths), posteriors.shape[2], longest_name)
+    for b, (name, length) in enumerate(zip(names, lengths)):
+        error_segment = None if error_signal is None else error_signal[:, b]
+        request_type(batch, b, name, posteriors[:length, b], error_segment)
+    if len(names) > 1:
+        batch.requests.sort(key=lambda request: request.rows, reverse=True)
+
+
 def run_segments(
     pool: Lifecycle,
     posteriors: Any,
@@ -149,20 +183,12 @@ def run_segments(
         ShmbridgeError: as in SprintInstancePool.get_batch_loss_and_error_signal.
     """
     scheduler = pool.scheduler
-    num_labels = posteriors.shape[2]
     scheduler.restart_dead_children()
-    if names:
-        longest_name = max(map(len, map(str.encode, names)))
-        scheduler.least_loaded().channel.sender.check_size(max(lengths), num_labels, longest_name)
     batch = SegmentBatch(pool, len(names), copy_in, copy_out)
-    for b, (name, length) in enumerate(zip(names, lengths)):
-        error_segment = None if error_signal is None else error_signal[:, b]
-        SegmentRequest(batch, b, name, posteriors[:length, b], error_segment)
-    if len(names) > 1:
-        batch.requests.sort(key=lambda request: request.rows, reverse=True)
+    add_segments(pool, batch, SegmentRequest, posteriors, lengths, names, error_signal)
     scheduler.run(batch)
     result = BatchResult(batch.loss, error_signal, batch.skipped)
     batch.raise_errors(result)
     if names:
-        pool.last_num_labels = num_labels
+        pool.last_num_labels = posteriors.shape[2]
     return result

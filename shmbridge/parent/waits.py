@@ -64,6 +64,28 @@ class BatchAnswers(Wait):
             _check_can_answer(child)
 
 
+class SubmittedAnswers(Wait):
+    """Anything on which the thread of the submitted batches must act.
+
+    Args:
+        has_news: returns whether there is anything.
+        children: those of the pool.
+    """
+
+    def __init__(self, has_news: Callable[[], bool], children: Sequence[Child]) -> None:
+        self._has_news = has_news
+        self._children = children
+
+    def done(self) -> bool:
+        """Return whether there is anything to act on."""
+        return self._has_news()
+
+    def check_possible(self) -> None:
+        """Raise if a child can answer nothing."""
+        for child in self._children:
+            _check_can_answer(child)
+
+
 class Answer(Wait):
     """The answer to one request that was sent, or that is queued for a retry."""
 
@@ -194,14 +216,15 @@ def _has_finished(child: Child) -> bool:
     raise without_traceback(error)
 
 
-def check_no_open_claim(child: Child) -> None:
+def check_no_open_claim(children: Sequence[Child]) -> None:
     """Raise UsageError if a claim is open, behind which Sprint would receive all that is sent now."""
-    claim = child.oldest_open_claim()
-    if claim is not None:
-        raise UsageError(
-            f"segment {claim[1]!r} is claimed and not sent; Sprint receives segments in the order of their "
-            "claims: send or abort it first [behind-claim]"
-        )
+    for child in children:
+        claim = child.oldest_open_claim()
+        if claim is not None:
+            raise UsageError(
+                f"segment {claim[1]!r} is claimed and not sent; Sprint receives segments in the order of "
+                "their claims: send or abort it first [behind-claim]"
+            )
 
 
 def _check_can_answer(child: Child) -> None:

@@ -155,6 +155,28 @@ class InPlaceWithRestarts(InPlace):
     options: ClassVar[dict] = {"max_restarts": 1}
 
 
+class SubmittedBatches(Scenario):
+    """Two batches in flight. A batch whose handle was lost is answered, or was never sent."""
+
+    stride = 4
+
+    def run(self, pool):
+        posteriors = -self.random.random((5, 2, LABELS)).astype(np.float32)
+        handles = [pool.submit(posteriors, [5] * 2, ["c/s1", "c/s2"]) for _ in range(2)]
+        self.held += handles
+        assert sum(segment.loss for segment in handles[0].completed()) == 3
+        for handle in handles:
+            loss, error_signal = handle.result()
+            assert (loss == 1.5).all()
+            np.testing.assert_array_equal(error_signal, 2 * posteriors)
+
+    def check(self, pool):
+        for handle in self.held:
+            assert (handle.result().loss == 1.5).all()
+        self.held.clear()
+        super().check(pool)
+
+
 class Automata(Scenario):
     def start(self):
         pool = self.sprint_env.pool("loop")
@@ -236,6 +258,7 @@ SCENARIOS = [
     InPlace,
     InPlaceForTwo,
     InPlaceWithRestarts,
+    SubmittedBatches,
     Automata,
     Scores,
     ADeath,
