@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -40,6 +41,7 @@ class Background:
         self._begun: list[Submission] = []  # guarded by the pool's lock
         self._unsettled: deque[BatchHandle] = deque()  # guarded by the gate
         self._threads: set[int] = set()
+        self._working = CallLock(lambda: None)  # held by the thread that works
         self._ended = Latch()  # of the latest thread
         self._ended.open()
 
@@ -73,15 +75,19 @@ class Background:
         submission = Submission(handle, posteriors, lengths, names, error_signal, copy_in, copy_out)
         try:
             self._wait_for_place(block and not self._is_own_thread())
-            self._unsettled.append(handle)
             try:
+                self._unsettled.append(handle)
                 self._new.append(submission)
-                if self._ended.is_open:
-                    self._start(owner, pool)
-                else:
+                if self._is_working():  # the thread looks again after it has stopped to work
                     self._poke()
+                else:
+                    self._start(owner, pool)
             except BaseException:  # the caller has no handle
                 handle.cancel()
+                with contextlib.suppress(ValueError):
+                    self._unsettled.remove(handle)
+                with contextlib.suppress(ValueError):  # the thread has begun it
+                    self._new.remove(submission)
                 raise
         finally:
             self._gate.release()
@@ -90,6 +96,8 @@ class Background:
     def join(self) -> None:
         """Wait until the thread has ended, unless this is the thread."""
         if not self._is_own_thread():
+            with self._working:
+                pass
             self._ended.wait()
 
     def check_thread(self) -> None:
@@ -123,28 +131,34 @@ class Background:
                 )
             unsettled[0].wait_until_settled()
 
-    def _start(self, owner: object, pool: Lifecycle) -> None:
-        self._ended = ended = Latch()
+    def _is_working(self) -> bool:
         try:
-            start_thread(self._run, owner, pool, ended, ended.opener())
-        except BaseException:
-            ended.open()
-            raise
+            return not self._working.acquire_now()
+        finally:
+            self._working.release()
+
+    def _start(self, owner: object, pool: Lifecycle) -> None:
+        ended = Latch()
+        opener = ended.opener()
+        self._ended = ended
+        start_thread(self._run, owner, pool, opener)
 
     # --- the thread
 
-    def _run(self, owner: object, pool: Lifecycle, ended: Latch, opener: object) -> None:
+    def _run(self, owner: object, pool: Lifecycle, opener: object) -> None:
         del opener  # a traceback that refers to this frame must not keep it
         this = threading.get_ident()
         self._threads.add(this)
         try:
             threading.current_thread().name = "shmbridge batches"  # for log records and debuggers
-            while True:
-                with errors_contained():
-                    self._work(pool)
-                ended.open()  # before the last look: a batch that is submitted now starts another thread
-                if not self._new:
-                    break
+            # After an interrupted submit, there may be two threads; the other one ends at once.
+            while self._new and self._working.acquire_now():
+                try:
+                    with errors_contained():
+                        self._work(pool)
+                finally:
+                    self._fail_rest()
+                    self._working.release()
         finally:
             self._threads.discard(this)
             # Python before 3.12 keeps the name of a thread that threading has not started.
@@ -167,7 +181,14 @@ class Background:
             finally:
                 lock.release()
             for settle in settlements:  # without the lock: callbacks may use the pool
-                settle()
+                with errors_contained():
+                    settle()
+
+    def _fail_rest(self) -> None:
+        """Fail what an error of our own, such as a MemoryError, has left."""
+        while self._begun:
+            with errors_contained():
+                self._begun.pop().failed(MemoryError("the pool's thread failed [out-of-memory]"))()
 
     def _begin_new(self, pool: Lifecycle, settlements: list[Settlement]) -> None:
         while self._new:

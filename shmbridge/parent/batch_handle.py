@@ -54,7 +54,7 @@ class BatchHandle(concurrent.futures.Future[BatchResult]):
         self._pool = pool
         self._on_cancel = on_cancel
         self._check_thread = check_thread
-        self._turns: deque[None] = deque([None])  # whoever pops it begins, or cancels; pop() is atomic
+        self._turns: deque[None] = deque([None])  # popped once, to begin or to cancel; pop() is atomic
         self._is_cancelled = False
         self._sent, self._settled = Latch(), Latch()
         self._answered: queue.SimpleQueue[Optional[CompletedSegment]] = queue.SimpleQueue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, cast
 
 from ..errors import ShmbridgeError, UsageError
 from ..ring import Claim, Record
@@ -73,9 +73,8 @@ class Submission:
         if self.handle.cancelled():
             self._discard()
             return self.handle.settle_as_cancelled
-        if self._batch is None:
-            raise RuntimeError("the batch has not begun")
-        batch, (posteriors, _, names, error_signal) = self._batch, self._arguments
+        batch = cast(SubmittedBatch, self._batch)  # it has begun
+        posteriors, _, names, error_signal = self._arguments
         result = BatchResult(batch.loss, error_signal, batch.skipped)
         batch.requests.clear()  # each refers to the batch: the cycle would keep the user's arrays alive
         try:

@@ -75,7 +75,7 @@ def run(code: str, folder: Path) -> str:
 
 def test_the_quick_start_runs(tmp_path):
     blocks = fenced(DOCS / "quickstart.md")
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     said = run("\n".join(blocks), tmp_path)
     assert "(30, 2, 6)" in said
     assert "5 labels; the option num_labels is 6" in said
