@@ -22,8 +22,10 @@ ROOT = Path(shmbridge.__file__).resolve().parents[1]
 # The types that methods of a pool return, and that their methods return.
 HELD = {
     "Automata",
+    "BatchHandle",
     "BatchResult",
     "ChildStatistics",
+    "CompletedSegment",
     "PoolStatistics",
     "SegmentClaim",
     "SegmentResult",
