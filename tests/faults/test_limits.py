@@ -135,26 +135,8 @@ def test_too_few_processes_are_an_error(sprint_env):
     assert messages
 
 
-LOWERED = """
-import resource
-before = resource.getrlimit(resource.RLIMIT_NOFILE)
-pool = shmbridge.SprintInstancePool(**OPTIONS)
-resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
-os.kill(pool.stats().children[0].pid, signal.SIGKILL)
-for limit in (3, before[0]):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
-    try:
-        pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
-        say("right")
-    except (shmbridge.PeerGoneError, shmbridge.ResourceError) as error:
-        say(type(error).__name__)
-pool.close()
-say("closed")
-"""
-
-
 def test_a_death_is_noticed_after_the_limit_of_descriptors_was_lowered(sprint_env):
-    with sprint_env.trainer(LOWERED, sprint_env.scripted(QUICK_SPRINT)) as trainer:
+    with sprint_env.trainer_file("trainer_with_lowered_limit", sprint_env.scripted(QUICK_SPRINT)) as trainer:
         assert sprint_env.said(trainer) in ("PeerGoneError", "ResourceError")
         assert sprint_env.said(trainer) == "right"
         assert sprint_env.said(trainer) == "closed"

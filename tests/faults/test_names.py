@@ -31,39 +31,15 @@ init().run_control_loop(callback=callback)
 """
 
 
-TRAINER = """
-from support.without_memfd import refuse_memfd
-
-refuse_memfd(ERROR)
-with shmbridge.SprintInstancePool(**OPTIONS) as pool:
-    loss, _ = pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
-say(loss.tolist())
-"""
-
-
 @pytest.mark.parametrize("refusal", [errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL])
 def test_without_memfd_the_name_is_unlinked_at_once(sprint_env, refusal):
-    with sprint_env.trainer(TRAINER.replace("ERROR", str(refusal)), sprint_env.scripted(SPRINT)) as trainer:
+    options = sprint_env.scripted(SPRINT)
+    with sprint_env.trainer_file("trainer_without_memfd", options, refusal=refusal) as trainer:
         assert sprint_env.said(trainer) == [1.5]
         trainer.wait()
     assert sprint_env.seen()["shm_fd"] == sprint_env.seen()["bell_fd"] == ["0o600", 0]
 
 
-INTERRUPTED = """
-from support.internals import create_shared_memory
-
-def interrupted(*_):
-    raise KeyboardInterrupt
-
-os.posix_fallocate = interrupted
-before = len(os.listdir("/proc/self/fd"))
-try:
-    create_shared_memory(1 << 20)
-except KeyboardInterrupt:
-    say(len(os.listdir("/proc/self/fd")) - before)
-"""
-
-
 def test_ctrl_c_while_memory_is_reserved_leaves_no_descriptor(sprint_env):
-    with sprint_env.trainer(INTERRUPTED, {}) as trainer:
+    with sprint_env.trainer_file("interrupted_allocation", {}) as trainer:
         assert sprint_env.said(trainer) == 0

@@ -63,22 +63,12 @@ with contextlib.suppress(FileExistsError):
 while True:
     signal.pause()
 """
-INTERRUPTED = """
-pool = shmbridge.SprintInstancePool(**OPTIONS)
-try:
-    pool.close()
-except KeyboardInterrupt:
-    say("KeyboardInterrupt")
-say([thread.name for thread in threading.enumerate() if "shmbridge" in thread.name])
-pool.close()
-say("closed")
-sys.stdin.read()
-"""
 
 
 def test_ctrl_c_while_the_pool_waits_for_sprints_exit_promptly_ends_both(sprint_env):
     staying = STAYING.format(mark=str(sprint_env.path / "mark"))
-    with sprint_env.trainer(INTERRUPTED, sprint_env.scripted(staying, num_instances=2)) as trainer:
+    options = sprint_env.scripted(staying, num_instances=2)
+    with sprint_env.trainer_file("interrupted_close", options) as trainer:
         assert sprint_env.said(trainer) == "KeyboardInterrupt"
         assert sprint_env.said(trainer) == []
         assert sprint_env.said(trainer) == "closed"

@@ -22,71 +22,17 @@ def tell():
 threading.Thread(target=tell).start()
 init().run_control_loop(callback=callback)
 """
-TRAINER = """
-import logging, time
-class Handler(logging.Handler):
-    def emit(self, record):
-        if record.getMessage().endswith("now"):
-            ACT()
-            say("acted")
-logging.getLogger("shmbridge.sprint").addHandler(Handler())
-logging.getLogger("shmbridge.sprint").setLevel("INFO")
-def wait_for_the_end():
-    while any("shmbridge" in thread.name for thread in threading.enumerate()):
-        time.sleep(0.005)
-    say("ended")
-gc.disable()
-pool = shmbridge.SprintInstancePool(**OPTIONS)
-"""
-COLLECTED = """
-ACT = gc.collect
-cycle = [pool]
-cycle.append(cycle)
-del pool, cycle
-open({mark!r}, "w").close()
-wait_for_the_end()
-"""
-CLOSED = """
-ACT = pool.close
-open({mark!r}, "w").close()
-wait_for_the_end()
-"""
-CLOSED_IN_A_CALL = """
-ACT = pool.close
-open({mark!r}, "w").close()
-try:
-    while True:
-        pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
-except shmbridge.ClosedError:
-    wait_for_the_end()
-"""
 
 
-@pytest.mark.parametrize(
-    "how", [COLLECTED, CLOSED, CLOSED_IN_A_CALL], ids=["collected", "closed", "in a call"]
-)
-def test_a_pool_ends_in_its_own_watcher_thread(sprint_env, how):
+@pytest.mark.parametrize("act", ["collect", "close", "close in a call"])
+def test_a_pool_ends_in_its_own_watcher_thread(sprint_env, act):
     mark = str(sprint_env.path / "mark")
     options = sprint_env.scripted(SPRINT.format(mark=mark))
-    with sprint_env.trainer(TRAINER + how.format(mark=mark), options) as trainer:
+    with sprint_env.trainer_file("trainer_with_handler", options, act=act, mark=mark) as trainer:
         assert sprint_env.said(trainer) == "acted"
         assert sprint_env.said(trainer) == "ended"
         assert trainer.wait() == 0
         assert sprint_env.sprint_pids() == []
-
-
-USED = """
-def ACT():
-    pid = pool.stats().children[0].pid
-    os.kill(pid, signal.SIGSTOP)  # the call would wait
-    try:
-        pool.get_batch_loss_and_error_signal(np.ones((3, 1, 4), np.float32), [3], ["c/s1"])
-    except shmbridge.UsageError as error:
-        say(str(error))
-    os.kill(pid, signal.SIGCONT)
-{idle}
-pool.close()
-"""
 
 
 @pytest.mark.parametrize("when", ["the pool is idle", "another thread closes the pool"])
@@ -95,8 +41,8 @@ def test_a_handler_that_would_wait_for_sprint_gets_an_error(sprint_env, when):
     closing = when == "another thread closes the pool"
     sprint = "init().run_control_loop(callback=callback)\nprint('now', flush=True)"
     options = sprint_env.scripted(sprint if closing else SPRINT.format(mark=mark))
-    idle = "" if closing else f"open({mark!r}, 'w').close()\nsys.stdin.readline()"
-    with sprint_env.trainer(TRAINER + USED.format(idle=idle), options) as trainer:
+    mark = "" if closing else mark
+    with sprint_env.trainer_file("trainer_with_handler", options, act="use", mark=mark) as trainer:
         assert "[watcher-thread]" in sprint_env.said(trainer)
         assert sprint_env.said(trainer) == "acted"
         if not closing:
