@@ -114,7 +114,7 @@ class SegmentRequest(BatchRequest[AnySegmentBatch]):
         batch = self._batch
         matrix = record.matrix
         is_skipped = record.status == _SKIPPED
-        batch.statistics.count(is_skipped, self.rows * self.columns)
+        batch.statistics.count(is_skipped, record.rows * record.columns)
         if is_skipped or matrix is None:
             self._take_skip()
             return

@@ -43,6 +43,7 @@ def install(
     num_labels: Optional[int] = Options.num_labels,
     max_restarts: int = Options.max_restarts,
     skip_fatal_segments: bool = Options.skip_fatal_segments,
+    max_batches_in_flight: int = Options.max_batches_in_flight,
     unnormalized_posteriors: Unnormalized = Options.unnormalized_posteriors,
     allow_zero_error_signal: bool = Options.allow_zero_error_signal,
     skip_warning_share: float = Options.skip_warning_share,
@@ -64,7 +65,7 @@ def install(
         ring_size: this option, and those below, are as in shmbridge.SprintInstancePool, for all
             pools. A config's sprint_opts may set them too, and takes precedence.
         num_labels, max_restarts, skip_fatal_segments, unnormalized_posteriors: see ring_size.
-        allow_zero_error_signal, skip_warning_share: see ring_size.
+        max_batches_in_flight, allow_zero_error_signal, skip_warning_share: see ring_size.
         segment_timeout, start_timeout, exit_timeout, env: see ring_size.
         unknown: none; RETURNN's own options belong in sprint_opts.
 

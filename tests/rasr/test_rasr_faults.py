@@ -20,7 +20,11 @@ def sprint_pids():
     """Return the pids of the children that this process has started."""
     pids = []
     for children in Path("/proc/self/task").glob("*/children"):
-        for pid in children.read_text().split():
+        try:
+            started = children.read_text().split()
+        except FileNotFoundError:  # the thread has just ended
+            continue
+        for pid in started:
             if b"--*.pymod-config=" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 pids.append(int(pid))
     return sorted(pids)
