@@ -283,6 +283,7 @@ class Child:
                 request.fail(error)
         except BaseException:  # Ctrl-C: the record is gone
             request.fail(no_answer(request))
+            self.clock.begin(None)  # an idle child has no deadline; `deadline` sets that of the next request
             raise
 
     def _take_score_request(self, features: Record) -> None:

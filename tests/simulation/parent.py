@@ -192,7 +192,7 @@ class Process:
         if message["kind"] == "hello":
             self.sprint.was_ready = True
         self._world.note("the watcher reads {} of {}", message["kind"], self.pid)
-        with _untraced():  # this is the watcher's thread
+        with untraced():  # this is the watcher's thread
             self.messages.put(message)
         self._news = True
         self._watcher.doorbell.poke()
@@ -228,7 +228,8 @@ class SimulatedDoorbell(Doorbell):
             if self.environment.must_wake:
                 raise ViolationError("the trainer goes on sleeping; it must wake")
             if not has_slept:
-                self.environment.before_sleep()
+                with untraced():
+                    self.environment.before_sleep()
                 has_slept = True
             if not world.next_event(deadline):
                 self.environment.after_timeout()
@@ -268,7 +269,7 @@ def _launch(options: Options, watcher: Any) -> tuple[Channel, Any]:
 
 
 @contextlib.contextmanager
-def _untraced() -> Iterator[None]:
+def untraced() -> Iterator[None]:
     """Run the block as another thread does: the trainer cannot be interrupted in it."""
     trace = sys.gettrace()
     sys.settrace(None)
@@ -283,7 +284,7 @@ def _uninterrupted(function: Callable[[], Any]) -> Any:
     world = _current.world
     before, world.defers_interrupts = world.defers_interrupts, True
     try:
-        with _untraced():
+        with untraced():
             return function()
     finally:
         world.defers_interrupts = before

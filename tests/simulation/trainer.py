@@ -28,7 +28,7 @@ from shmbridge.errors import (
 from support.internals import child_with_news, idle_child_of_queue, interrupt, queued_names, what_is_held
 
 from .lines import at_line, at_signal_point
-from .parent import Environment
+from .parent import Environment, untraced
 from .sprint import LABELS, Plan
 from .world import ViolationError
 
@@ -101,7 +101,8 @@ class Trainer:
         """Close the pool as another thread does."""
         if self.pool is not None:
             self.is_closed = self.environment.is_closing = self.environment.must_wake = True
-            interrupt(self.pool)
+            with untraced():
+                interrupt(self.pool)
 
     def settle(self) -> None:
         """Finish all that was begun, without faults; check that the pool goes on, and holds nothing."""
