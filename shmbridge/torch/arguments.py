@@ -7,6 +7,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, Callable, Literal, TypeVar, Union, cast, get_args
 
+import numpy as np
 import torch
 
 from ..errors import BatchError, OptionError
@@ -28,6 +29,11 @@ def outside_the_graph(reason: str) -> Callable[[_Function], _Function]:
         return cast(_Function, torch.compiler.disable(function, reason=reason))
 
     return decorate
+
+
+def to_array(value: Any) -> Array:
+    """Return a tensor on any device, or what NumPy takes, as an array."""
+    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
 def check_pool(pool: Any) -> None:

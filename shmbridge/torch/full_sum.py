@@ -9,6 +9,7 @@ import torch
 
 from ..errors import BatchError, OptionError, UsageError
 from ..parent import SprintInstancePool
+from ..ring import Array
 from . import native_sums, portable_sums
 from .arguments import (
     Lengths,
@@ -19,6 +20,7 @@ from .arguments import (
     check_pool,
     outside_the_graph,
 )
+from .batch_losses import gradient_factors, reduce_losses, replace_skipped
 from .path_inputs import AutomataLike, LogPrior, PathInputs, Scales, check_sums, prepare
 
 Backend = Literal["auto", "native", "torch"]
@@ -87,9 +89,7 @@ def full_sum_loss(
     is_native = log_probs.device.type == "cpu" and backend != "torch"
     loss: torch.Tensor
     loss, num_answered = _FullSum.apply(inputs.scores, inputs, torch.is_grad_enabled(), skipped, is_native)
-    if reduction == "none":
-        return loss
-    return loss.sum() if reduction == "sum" else loss.sum() / num_answered
+    return reduce_losses(loss, num_answered, reduction)
 
 
 class FullSumLoss(torch.nn.Module):
@@ -188,16 +188,7 @@ class _FullSum(torch.autograd.Function):
         sum_paths = native_sums.sum_paths if is_native else portable_sums.sum_paths
         losses = -sum_paths(scores.detach(), inputs.lengths, inputs.graph, occupations)
         check_sums(-losses)
-        answered = ~np.isinf(losses)
-        if not answered.all():
-            if skipped == "error":
-                indices = ", ".join(map(str, np.flatnonzero(~answered)))
-                raise BatchError(
-                    f"the sequences {indices} of the batch have no path, often for too few frames; leave "
-                    'them out, or pass skipped="zero" to train without them [no-path]'
-                )
-            if skipped == "zero":
-                losses[~answered] = 0
+        answered = replace_skipped(losses, skipped, _no_path)
         if occupations is not None:
             ctx.save_for_backward(occupations, torch.from_numpy(answered).to(scores.device))
         return torch.from_numpy(losses).to(scores.device, scores.dtype), int(answered.sum())
@@ -211,9 +202,15 @@ class _FullSum(torch.autograd.Function):
                 "exclude this loss from that backward pass [second-derivative]"
             )
         occupations, answered = ctx.saved_tensors
-        # An infinite loss can make the incoming gradient infinite or NaN, which zeros do not cancel.
-        scale = torch.where(answered, -grad_loss, 0)[None, :, None]
-        return occupations * scale, None, None, None, None
+        return occupations * gradient_factors(grad_loss, answered, -1), None, None, None, None
+
+
+def _no_path(answered: Array) -> BatchError:
+    indices = ", ".join(map(str, np.flatnonzero(~answered)))
+    return BatchError(
+        f"the sequences {indices} of the batch have no path, often for too few frames; leave them out, or "
+        'pass skipped="zero" to train without them [no-path]'
+    )
 
 
 def _check_options(reduction: Any, skipped: Any, backend: Any) -> None:

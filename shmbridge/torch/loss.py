@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-import numpy as np
 import torch
 
 from ..deprecation import accept_old_names
@@ -22,7 +21,9 @@ from .arguments import (
     check_scale,
     check_tensor,
     outside_the_graph,
+    to_array,
 )
+from .batch_losses import gradient_factors, reduce_losses, replace_skipped
 from .copying import get_batch_loss
 
 _OLD_NAMES = {"discarded": "skipped", "tags": "segment_names"}
@@ -89,7 +90,7 @@ def sprint_loss(
     """
     _check_options(pool, reduction, skipped, error_signal_scale)
     check_tensor(log_probs, batch_first)
-    lengths = seq_lengths.detach().cpu().numpy() if isinstance(seq_lengths, torch.Tensor) else seq_lengths
+    lengths = to_array(seq_lengths)
     by_time = log_probs.transpose(0, 1) if batch_first else log_probs
     loss: torch.Tensor
     loss, num_answered = _Criterion.apply(
@@ -103,9 +104,7 @@ def sprint_loss(
         pin_memory,
         error_signal_scale,
     )
-    if reduction == "none":
-        return loss
-    return loss.sum() if reduction == "sum" else loss.sum() / num_answered
+    return reduce_losses(loss, num_answered, reduction)
 
 
 class SprintLoss(torch.nn.Module):
@@ -202,16 +201,15 @@ class _Criterion(torch.autograd.Function):
             from_logits=from_logits,
             pin_memory=pin_memory,
         )
-        answered = ~np.isinf(losses)
-        if not answered.all():
-            if skipped == "error":
-                names = [decode_name(name)[0] for name, good in zip(segment_names, answered) if not good]
-                raise BatchError(
-                    f"Sprint skipped the segments {', '.join(map(repr, names))}, often for too few frames or "
-                    'a bad lattice; read its log, or pass skipped="zero" to train without them [skipped]'
-                )
-            if skipped == "zero":
-                losses[~answered] = 0
+
+        def skipped_error(answered: Array) -> BatchError:
+            names = [decode_name(name)[0] for name, good in zip(segment_names, answered) if not good]
+            return BatchError(
+                f"Sprint skipped the segments {', '.join(map(repr, names))}, often for too few frames or a "
+                'bad lattice; read its log, or pass skipped="zero" to train without them [skipped]'
+            )
+
+        answered = replace_skipped(losses, skipped, skipped_error)
         dtype = torch.float64 if log_probs.dtype == torch.float64 else torch.float32
         if error_signal is not None:
             ctx.save_for_backward(error_signal, torch.from_numpy(answered).to(log_probs.device))
@@ -228,8 +226,7 @@ class _Criterion(torch.autograd.Function):
                 "this loss from that backward pass [second-derivative]"
             )
         error_signal, answered = ctx.saved_tensors
-        # An infinite loss can make the incoming gradient infinite or NaN, which zeros do not cancel.
-        scale = torch.where(answered, grad_loss * ctx.error_signal_scale, 0).to(torch.float32)[None, :, None]
+        scale = gradient_factors(grad_loss, answered, ctx.error_signal_scale).to(torch.float32)
         gradient = torch.empty_like(error_signal, dtype=ctx.dtype)
         torch.mul(error_signal, scale, out=gradient)
         return gradient, *[None] * 8

@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ..errors import BatchError
-from ..ring import Array
+from .arguments import to_array
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -132,7 +131,7 @@ def _sorted_arcs(ends: Ints, others: Ints, weights: Floats, num_nodes: int) -> A
 def _check(automata: Any, batch: int, num_labels: int) -> tuple[Ints, Floats, Ints]:
     """Return edges and states as int64, and costs as float64."""
     try:
-        edges, costs, ends = map(_as_array, automata)
+        edges, costs, ends = map(to_array, automata)
     except (TypeError, ValueError):
         raise BatchError(
             f"automata is of type {type(automata).__name__}; it must be edges (4,E), weights (E,) and "
@@ -187,7 +186,3 @@ def _check_edges(edges: Ints, ends: Ints, num_labels: int) -> None:
             f"automata.edges has label {edges[2, bad[0]]} at edge {bad[0]}; the scores have {num_labels} "
             "labels, and epsilon edges are not supported [automata]"
         )
-
-
-def _as_array(value: Any) -> Array:
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)

@@ -10,7 +10,7 @@ import torch
 from ..errors import BatchError
 from ..parent.automata import Automata
 from ..ring import Array
-from .arguments import Lengths, check_scale, check_tensor
+from .arguments import Lengths, check_scale, check_tensor, to_array
 from .path_graph import Ints, PathGraph, build_graph
 
 AutomataLike = Union[Automata, tuple[Any, Any, Any]]
@@ -105,9 +105,7 @@ def _combine(log_probs: torch.Tensor, scales: Scales) -> torch.Tensor:
 
 
 def _check_lengths(seq_lengths: Any, num_frames: int, batch: int) -> Ints:
-    lengths = np.asarray(
-        seq_lengths.detach().cpu().numpy() if isinstance(seq_lengths, torch.Tensor) else seq_lengths
-    )
+    lengths = to_array(seq_lengths)
     if lengths.dtype.kind not in "iu" and lengths.size:  # an empty list becomes float64
         raise BatchError(f"seq_lengths has the dtype {lengths.dtype}; it must be an integer [dtype]")
     if lengths.shape != (batch,):
