@@ -6,7 +6,7 @@
  * comes inside `try`, and release() does nothing if this thread does not hold the lock.
  *
  * Threads that must wait do so one at a time, behind a turnstile. A thread that releases the lock and takes it again
- * would otherwise overtake them each time: acquire_in_turn() goes through the turnstile in any case.
+ * would otherwise overtake them each time: acquire_in_turn() goes through the turnstile behind them.
  *
  * All attributes are read and written with the GIL.
  */
@@ -18,8 +18,8 @@ typedef struct {
     PyThread_type_lock lock;
     PyThread_type_lock turnstile; /* held by the thread that takes the lock next */
     unsigned long waiting;        /* threads at the turnstile, or behind it */
-    unsigned long owner;  /* the thread that holds the lock, or NO_THREAD */
-    unsigned long nested; /* nested calls of acquire and acquire_now, which failed, without their releases */
+    unsigned long owner;          /* the thread that holds the lock, or NO_THREAD */
+    unsigned long nested;         /* nested calls of acquire and acquire_now, which failed, without their releases */
 } CallLock;
 
 static const unsigned long NO_THREAD = (unsigned long)-1;
@@ -102,15 +102,19 @@ static void give_back(CallLock *self) {
     PyThread_release_lock(self->lock);
 }
 
-static PyObject *acquire(CallLock *self, PyObject *unused) {
-    (void)unused;
+static PyObject *acquire_by(CallLock *self, int (*take_it)(CallLock *)) {
     if (is_mine(self)) {
         self->nested++;
         return raise_nested(self);
     }
-    if (!take(self))
+    if (!take_it(self))
         return NULL;
     Py_RETURN_NONE;
+}
+
+static PyObject *acquire(CallLock *self, PyObject *unused) {
+    (void)unused;
+    return acquire_by(self, take);
 }
 
 static PyObject *release(CallLock *self, PyObject *unused) {
@@ -134,14 +138,7 @@ static PyObject *acquire_now(CallLock *self, PyObject *unused) {
 }
 
 static PyObject *acquire_in_turn(CallLock *self, PyObject *unused) {
-    (void)unused;
-    if (is_mine(self)) {
-        self->nested++;
-        return raise_nested(self);
-    }
-    if (!take_in_turn(self))
-        return NULL;
-    Py_RETURN_NONE;
+    return self->waiting == 0 ? acquire(self, unused) : acquire_by(self, take_in_turn);
 }
 
 static PyObject *get_is_wanted(CallLock *self, void *unused) {

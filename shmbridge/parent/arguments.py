@@ -58,6 +58,9 @@ def decode_names(names: Iterable[Any]) -> list[str]:
     return [decode_name(name, index)[0] for index, name in enumerate(iterator)]
 
 
+BatchArguments = tuple[Array, list[int], list[str], Array]
+"""posteriors (time,batch,label), lengths, names, and the array for the error signal."""
+
 KnownLabels = tuple[Optional[int], Optional[int], Optional[int]]
 """The number of labels that Sprint reported, of the option num_labels, and of the last batch."""
 
@@ -93,11 +96,8 @@ def check_batch(
     segment_names: Iterable[Any],
     out: Optional[Array],
     known_labels: KnownLabels,
-) -> tuple[Array, list[int], list[str], Array]:
+) -> BatchArguments:
     """Check the arguments of get_batch_loss_and_error_signal.
-
-    Returns:
-        posteriors (time,batch,label), lengths, names, and the array for the error signal.
 
     Raises:
         BatchError: an argument is invalid.

@@ -6,13 +6,13 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from .arguments import BatchArguments
 from .batch_handle import BatchHandle
 from .call_lock import CallLock
 from .latch import Latch
-from .segment_request import CopyIn, CopyOut
 from .submitted_batch import Settlement, Submission
 from .uninterrupted import start_thread
 from .waits import SubmittedAnswers
@@ -49,30 +49,25 @@ class Background:
         self,
         owner: object,
         pool: Lifecycle,
-        posteriors: Any,
-        lengths: list[int],
-        names: list[str],
-        error_signal: Any,
-        copy_in: CopyIn,
-        copy_out: CopyOut,
+        arguments: BatchArguments,
         *,
-        block: bool = True,
+        block: bool,
     ) -> BatchHandle:
         """Have the thread send a batch.
 
         Args:
             owner: the user's pool, which lives until the batch is answered.
             pool: its parts.
-            posteriors, lengths, names, error_signal, copy_in, copy_out: as in run_segments.
+            arguments: of the batch, checked.
             block: whether to wait if too many batches are in flight.
 
         Raises:
-            BufferError: too many batches are in flight, and `block` is False.
-            UsageError: too many are in flight, and this is the thread that answers them.
+            BufferError: too many batches are in flight, and `block` is False, or this is the thread that
+                answers them.
             ResourceError: no thread is left.
         """
         handle = BatchHandle(pool, self.check_thread, self._poke)
-        submission = Submission(handle, posteriors, lengths, names, error_signal, copy_in, copy_out)
+        submission = Submission(handle, arguments)
         try:
             self._wait_for_place(block and not self._is_own_thread())
             try:
@@ -171,10 +166,7 @@ class Background:
         while self._new or self._begun:
             settlements: list[Settlement] = []
             try:
-                if lock.is_wanted:
-                    lock.acquire_in_turn()
-                else:
-                    lock.acquire()
+                lock.acquire_in_turn()
                 self._begin_new(pool, settlements)
                 if self._begun and not settlements:
                     self._run_until_news(pool, settlements)

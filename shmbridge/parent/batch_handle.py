@@ -185,7 +185,7 @@ class BatchHandle(concurrent.futures.Future[BatchResult]):
         self._answered.put(segment)
 
     def note_sent(self) -> None:
-        """Note that the posteriors are no longer needed."""
+        """Release the posteriors: the pool does not read them again."""
         self._sent.open()
 
     def settle(self, outcome: Optional[BatchResult], error: Optional[BaseException]) -> None:

@@ -45,7 +45,9 @@ class SegmentBatch(Batch):
         copy_in, copy_out: as above.
     """
 
-    def __init__(self, pool: Lifecycle, size: int, copy_in: CopyIn, copy_out: CopyOut) -> None:
+    def __init__(
+        self, pool: Lifecycle, size: int, copy_in: CopyIn = copy_checked, copy_out: CopyOut = copy_out
+    ) -> None:
         super().__init__(pool.statistics, pool.scheduler.children)
         self.loss: FloatArray = np.empty(size, np.float32)
         self.loss.fill(np.nan)

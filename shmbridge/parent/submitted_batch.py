@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Optional, cast
+from typing import TYPE_CHECKING, Optional, cast
 
 from ..errors import ShmbridgeError, UsageError
 from ..ring import Claim, Record
+from .arguments import BatchArguments
 from .batch import BatchResult
 from .batch_handle import BatchHandle, CompletedSegment
 from .request import RequestState, no_answer
-from .segment_request import CopyIn, CopyOut, SegmentBatch, SegmentRequest, add_segments
+from .segment_request import SegmentBatch, SegmentRequest, add_segments
 from .waits import check_no_open_claim
 
 if TYPE_CHECKING:
@@ -27,24 +28,12 @@ class Submission:
 
     Args:
         handle: the user's.
-        posteriors, error_signal: as in SprintInstancePool.run_batch.
-        lengths, names: as arguments.check_segments returns them.
-        copy_in, copy_out: as in SegmentBatch.
+        arguments: of the batch, checked.
     """
 
-    def __init__(
-        self,
-        handle: BatchHandle,
-        posteriors: Any,
-        lengths: list[int],
-        names: list[str],
-        error_signal: Any,
-        copy_in: CopyIn,
-        copy_out: CopyOut,
-    ) -> None:
+    def __init__(self, handle: BatchHandle, arguments: BatchArguments) -> None:
         self.handle = handle
-        self._arguments = posteriors, lengths, names, error_signal
-        self._copies = copy_in, copy_out
+        self._arguments = arguments
         self._batch: Optional[SubmittedBatch] = None
 
     @property
@@ -61,9 +50,8 @@ class Submission:
         pool.check_open()
         scheduler = pool.scheduler
         scheduler.restart_dead_children()
-        posteriors, lengths, names, error_signal = self._arguments
-        batch = SubmittedBatch(pool, self.handle, len(names), *self._copies)
-        add_segments(pool, batch, SubmittedSegment, posteriors, lengths, names, error_signal)
+        batch = SubmittedBatch(pool, self.handle, len(self._arguments[2]))
+        add_segments(pool, batch, SubmittedSegment, *self._arguments)
         check_no_open_claim(scheduler.children)
         scheduler.queue.extend(batch.requests)
         self._batch = batch
@@ -100,7 +88,7 @@ class SubmittedBatch(SegmentBatch):
     """The shared state of a submitted batch.
 
     Args:
-        pool, size, copy_in, copy_out: as in SegmentBatch.
+        pool, size: as in SegmentBatch.
         handle: the user's.
 
     Attributes:
@@ -108,10 +96,8 @@ class SubmittedBatch(SegmentBatch):
         unsent: the number of segments whose posteriors are still needed; with restarts, until the end.
     """
 
-    def __init__(
-        self, pool: Lifecycle, handle: BatchHandle, size: int, copy_in: CopyIn, copy_out: CopyOut
-    ) -> None:
-        super().__init__(pool, size, copy_in, copy_out)
+    def __init__(self, pool: Lifecycle, handle: BatchHandle, size: int) -> None:
+        super().__init__(pool, size)
         self.handle = handle
         self.unsent = size + pool.may_retry
 

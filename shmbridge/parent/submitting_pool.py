@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Optional, Union
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ..ring import Array, FloatArray
-from .arguments import check_batch, check_segments
+from .arguments import check_batch
 from .batch_handle import BatchHandle
-from .copying import copy_checked, copy_out
 from .owned_pool import OwnedPool
-from .segment_request import CopyIn, CopyOut
 
 __all__ = ["SubmittingPool"]
 
@@ -54,30 +51,7 @@ class SubmittingPool(OwnedPool):
         """
         pool = self._pool
         pool.check_open()
-        posteriors, lengths, names, error_signal = check_batch(
-            log_posteriors, seq_lengths, segment_names, out, pool.known_labels()
-        )
+        arguments = check_batch(log_posteriors, seq_lengths, segment_names, out, pool.known_labels())
         if copy:
-            posteriors = np.array(posteriors, copy=True)
-        return pool.background.submit(
-            self, pool, posteriors, lengths, names, error_signal, copy_checked, copy_out, block=block
-        )
-
-    def submit_batch(
-        self,
-        posteriors: Any,
-        seq_lengths: Any,
-        segment_names: Any,
-        error_signal: Any,
-        *,
-        copy_in: CopyIn = copy_checked,
-        copy_out: CopyOut = copy_out,
-    ) -> BatchHandle:
-        """Like submit, for matrices that are not NumPy arrays. For shmbridge.torch.
-
-        Args are those of run_batch; copy_in and copy_out are called in another thread. Errors: as submit.
-        """
-        pool = self._pool
-        pool.check_open()
-        lengths, names = check_segments(posteriors.shape, seq_lengths, segment_names, pool.known_labels())
-        return pool.background.submit(self, pool, posteriors, lengths, names, error_signal, copy_in, copy_out)
+            arguments = (arguments[0].copy(), *arguments[1:])
+        return pool.background.submit(self, pool, arguments, block=block)

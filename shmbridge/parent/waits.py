@@ -47,16 +47,15 @@ class Wait(abc.ABC):
         """
 
 
-class BatchAnswers(Wait):
-    """The answers to all requests of a batch."""
+class _AnswersOfAll(Wait):
+    """Answers that may come from any child.
 
-    def __init__(self, batch: Batch, children: Sequence[Child]) -> None:
-        self._batch = batch
+    Args:
+        children: those of the pool.
+    """
+
+    def __init__(self, children: Sequence[Child]) -> None:
         self._children = children
-
-    def done(self) -> bool:
-        """Return whether each request is answered or has failed."""
-        return self._batch.outstanding == 0
 
     def check_possible(self) -> None:
         """Raise if a child can answer nothing."""
@@ -64,7 +63,19 @@ class BatchAnswers(Wait):
             _check_can_answer(child)
 
 
-class SubmittedAnswers(Wait):
+class BatchAnswers(_AnswersOfAll):
+    """The answers to all requests of a batch."""
+
+    def __init__(self, batch: Batch, children: Sequence[Child]) -> None:
+        super().__init__(children)
+        self._batch = batch
+
+    def done(self) -> bool:
+        """Return whether each request is answered or has failed."""
+        return self._batch.outstanding == 0
+
+
+class SubmittedAnswers(_AnswersOfAll):
     """Anything on which the thread of the submitted batches must act.
 
     Args:
@@ -73,17 +84,12 @@ class SubmittedAnswers(Wait):
     """
 
     def __init__(self, has_news: Callable[[], bool], children: Sequence[Child]) -> None:
+        super().__init__(children)
         self._has_news = has_news
-        self._children = children
 
     def done(self) -> bool:
         """Return whether there is anything to act on."""
         return self._has_news()
-
-    def check_possible(self) -> None:
-        """Raise if a child can answer nothing."""
-        for child in self._children:
-            _check_can_answer(child)
 
 
 class Answer(Wait):
