@@ -24,6 +24,13 @@ def send_one(pool):
     return claim.send()
 
 
+def refusal(pool):
+    """Return the error for a number of labels that the model never has."""
+    with pytest.raises(shmbridge.BatchError) as caught:
+        pool.claim("c/s2", 3, 1)
+    return str(caught.value)
+
+
 def growth_until(sprint_env, mark):
     """Return the growth of Python's memory in bytes until the mark exists; the trainer is idle meanwhile."""
     before = tracemalloc.get_traced_memory()[0]
@@ -49,6 +56,8 @@ def test_of_messages_that_replace_each_other_only_the_newest_is_kept(sprint_env,
             assert result.loss == 1.5
         if kind == "dimension":
             newest = FLOOD // FILLER - 1 + 4
+            # The mark does not show that the trainer has read the last message.
+            sprint_env.wait_until(lambda: refusal(pool).count(f"has {newest} "), "the newest message is read")
             with pytest.raises(shmbridge.BatchError, match=f"Sprint's model has {newest}"):
                 pool.claim("c/s2", 3, newest - 1)
 
